@@ -1,0 +1,307 @@
+"""Loading causal LMs from an embedded model, a folder or the hub, with errors that say what is wrong with the
+checkpoint.
+
+Weights are safetensors. Pickle weights can run code when they are read and are refused unless asked for by name, and so
+is code that a checkpoint brings along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from salad_eval.errors import MissingExtraError, ModelError, UserInputError, did_you_mean
+from salad_eval.resources import resolve_pretrained
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+Weights = Literal["safetensors", "pickle"]
+Quantization = Literal["8bit", "4bit"]
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer_config.json",
+)
+
+
+def load_causal_lm(
+    pretrained: str,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    weights: Weights = "safetensors",
+    quantization: Quantization | None = None,
+    **model_kwargs: Any,
+) -> tuple[Any, Any]:
+    """A causal LM in evaluation mode and its tokenizer.
+
+    ``pretrained`` is ``nano/base``, a folder, or a hub id. ``dtype`` is one of ``DTYPES`` (``auto``: as the checkpoint
+    was saved). ``device`` is ``auto`` (a GPU where there is one) or what torch calls a device; with ``device_map``
+    among ``model_kwargs`` (which go to ``from_pretrained``) it is left to that. ``weights="pickle"`` allows ``.bin``
+    files. ``quantization`` needs the package bitsandbytes.
+
+    Raises ``ModelError``, naming the path and what is missing or wrong: no configuration, no weights, no tokenizer, not
+    a causal LM, corrupt or incomplete weights, a tokenizer with more tokens than the model, a hub that cannot be
+    reached.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = resolve_pretrained(pretrained)
+    check_folder(source, weights=weights)
+    config = _load_config(source, revision, trust_remote_code)
+    _check_causal_lm(source, config, trust_remote_code)
+    tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
+    kwargs: dict[str, Any] = {
+        "dtype": torch_dtype(dtype),
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "use_safetensors": weights == "safetensors",
+        **model_kwargs,
+    }
+    if quantization is not None:
+        kwargs["quantization_config"] = _quantization_config(quantization)
+        kwargs.setdefault("device_map", resolve_device(device))
+    with explained(source, "model"):
+        model, info = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **kwargs)
+    check_complete(source, info)
+    check_vocabulary(source, model, tokenizer)
+    if "device_map" not in kwargs:
+        model = model.to(resolve_device(device))
+    return model.eval(), tokenizer
+
+
+def load_tokenizer(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a resolved folder or hub id; ``ModelError`` where there is none or it cannot be read."""
+    from transformers import AutoTokenizer
+
+    if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{source} holds a model but no tokenizer (expected one of {', '.join(_TOKENIZER_FILES)}). "
+            f"Copy the tokenizer it was trained with into that folder."
+        )
+    with explained(source, "tokenizer"):
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+
+
+# --- what the caller asks for ----------------------------------------------------------------------------------------
+
+
+def torch_dtype(name: str) -> Any:
+    """The torch dtype of that name, or ``"auto"``; ``UserInputError`` for any other."""
+    import torch
+
+    if name not in DTYPES:
+        raise UserInputError(
+            f"dtype {name!r} is not supported{did_you_mean(name, DTYPES)}. Expected one of {', '.join(DTYPES)}."
+        )
+    return name if name == "auto" else getattr(torch, name)
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` becomes ``cuda`` where a GPU is there and ``cpu`` where not; ``UserInputError`` for a device torch
+    cannot use.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as cause:
+        raise UserInputError(f"device {name!r} is not one that torch knows. Use auto, cpu, cuda or cuda:N.") from cause
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserInputError(f"device {name!r} was asked for, but torch sees no GPU here. Use auto or cpu.")
+    return name
+
+
+def _quantization_config(quantization: str) -> Any:
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if quantization not in ("8bit", "4bit"):
+        raise UserInputError(f"quantization {quantization!r} is not supported. Expected 8bit, 4bit or none at all.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError(f"{quantization} quantization", "bitsandbytes", "pip install bitsandbytes accelerate")
+    return BitsAndBytesConfig(load_in_8bit=quantization == "8bit", load_in_4bit=quantization == "4bit")
+
+
+# --- what is wrong with a checkpoint ---------------------------------------------------------------------------------
+
+
+def check_folder(source: str, *, weights: Weights = "safetensors") -> None:
+    """Check what a local checkpoint folder holds; a hub id is left to the hub. Raises ``ModelError`` naming what is
+    missing.
+    """
+    if weights not in ("safetensors", "pickle"):
+        raise UserInputError(f"weights {weights!r} is not a kind of file. Expected safetensors or pickle.")
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        adapter = (
+            " It holds a LoRA adapter: merge it into its base model first."
+            if (folder / "adapter_config.json").is_file()
+            else ""
+        )
+        raise ModelError(f"{source} has no config.json, so it is not a Hugging Face model folder.{adapter}")
+    if any(folder.glob("*.safetensors")):
+        _check_shards(folder)
+    elif not any(folder.glob("*.bin")):
+        raise ModelError(
+            f"{source} has a config.json but no weights (expected model.safetensors). Was it saved completely?"
+        )
+    elif weights != "pickle":
+        raise ModelError(
+            f"{source} holds its weights as pickle (.bin) only, which can run code when read. Convert them to "
+            f"safetensors (load once and save_pretrained), or ask for them by name with weights=pickle if you trust their source."
+        )
+
+
+def _check_shards(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as cause:
+        raise ModelError(f"{index} is not a readable index of weights: {cause!r}. Download the model again.") from cause
+    missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+    if missing:
+        raise ModelError(f"{folder} lacks {len(missing)} of {len(shards)} weight files: {', '.join(missing[:5])}.")
+
+
+def _load_config(source: str, revision: str | None, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    with explained(source, "configuration"):
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def _check_causal_lm(source: str, config: Any, trust_remote_code: bool) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    architectures = list(getattr(config, "architectures", None) or [])
+    own_code = trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if own_code:
+        return
+    known = {
+        name
+        for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        for name in ([names] if isinstance(names, str) else names)
+    }
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (architectures and not known.intersection(architectures)):
+        what = ", ".join(architectures) or type(config).__name__
+        raise ModelError(
+            f"{source} is a {what}, not a causal language model. Give a text LM here (an architecture …ForCausalLM)."
+        )
+
+
+def check_complete(source: str, info: dict[str, Any]) -> None:
+    """Refuse weights that are missing or of another shape: transformers fills those with random numbers and goes on."""
+    for kind in ("missing_keys", "mismatched_keys"):
+        keys = sorted(str(key[0] if isinstance(key, (tuple, list)) else key) for key in info.get(kind) or ())
+        if keys:
+            shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+            raise ModelError(f"{source}: its weights do not fit its configuration ({kind.replace('_', ' ')}: {shown}).")
+
+
+def check_vocabulary(source: str, model: Any, tokenizer: Any) -> None:
+    """A tokenizer that yields ids the model has no embedding for belongs to another model."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{source}: the tokenizer has {len(tokenizer)} tokens and the model {rows} embeddings: not a pair."
+        )
+
+
+@contextmanager
+def explained(source: str, what: str) -> Iterator[None]:
+    """Turn a library's failure to load ``what`` from ``source`` into a ``ModelError`` that names both and the likely
+    cause.
+    """
+    try:
+        yield
+    except (ModelError, UserInputError):
+        raise
+    except Exception as cause:
+        raise ModelError(f"cannot load the {what} of {source}: {_reason(source, cause)}") from cause
+
+
+def _reason(source: str, cause: Exception) -> str:
+    """What a failure means for the user, in a sentence or two."""
+    chain: list[BaseException] = []
+    link: BaseException | None = cause
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    names = {type(link).__name__ for link in chain}
+    text = " ".join(str(cause).split())
+    short = text if len(text) <= 300 else text[:300] + "…"
+    if Path(source).is_dir():
+        if "SafetensorError" in names:
+            return f"a safetensors file is corrupt or cut short ({short}). Copy or download it again."
+        if "trust_remote_code" in text:
+            return "it needs code of its own. Set trust_remote_code=true if you trust its source."
+        return f"{type(cause).__name__}: {short}"
+    if names & {"GatedRepoError"}:
+        return "it is gated on the hub. Accept its licence there and log in with: hf auth login"
+    if names & {"RepositoryNotFoundError", "RevisionNotFoundError"}:
+        return "the hub has no such repository or revision, or it is private, and no such folder exists. Check the spelling."
+    offline = {
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+        "ConnectionError",
+        "ConnectError",
+        "MaxRetryError",
+        "ProxyError",
+    }
+    if names & offline or "couldn't connect" in text or "offline mode" in text:
+        return (
+            "it is neither a local folder nor in the local cache, and the hub cannot be reached. Check the name and the "
+            "network, or give the folder of a downloaded copy."
+        )
+    if "trust_remote_code" in text:
+        return "it needs code of its own. Set trust_remote_code=true if you trust its source."
+    return f"{type(cause).__name__}: {short}"
+
+
+# --- identity --------------------------------------------------------------------------------------------------------
+
+
+def weights_fingerprint(pretrained: str, model: Any = None) -> str:
+    """What identifies a checkpoint: ``sha256:…`` over a folder's configuration and weight files, or
+    ``hub:<id>@<commit>``.
+
+    File hashes are kept for the process by path, size and modification time, so that asking again is free.
+    """
+    source = resolve_pretrained(pretrained)
+    folder = Path(source)
+    if not folder.is_dir():
+        commit = getattr(getattr(model, "config", None), "_commit_hash", None)
+        return f"hub:{source}@{commit or 'unknown'}"
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *files]:
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path.name}\0{_file_sha256(str(path), stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+@lru_cache(maxsize=1024)
+def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

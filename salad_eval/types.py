@@ -1,0 +1,374 @@
+"""The records that cross the seams between steps. Frozen, plain, and without anything that can be derived.
+
+Accuracies and gaps are fractions in [0, 1]. What is missing is ``None`` with a reason beside it, never 0, -1 or NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+InputForm = Literal["text", "transcript", "speech"]
+ColumnName = Literal["base_text", "base_transcript", "adapted_text", "adapted_speech"]
+COLUMNS: tuple[ColumnName, ...] = ("base_text", "base_transcript", "adapted_text", "adapted_speech")
+COLUMN_FORM: Mapping[ColumnName, InputForm] = {
+    "base_text": "text",
+    "base_transcript": "transcript",
+    "adapted_text": "text",
+    "adapted_speech": "speech",
+}
+CLEAN = "clean"  # the perturbation that changes nothing
+ScoreKind = Literal["ll", "ll_norm", "generate"]
+
+
+# --- items -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenPart:
+    """A span of ``Item.context`` that is spoken under speech input: ``context[start:end]`` in characters."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One benchmark question, as lm-eval would score it, plus which spans of its context can be spoken.
+
+    ``choices`` are the options without ``target_delimiter`` (empty under ``generate``); ``gold`` indexes them.
+    ``answers`` are the accepted strings under ``generate``. ``group`` is the resampling unit (a passage, or the item itself).
+    ``fields`` are further columns of the row that a report may slice by.
+    """
+
+    id: str
+    task: str
+    split: str
+    domain: str
+    context: str
+    choices: tuple[str, ...]
+    gold: int | None
+    group: str
+    spoken_parts: tuple[SpokenPart, ...]
+    target_delimiter: str = " "
+    answers: tuple[str, ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def continuations(self) -> tuple[str, ...]:
+        """The option strings that are scored after ``context``, delimiter included."""
+        return tuple(self.target_delimiter + choice for choice in self.choices)
+
+    def part_text(self, part: SpokenPart) -> str:
+        """The written form of a spoken part."""
+        return self.context[part.start : part.end]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Something that was left out, by which step and why. Counted in every report."""
+
+    item_id: str
+    step: str
+    reason: str
+    detail: str = ""
+
+
+# --- speech ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio:
+    """Mono sound: float32 samples in [-1, 1], shape (n_samples,)."""
+
+    samples: np.ndarray
+    sample_rate_hz: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A spoken part of an item in one voice: what was said, and the sha256 under which the store keeps the sound."""
+
+    item_id: str
+    part: str
+    voice: str
+    perturbation: str
+    spoken_text: str
+    sha256: str
+    sample_rate_hz: int
+    n_samples: int
+
+    @property
+    def seconds(self) -> float:
+        return self.n_samples / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What an ASR heard in one rendering, with raw error counts against the spoken text (both normalised)."""
+
+    item_id: str
+    part: str
+    voice: str
+    perturbation: str
+    asr: str
+    text: str
+    word_errors: int
+    n_words: int
+    char_errors: int
+    n_chars: int
+    answer_word_heard: bool | None = None  # None: no answer-bearing word in this part
+
+    @property
+    def wer(self) -> float | None:
+        return self.word_errors / self.n_words if self.n_words else None
+
+    @property
+    def cer(self) -> float | None:
+        return self.char_errors / self.n_chars if self.n_chars else None
+
+
+# --- systems ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TextSegment:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSegment:
+    """Sound in a prompt. ``sha256`` names the waveform, so that equal audio is encoded once."""
+
+    audio: Audio
+    sha256: str
+
+
+Segment = TextSegment | AudioSegment
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt of text and audio segments in order, and the continuations whose log-probabilities are asked for."""
+
+    item_id: str
+    prompt: tuple[Segment, ...]
+    continuations: tuple[str, ...] = ()
+
+    @property
+    def has_audio(self) -> bool:
+        return any(isinstance(segment, AudioSegment) for segment in self.prompt)
+
+    @property
+    def text(self) -> str:
+        """The text segments joined; what a text-only model would read."""
+        return "".join(segment.text for segment in self.prompt if isinstance(segment, TextSegment))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a system said of one item in one input form: either option log-probabilities (nats, summed over tokens) or a text.
+
+    ``voice`` and ``perturbation`` are ``None`` where the item was read as written.
+    """
+
+    item_id: str
+    column: ColumnName
+    input_form: InputForm
+    voice: str | None
+    perturbation: str | None
+    choice_logprobs: tuple[float, ...] | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """1.0 right, 0.0 wrong, or ``None`` with a reason. ``predicted`` is the chosen option, ``parsed`` false where a generation held no answer."""
+
+    item_id: str
+    column: ColumnName
+    voice: str | None
+    perturbation: str | None
+    value: float | None
+    reason: str = ""
+    predicted: int | None = None
+    parsed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """KL divergences in nats, summed over ``n_positions`` scored text positions of one item in one rendering (PAPER: F, M, D)."""
+
+    item_id: str
+    voice: str
+    perturbation: str
+    n_positions: int
+    forgetting: float
+    misalignment: float
+    distillation: float
+
+
+# --- the gap report --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95% interval; ``n`` is the number of items it rests on."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceRates:
+    """Mean KL in nats per scored text position."""
+
+    forgetting: float
+    misalignment: float
+    distillation: float
+    n_positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """One row of the report: a domain, a slice, or everything. ``None`` where a measure was not taken."""
+
+    name: str
+    n_items: int
+    n_groups: int
+    accuracy: Mapping[ColumnName, Estimate]
+    gap: Estimate
+    forgetting: Estimate
+    misalignment: Estimate
+    cascade_loss: Estimate | None
+    p_value: float | None
+    q_value: float | None
+    shrunk_gap: float | None
+    wer: float | None
+    divergence_nats: DivergenceRates | None
+    taxonomy: Mapping[str, float]  # share of items by cause: see gap.TAXONOMY
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRow:
+    """The same measures over a part of the data: ``field`` is ``voice``, ``perturbation`` or an item field."""
+
+    field: str
+    row: GapRow
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """Which system stands in a column, reading what."""
+
+    name: ColumnName
+    system: str
+    input_form: InputForm
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectCount:
+    step: str
+    reason: str
+    n: int
+    domains: Mapping[str, int]
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProtocol:
+    """How a task was asked; printed in every report."""
+
+    task: str
+    split: str
+    data_revision: str
+    speak: str
+    shots: int
+    spoken_shots: bool
+    score: ScoreKind
+    domain_field: str
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapReport:
+    schema_version: str
+    signature: str
+    created: str
+    split: str
+    seed: int
+    n_resamples: int
+    protocols: tuple[TaskProtocol, ...]
+    columns: tuple[ColumnSpec, ...]
+    overall: GapRow
+    domains: tuple[GapRow, ...]
+    slices: tuple[SliceRow, ...]
+    rejects: tuple[RejectCount, ...]
+    unparsed: Mapping[ColumnName, int]
+    notes: tuple[str, ...]
+
+
+# --- plug-in protocols -----------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class TTS(Protocol):
+    """Text to speech. ``voice`` is an engine's voice name, optionally with settings: ``en-us+f3,rate=150,pitch=60``."""
+
+    def fingerprint(self) -> str: ...
+
+    def voices(self) -> list[str]: ...
+
+    def speak(self, text: str, voice: str) -> Audio: ...
+
+
+@runtime_checkable
+class ASR(Protocol):
+    """Speech to text, one string a recording."""
+
+    def fingerprint(self) -> str: ...
+
+    def transcribe(self, audios: Sequence[Audio]) -> list[str]: ...
+
+
+@runtime_checkable
+class System(Protocol):
+    """A language model that reads text or hears speech.
+
+    Given audio it cannot hear, or asked to hear where no audio came, it raises ``ModelError`` rather than answer from text alone.
+    """
+
+    def fingerprint(self) -> str: ...
+
+    def loglikelihoods(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        """Summed log-probability (nats) of each continuation of each request."""
+        ...
+
+    def generate(self, requests: Sequence[Request], *, max_new_tokens: int, stop: Sequence[str]) -> list[str]:
+        """Greedy continuation of each prompt, cut before the first stop string."""
+        ...
+
+
+@runtime_checkable
+class Distributional(Protocol):
+    """A system that also gives its next-token distributions, for the divergences F, M and D."""
+
+    def tokenizer_fingerprint(self) -> str: ...
+
+    def distributions(self, requests: Sequence[Request]) -> list[list[np.ndarray]]:
+        """For each request and continuation: log-probabilities (nats), float32, shape (n_continuation_tokens, vocabulary).
+
+        Row ``t`` is the distribution from which continuation token ``t`` is drawn.
+        """
+        ...
