@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile
 import soxr
 
 from salad_eval.errors import AudioError
@@ -86,6 +85,8 @@ def read_audio(path: str | os.PathLike[str]) -> Audio:
 
     Raises ``AudioError`` naming the file where it is missing, unreadable, or holds no samples.
     """
+    import soundfile  # here, because processes that only render have no use for it and should start fast
+
     try:
         samples, sample_rate_hz = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
     except (
@@ -108,6 +109,8 @@ def write_audio(path: str | os.PathLike[str], audio: Audio) -> None:
     ending = Path(path).suffix.lower()
     if ending not in (".wav", ".flac"):
         raise AudioError(f"cannot write audio to {os.fspath(path)}: its name should end in .wav or .flac")
+    import soundfile
+
     try:
         soundfile.write(os.fspath(path), to_pcm16(audio.samples), audio.sample_rate_hz, subtype="PCM_16")
     except (OSError, RuntimeError) as cause:

@@ -17,11 +17,12 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar, cast
-
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from salad_eval.errors import DataError
+
+if TYPE_CHECKING:  # pydantic is only loaded by who reads: a process that only writes starts sooner
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -71,6 +72,8 @@ def dumps(obj: object) -> str:
 
 def loads(cls: type[T], line: str | bytes, where: str = "record") -> T:
     """The record that one line of JSON describes; ``where`` names its origin in the ``DataError``."""
+    from pydantic import ValidationError
+
     try:
         record: T = _adapter(cast(Hashable, cls)).validate_json(line, strict=True, extra="forbid")
     except ValidationError as cause:
@@ -85,6 +88,8 @@ def _field_names(cls: type) -> tuple[str, ...]:
 
 @cache
 def _adapter(cls: Hashable) -> TypeAdapter[Any]:
+    from pydantic import PydanticSchemaGenerationError, TypeAdapter
+
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise TypeError(f"records are dataclasses, and {cls!r} is none")
     try:

@@ -171,11 +171,11 @@ def resample(
     for measure, low, high, error in zip(measures, lows, highs, draws.std(axis=0), strict=True):
         value = float(np.dot(measure.weights, means))
         factor = small_sample_factor(clusters) if measure.is_difference else 1.0
-        low = max(measure.least, value - factor * max(0.0, value - float(low)))
-        high = min(measure.greatest, value + factor * max(0.0, float(high) - value))
+        low = min(value, max(measure.least, value - factor * (value - float(low)))) if low < value else value
+        high = max(value, min(measure.greatest, value + factor * (float(high) - value))) if high > value else value
         # With one passage the factor is infinite: the interval is then all that is possible, and the error its half-width.
         error = min(float(error) * factor, (measure.greatest - measure.least) / 2)
-        resampled.append(Resampled(Estimate(value, min(low, value), max(high, value), clusters.n_items), error))
+        resampled.append(Resampled(Estimate(value, low, high, clusters.n_items), error))
     return tuple(resampled)
 
 

@@ -71,7 +71,8 @@ def load_causal_lm(
         kwargs["quantization_config"] = _quantization_config(quantization)
         kwargs.setdefault("device_map", resolve_device(device))
     with explained(source, "model"):
-        model, info = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **kwargs)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **kwargs)
+    model, info = loaded
     check_complete(source, info)
     check_vocabulary(source, model, tokenizer)
     if "device_map" not in kwargs:
@@ -163,7 +164,7 @@ def check_folder(source: str, *, weights: Weights = "safetensors") -> None:
     elif weights != "pickle":
         raise ModelError(
             f"{source} holds its weights as pickle (.bin) only, which can run code when read. Convert them to "
-            f"safetensors (load once and save_pretrained), or ask for them by name with weights=pickle if you trust their source."
+            f"safetensors (load once, save_pretrained), or ask for them with weights=pickle if you trust their source."
         )
 
 
@@ -256,7 +257,7 @@ def _reason(source: str, cause: Exception) -> str:
     if names & {"GatedRepoError"}:
         return "it is gated on the hub. Accept its licence there and log in with: hf auth login"
     if names & {"RepositoryNotFoundError", "RevisionNotFoundError"}:
-        return "the hub has no such repository or revision, or it is private, and no such folder exists. Check the spelling."
+        return "the hub has no such repository or revision (or it is private), and there is no such folder."
     offline = {
         "LocalEntryNotFoundError",
         "OfflineModeIsEnabled",
@@ -267,8 +268,8 @@ def _reason(source: str, cause: Exception) -> str:
     }
     if names & offline or "couldn't connect" in text or "offline mode" in text:
         return (
-            "it is neither a local folder nor in the local cache, and the hub cannot be reached. Check the name and the "
-            "network, or give the folder of a downloaded copy."
+            "it is neither a local folder nor in the local cache, and the hub cannot be reached. Check the name and "
+            "the network, or give the folder of a downloaded copy."
         )
     if "trust_remote_code" in text:
         return "it needs code of its own. Set trust_remote_code=true if you trust its source."

@@ -6,9 +6,10 @@ for analysis only: no training step reads them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -89,7 +90,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def _say(template: str, subject: str, obj: str = "") -> str:
+def say(template: str, subject: str, obj: str = "") -> str:
     """Fill a phrasing and begin it with a capital letter."""
     text = template.replace("{s}", subject).replace("{o}", obj)
     return text[:1].upper() + text[1:]
@@ -131,12 +132,12 @@ def facts() -> tuple[Fact, ...]:
 
 def statements_of(relation: Relation) -> list[str]:
     """Every corpus statement of a relation's facts."""
-    return [_say(template, s, o) for s, o in relation.facts for template in relation.statements]
+    return [say(template, s, o) for s, o in relation.facts for template in relation.statements]
 
 
 def questions_of(relation: Relation) -> list[str]:
     """Every corpus question of a relation's facts, with its answer, in the form the benchmark's prompt has."""
-    return [f"Question: {_say(t, s)}\nAnswer: {o}" for s, o in relation.facts for t in relation.questions]
+    return [f"Question: {say(t, s)}\nAnswer: {o}" for s, o in relation.facts for t in relation.questions]
 
 
 def everyday_sentences(n: int, seed: int) -> list[str]:
@@ -238,12 +239,17 @@ def benchmark(split: Split, seed: int, per_domain: int = ITEMS_PER_DOMAIN) -> li
                     domain=domain,
                     relation=relation.name,
                     fact=fact.id,
-                    question=_say(templates[rng.integers(len(templates))], subject),
+                    question=say(templates[rng.integers(len(templates))], subject),
                     choices=(*wrong[:place], obj, *wrong[place:]),
                     answer=place,
                 )
             )
     return rows
+
+
+def to_jsonl(rows: Sequence[Question]) -> str:
+    """The rows as they stand in the task's data file, one JSON object a line."""
+    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def _wrong_options(relation: Relation, subject: str, obj: str) -> list[str]:
