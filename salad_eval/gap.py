@@ -7,8 +7,8 @@ Definitions (PAPER: Cuervo et al. 2025, arXiv 2510.13632; positive is worse):
 - misalignment = adapted_text - adapted_speech, so that gap = forgetting + misalignment on every row
 - cascade_loss = base_text - base_transcript
 
-An item's value in a spoken column is its mean over renderings (voice x perturbation); every item weighs the same in a row. ``overall`` is
-over all items (micro average), not the mean of the domains.
+An item's value in a spoken column is its mean over renderings (voice x perturbation); every item weighs the same in a
+row. ``overall`` is over all items (micro average), not the mean of the domains.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ UNKNOWN_DOMAIN = "(unknown)"  # rejects of rows that never became items
 NO_VALUE = "(none)"  # slice of the items that lack the field
 MAX_REJECT_EXAMPLES = 5
 
-# The taxonomy: one cause a rendering, every item weighing the same. With t = base text right, c = cascade right, a = adapted model
-# right on text, s = adapted model right on speech. lost_in_rendering + forgotten + lost_in_alignment - speech_only = gap, exactly.
+# The taxonomy: one cause a rendering, every item weighing the same. With t = base text right, c = cascade right, a =
+# adapted model right on text, s = adapted model right on speech. lost_in_rendering + forgotten + lost_in_alignment -
+# speech_only = gap, exactly.
 CORRECT = "correct"  # t and s
 WRONG_IN_TEXT = "wrong_in_text"  # neither t nor s: the base model does not know it, the gap is not to blame
 LOST_IN_RENDERING = "lost_in_rendering"  # t, not s, not c: the cascade fails on this recording too
@@ -77,8 +78,9 @@ TAXONOMY: tuple[str, ...] = (CORRECT, LOST_IN_ALIGNMENT, FORGOTTEN, LOST_IN_REND
 class Paired:
     """The items that have a value in every column, and their renderings. All arrays are float64 unless said otherwise.
 
-    ``text[column]``: (n_items,) in {0, 1}. ``spoken[column]``: (n_renderings,) in {0, 1}; ``item_of``: int (n_renderings,), the item of a
-    rendering. ``word_errors``, ``n_words``, ``positions``: (n_renderings,); ``nats``: (n_renderings, 3), summed KL F, M, D.
+    ``text[column]``: (n_items,) in {0, 1}. ``spoken[column]``: (n_renderings,) in {0, 1}; ``item_of``: int
+    (n_renderings,), the item of a rendering. ``word_errors``, ``n_words``, ``positions``: (n_renderings,); ``nats``:
+    (n_renderings, 3), summed KL F, M, D.
     """
 
     items: tuple[Item, ...]
@@ -111,11 +113,12 @@ def pair(
 ) -> tuple[Paired, tuple[Reject, ...]]:
     """Keep the items with a value in *every* column; count the others as rejects of step ``pair``, with the reason.
 
-    A rendering (voice x perturbation) counts only where every spoken column has a value for it, so that the cascade and the speech LLM are
-    judged on the same recordings; an item is kept while one rendering is left. Items in ``already_rejected`` are left out without a
-    second reject. The order of ``items`` and ``scores`` does not matter.
+    A rendering (voice x perturbation) counts only where every spoken column has a value for it, so that the cascade
+    and the speech LLM are judged on the same recordings; an item is kept while one rendering is left. Items in
+    ``already_rejected`` are left out without a second reject. The order of ``items`` and ``scores`` does not matter.
 
-    Raises ``DataError`` for duplicate items or scores, scores of unknown items, values other than 0 and 1, and transcripts of two ASRs.
+    Raises ``DataError`` for duplicate items or scores, scores of unknown items, values other than 0 and 1, and
+    transcripts of two ASRs.
     """
     by_id = _unique_items(items)
     text_columns = [column for column in columns if COLUMN_FORM[column] == "text"]
@@ -130,7 +133,8 @@ def pair(
         scored = index.get(item.id, {})
         lacking = [(column, "") for column in text_columns if not _has_value(scored.get(column, {}).get(None))]
         renderings = sorted({key for column in spoken_columns for key in scored.get(column, {}) if key is not None})
-        complete, incomplete = [], []
+        complete: list[tuple[Rendered, list[ColumnName]]] = []
+        incomplete: list[tuple[Rendered, list[ColumnName]]] = []
         for key in renderings:
             gaps = [column for column in spoken_columns if not _has_value(scored.get(column, {}).get(key))]
             (incomplete if gaps else complete).append((key, gaps))
@@ -192,25 +196,33 @@ def _index_scores(scores: Sequence[Score], by_id: Mapping[str, Item]) -> ScoreIn
     index: ScoreIndex = {}
     for score in scores:
         if score.item_id not in by_id:
-            raise DataError(f"scores: item_id {score.item_id!r} is not among the {len(by_id)} items; score the items that are reported.")
+            raise DataError(f"scores: item_id {score.item_id!r} is not among the {len(by_id)} items of the report.")
         if score.column not in COLUMN_FORM:
-            raise DataError(f"scores: column {score.column!r} of item {score.item_id!r}; expected one of {', '.join(COLUMNS)}.")
+            raise DataError(
+                f"scores: column {score.column!r} of item {score.item_id!r}; expected one of {', '.join(COLUMNS)}."
+            )
         if score.value is not None and score.value not in (0.0, 1.0):
-            raise DataError(f"scores: value {score.value!r} of item {score.item_id!r} in {score.column}; expected 1.0, 0.0 or None.")
+            raise DataError(
+                f"scores: value {score.value!r} of item {score.item_id!r} in {score.column}; expected 1.0, 0.0 or None."
+            )
         key: Rendered | None = None
         if COLUMN_FORM[score.column] == "text":
             if score.voice is not None or score.perturbation is not None:
-                raise DataError(f"scores: item {score.item_id!r} in {score.column} has voice {score.voice!r}; text columns have none.")
+                raise DataError(
+                    f"scores: item {score.item_id!r} in {score.column} has voice {score.voice!r}; expected None."
+                )
         else:
             if score.voice is None or score.perturbation is None:
                 raise DataError(
-                    f"scores: item {score.item_id!r} in {score.column} has voice {score.voice!r} and perturbation {score.perturbation!r}; "
-                    "spoken columns need both."
+                    f"scores: item {score.item_id!r} in {score.column} has voice {score.voice!r} and perturbation "
+                    f"{score.perturbation!r}; spoken columns need both."
                 )
             key = (score.voice, score.perturbation)
         column = index.setdefault(score.item_id, {}).setdefault(score.column, {})
         if key in column:
-            raise DataError(f"scores: item {score.item_id!r} has two scores in {score.column} for voice {score.voice!r}; expected one.")
+            raise DataError(
+                f"scores: item {score.item_id!r} has two scores in {score.column}, voice {score.voice!r}; expected one."
+            )
         column[key] = score
     return index
 
@@ -226,14 +238,21 @@ def _value(score: Score) -> float:
 
 def _missing(item_id: str, column: ColumnName, scored: Mapping[Rendered | None, Score]) -> Reject:
     reasons = sorted({score.reason for score in scored.values() if score.value is None and score.reason})
-    return Reject(item_id, PAIR_STEP, reasons[0] if reasons else f"no score in {column}", f"no value in {column}: left out of every column")
+    return Reject(
+        item_id,
+        PAIR_STEP,
+        reasons[0] if reasons else f"no score in {column}",
+        f"no value in {column}: left out of every column",
+    )
 
 
 def _errors_by_rendering(transcripts: Sequence[Transcript]) -> dict[tuple[str, str, str], tuple[int, int]]:
     """Word errors and words of each rendering, summed over its spoken parts."""
     asrs = sorted({transcript.asr for transcript in transcripts})
     if len(asrs) > 1:
-        raise DataError(f"transcripts: made by {len(asrs)} ASRs ({', '.join(asrs)}); a report takes one, or its WER would mix them.")
+        raise DataError(
+            f"transcripts: made by {len(asrs)} ASRs ({', '.join(asrs)}); a report takes one, or its WER would mix them."
+        )
     errors: dict[tuple[str, str, str], tuple[int, int]] = {}
     for transcript in transcripts:
         key = (transcript.item_id, transcript.voice, transcript.perturbation)
@@ -242,12 +261,16 @@ def _errors_by_rendering(transcripts: Sequence[Transcript]) -> dict[tuple[str, s
     return errors
 
 
-def _nats_by_rendering(divergences: Sequence[Divergence]) -> dict[tuple[str, str, str], tuple[float, float, float, int]]:
+def _nats_by_rendering(
+    divergences: Sequence[Divergence],
+) -> dict[tuple[str, str, str], tuple[float, float, float, int]]:
     nats: dict[tuple[str, str, str], tuple[float, float, float, int]] = {}
     for divergence in divergences:
         key = (divergence.item_id, divergence.voice, divergence.perturbation)
         if key in nats:
-            raise DataError(f"divergences: item {key[0]!r} has two records for voice {key[1]!r}, {key[2]!r}; expected one.")
+            raise DataError(
+                f"divergences: item {key[0]!r} has two records for voice {key[1]!r}, {key[2]!r}; expected one."
+            )
         nats[key] = (divergence.forgetting, divergence.misalignment, divergence.distillation, divergence.n_positions)
     return nats
 
@@ -264,7 +287,8 @@ class _Row:
 
 
 def item_values(paired: Paired, renderings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Item-level values under a mask of renderings: positions of the items left, int (n,), and their values, (n, n_columns)."""
+    """Item-level values under a mask of renderings: positions of the items left, int (n,), and their values, (n,
+    n_columns)."""
     weight = np.bincount(paired.item_of[renderings], minlength=len(paired.items))
     left = np.flatnonzero(weight)
     columns = []
@@ -272,7 +296,9 @@ def item_values(paired: Paired, renderings: np.ndarray) -> tuple[np.ndarray, np.
         if column in paired.text:
             columns.append(paired.text[column][left])
         else:
-            total = np.bincount(paired.item_of[renderings], weights=paired.spoken[column][renderings], minlength=len(paired.items))
+            total = np.bincount(
+                paired.item_of[renderings], weights=paired.spoken[column][renderings], minlength=len(paired.items)
+            )
             columns.append(total[left] / weight[left])
     return left, np.column_stack(columns)
 
@@ -282,9 +308,9 @@ def measures_for(columns: Sequence[ColumnName]) -> tuple[Measure, ...]:
 
     def difference(name: str, first: ColumnName, second: ColumnName) -> Measure:
         weights = tuple(float(column == first) - float(column == second) for column in columns)
-        return Measure(name, weights, -1.0, 1.0)
+        return Measure(name, weights)
 
-    plain = [Measure(column, tuple(float(other == column) for other in columns), 0.0, 1.0) for column in columns]
+    plain = [Measure(column, tuple(float(other == column) for other in columns)) for column in columns]
     differences = [
         difference("gap", "base_text", "adapted_speech"),
         difference("forgetting", "base_text", "adapted_text"),
@@ -304,13 +330,17 @@ def _row(paired: Paired, name: str, renderings: np.ndarray, *, seed: np.random.S
     measures = measures_for(columns)
     found = {
         measure.name: result
-        for measure, result in zip(measures, resample(clusters, measures, seed=interval_seed, n_resamples=n_resamples), strict=True)
+        for measure, result in zip(
+            measures, resample(clusters, measures, seed=interval_seed, n_resamples=n_resamples), strict=True
+        )
     }
     accuracy = {column: found[column].estimate for column in columns}
     text, adapted, speech = (accuracy[column].value for column in REQUIRED_COLUMNS)
     forgetting = _with_value(found["forgetting"], text - adapted)
     misalignment = _with_value(found["misalignment"], adapted - speech)
-    gap = _with_value(found["gap"], forgetting.value + misalignment.value)  # the identity holds as written, not up to rounding
+    gap = _with_value(
+        found["gap"], forgetting.value + misalignment.value
+    )  # the identity holds as written, not up to rounding
     loss = None
     if "base_transcript" in columns:
         loss = _with_value(found["cascade_loss"], text - accuracy["base_transcript"].value)
@@ -363,8 +393,11 @@ def _taxonomy(paired: Paired, renderings: np.ndarray) -> dict[str, float]:
     adapted = paired.text["adapted_text"][item] > 0
     speech = paired.spoken["adapted_speech"][renderings] > 0
     lost = text & ~speech
-    # Without a cascade nothing says whether the recording could be understood, and nothing is put down to the rendering.
-    heard = paired.spoken["base_transcript"][renderings] > 0 if "base_transcript" in paired.spoken else np.ones_like(lost)
+    # Without a cascade nothing says whether the recording could be understood, and nothing is put down to the
+    # rendering.
+    heard = (
+        paired.spoken["base_transcript"][renderings] > 0 if "base_transcript" in paired.spoken else np.ones_like(lost)
+    )
     masks = {
         CORRECT: text & speech,
         WRONG_IN_TEXT: ~text & ~speech,
@@ -398,12 +431,13 @@ def build_report(
 ) -> GapReport:
     """The gap report of one run: ``overall`` (all items), ``domains`` (sorted by name) and ``slices``, on paired items.
 
-    ``slice_fields`` are ``voice``, ``perturbation``, ``task``, or a key of ``Item.fields``; a voice's slice takes the spoken columns in that
-    voice and the same items' text columns. ``base_transcript`` may be absent from ``columns``; the other three are what a gap is made of.
-    q-values (Benjamini-Hochberg) and shrunken gaps are over the domains only. ``created`` is a time stamp that the caller makes.
+    ``slice_fields`` are ``voice``, ``perturbation``, ``task``, or a key of ``Item.fields``; a voice's slice takes the
+    spoken columns in that voice and the same items' text columns. ``base_transcript`` may be absent from ``columns``;
+    the other three are what a gap is made of. q-values (Benjamini-Hochberg) and shrunken gaps are over the domains
+    only. ``created`` is a time stamp that the caller makes.
 
-    Raises ``UserInputError`` for missing or repeated columns and unknown slice fields, ``DataError`` for unusable records (see ``pair``), and
-    ``SaladError`` where no item has a value in every column.
+    Raises ``UserInputError`` for missing or repeated columns and unknown slice fields, ``DataError`` for unusable
+    records (see ``pair``), and ``SaladError`` where no item has a value in every column.
     """
     names = _checked_columns(columns)
     _check_slice_fields(slice_fields, items)
@@ -417,8 +451,13 @@ def build_report(
     )
     reject_counts = count_rejects((*rejects, *unpaired), items)
     if not paired.items:
-        reasons = "; ".join(f"{count.step}: {count.reason} ({count.n})" for count in reject_counts[:MAX_REJECT_EXAMPLES])
-        raise SaladError(f"no item of {len(items)} has a value in every column ({', '.join(names)}). Rejects: {reasons or 'none recorded'}.")
+        reasons = "; ".join(
+            f"{count.step}: {count.reason} ({count.n})" for count in reject_counts[:MAX_REJECT_EXAMPLES]
+        )
+        raise SaladError(
+            f"no item of {len(items)} has a value in every column ({', '.join(names)}). "
+            f"Rejects: {reasons or 'none recorded'}."
+        )
 
     def row(kind: str, name: str, renderings: np.ndarray) -> _Row:
         return _row(paired, name, renderings, seed=row_seed(seed, kind, name), n_resamples=n_resamples)
@@ -443,7 +482,8 @@ def build_report(
         columns=tuple(sorted(columns, key=lambda column: COLUMNS.index(column.name))),
         overall=row("overall", OVERALL, everything).row,
         domains=tuple(
-            replace(domain.row, q_value=q, shrunk_gap=gap) for domain, q, gap in zip(domains, q_values, shrunk, strict=True)
+            replace(domain.row, q_value=q, shrunk_gap=gap)
+            for domain, q, gap in zip(domains, q_values, shrunk, strict=True)
         ),
         slices=tuple(slices),
         rejects=reject_counts,
@@ -456,13 +496,16 @@ def _checked_columns(columns: Sequence[ColumnSpec]) -> tuple[ColumnName, ...]:
     given = [column.name for column in columns]
     for name in given:
         if name not in COLUMNS:
-            raise UserInputError(f"columns: unknown column {name!r}{did_you_mean(name, COLUMNS)}. Known: {', '.join(COLUMNS)}.")
+            raise UserInputError(
+                f"columns: unknown column {name!r}{did_you_mean(name, COLUMNS)}. Known: {', '.join(COLUMNS)}."
+            )
         if given.count(name) > 1:
             raise UserInputError(f"columns: {name!r} is given {given.count(name)} times; expected once.")
     missing = [name for name in REQUIRED_COLUMNS if name not in given]
     if missing:
         raise UserInputError(
-            f"columns: {', '.join(missing)} missing; a gap needs {', '.join(REQUIRED_COLUMNS)} (only base_transcript may be left out)."
+            f"columns: {', '.join(missing)} missing; a gap needs {', '.join(REQUIRED_COLUMNS)} "
+            "(only base_transcript may be left out)."
         )
     return tuple(name for name in COLUMNS if name in given)
 
@@ -472,7 +515,8 @@ def _check_slice_fields(slice_fields: Sequence[str], items: Sequence[Item]) -> N
     for field in slice_fields:
         if field not in known:
             raise UserInputError(
-                f"slice_fields: no item has the field {field!r}{did_you_mean(field, known)}. Known: {', '.join(sorted(known))}."
+                f"slice_fields: no item has the field {field!r}{did_you_mean(field, known)}. "
+                f"Known: {', '.join(sorted(known))}."
             )
 
 

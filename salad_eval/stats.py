@@ -1,20 +1,24 @@
-"""Statistics of paired columns over clustered items: intervals, p-values, false discovery rate, shrinkage. numpy and scipy only.
+"""Statistics of paired columns over clustered items: intervals, p-values, false discovery rate, shrinkage. numpy and
+scipy only.
 
-The resampling unit is the *group* (a passage, or one item over all its voices). Every function takes its seed; none reads a global one.
+The resampling unit is the *group* (a passage, or one item over all its voices). Every function takes its seed; none
+reads a global one.
 
-The 95% interval is a **paired Bayesian cluster bootstrap with half a pseudo-observation at each end of the scale**: each group gets an
-independent Exp(1) weight (Rubin 1981, *The Bayesian bootstrap*), all columns and their differences share these weights, and each
-measure is joined by two pseudo-observations at its least and its greatest possible value, with Gamma(1/2) weights (the informative
-form of Muliere & Secchi 1996, *Bayesian nonparametric predictive inference and bootstrap techniques*). For one column of right and
-wrong answers this *is* Jeffreys' interval Beta(x + 1/2, n - x + 1/2), the one that Brown, Cai & DasGupta (2001, *Interval estimation
-for a binomial proportion*) recommend for small n; for a paired difference the two pseudo-observations are the discordant cells of
-Jeffreys' Dirichlet(1/2, ..., 1/2) prior (Agresti & Min 2005, *Frequentist performance of Bayesian confidence intervals for comparing
-proportions in 2 x 2 contingency tables*). Percentile, basic, BCa and bootstrap-t intervals all fall short at accuracies near 1, where
-a resample of a domain that is all right can only be all right again: see ``reports/interval_coverage.md``.
+The 95% interval is a **paired Bayesian cluster bootstrap with half a pseudo-observation at each end of the scale**:
+each group gets an independent Exp(1) weight (Rubin 1981, *The Bayesian bootstrap*), all columns and their differences
+share these weights, and each measure is joined by two pseudo-observations at its least and its greatest possible
+value, with Gamma(1/2) weights (the informative form of Muliere & Secchi 1996, *Bayesian nonparametric predictive
+inference and bootstrap techniques*). For one column of right and wrong answers this *is* Jeffreys' interval Beta(x +
+1/2, n - x + 1/2), the one that Brown, Cai & DasGupta (2001, *Interval estimation for a binomial proportion*) recommend
+for small n; for a paired difference the two pseudo-observations are the discordant cells of Jeffreys' Dirichlet(1/2,
+..., 1/2) prior (Agresti & Min 2005, *Frequentist performance of Bayesian confidence intervals for comparing
+proportions in 2 x 2 contingency tables*). Percentile, basic, BCa and bootstrap-t intervals all fall short at
+accuracies near 1, where a resample of a domain that is all right can only be all right again: see
+``reports/interval_coverage.md``.
 
-Cost. Groups that carry the same numbers are exchangeable, and a sum of c Exp(1) weights is one Gamma(c) weight: so one weight is drawn
-for each *distinct* row of group sums and not for each item. The law of the result is the same; with right-or-wrong columns the cost of
-a resample does not grow with the number of items.
+Cost. Groups that carry the same numbers are exchangeable, and a sum of c Exp(1) weights is one Gamma(c) weight: so one
+weight is drawn for each *distinct* row of group sums and not for each item. The law of the result is the same; with
+right-or-wrong columns the cost of a resample does not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -32,8 +36,8 @@ from salad_eval.errors import UserInputError
 from salad_eval.types import Estimate
 
 CONFIDENCE = 0.95
-PSEUDO_WEIGHT = 0.5  # Gamma shape of the weight of each of a measure's two pseudo-observations
-BLOCK_ELEMENTS = 1 << 21  # weights held at once: 16 MiB of float64
+PSEUDO_WEIGHT = 0.5  # mean (and Gamma shape) of the weight of each of a measure's two pseudo-observations
+BLOCK_ELEMENTS = 1 << 20  # weights held at once: 8 MiB of float64
 SUM_DECIMALS = 9  # group sums that agree to this many decimals are the same (means over voices are not exact in binary)
 MAX_DENOMINATOR = 1000  # largest number of renderings of one item for which the sign-flip law is still computed exactly
 MAX_CONVOLUTION = 200_000_000  # multiply-adds spent on an exact sign-flip law before falling back to sampling
@@ -44,24 +48,39 @@ MAX_CONVOLUTION = 200_000_000  # multiply-adds spent on an exact sign-flip law b
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A linear combination of column means, with the least and the greatest value one item can contribute.
+    """A linear combination of the means of columns whose values lie in [0, 1].
 
     ``weights`` has one entry a column: ``(1, 0, 0, -1)`` is the first column minus the last.
     """
 
     name: str
     weights: tuple[float, ...]
-    least: float
-    greatest: float
+
+    @property
+    def least(self) -> float:
+        """The smallest value there can be."""
+        return float(sum(weight for weight in self.weights if weight < 0))
+
+    @property
+    def greatest(self) -> float:
+        """The largest value there can be."""
+        return float(sum(weight for weight in self.weights if weight > 0))
 
     @property
     def is_difference(self) -> bool:
         return self.least < 0
 
+    @property
+    def pseudo_values(self) -> tuple[float, float]:
+        """Where the two pseudo-observations lie: the ends of the scale, but of a difference of differences one answer
+        either way."""
+        return max(self.least, -1.0), min(self.greatest, 1.0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClusterSums:
-    """Sums of the column values over each group. ``sums``: float64 (n_groups, n_columns); ``sizes``: items a group, (n_groups,)."""
+    """Sums of the column values over each group. ``sums``: float64 (n_groups, n_columns); ``sizes``: items a group,
+    (n_groups,)."""
 
     sums: np.ndarray
     sizes: np.ndarray
@@ -92,7 +111,8 @@ class Resampled:
 
 
 def row_seed(seed: int, *names: str) -> np.random.SeedSequence:
-    """The seed of one row of a report: a function of the report's seed and the row's name, so that rows do not depend on each other."""
+    """The seed of one row of a report: a function of the report's seed and the row's name, so that rows do not depend
+    on each other."""
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
     return np.random.SeedSequence([seed, int.from_bytes(digest[:8], "little")])
 
@@ -108,7 +128,8 @@ def cluster_sums(values: np.ndarray, groups: Sequence[str] | np.ndarray) -> Clus
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) == 0 or len(values) != len(groups):
         raise UserInputError(
-            f"cluster_sums: values has shape {values.shape} for {len(groups)} groups; expected (n_items, n_columns), n_items >= 1."
+            f"cluster_sums: values has shape {values.shape} for {len(groups)} groups; "
+            "expected (n_items, n_columns), n_items >= 1."
         )
     if not np.isfinite(values).all():
         raise UserInputError("cluster_sums: values holds NaN or infinity; leave out items with a missing value first.")
@@ -116,6 +137,17 @@ def cluster_sums(values: np.ndarray, groups: Sequence[str] | np.ndarray) -> Clus
     n_groups = int(index.max()) + 1
     sums = np.stack([np.bincount(index, weights=column, minlength=n_groups) for column in values.T], axis=1)
     return ClusterSums(sums, np.bincount(index, minlength=n_groups))
+
+
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows of a table (n, k), sorted, and how often each occurs. ``np.unique(axis=0)``, several times
+    faster."""
+    codes = np.zeros(len(rows), dtype=np.intp)
+    for column in rows.T:
+        values, places = np.unique(column, return_inverse=True)
+        _, codes = np.unique(codes * len(values) + places, return_inverse=True)  # again 0, 1, ...: no overflow
+    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    return rows[first], counts
 
 
 def bootstrap_draws(
@@ -128,32 +160,34 @@ def bootstrap_draws(
 ) -> np.ndarray:
     """Draws of every measure under shared group weights: float64 (n_resamples, n_measures).
 
-    Memory: at most ``block_elements`` weights at once (but one resample at the least). The block size does not change the numbers.
-    Raises ``UserInputError`` for ``n_resamples`` < 1.
+    Memory: at most ``block_elements`` weights at once, and those of one pattern at the least. The block size changes
+    the numbers by rounding only. Raises ``UserInputError`` for ``n_resamples`` < 1.
     """
     if n_resamples < 1:
         raise UserInputError(f"n_resamples = {n_resamples}; expected at least 1 (10000 is usual).")
-    rows = np.column_stack([np.round(clusters.sums, SUM_DECIMALS), clusters.sizes])
-    patterns, counts = np.unique(rows, axis=0, return_counts=True)
+    patterns, counts = distinct_rows(np.column_stack([np.round(clusters.sums, SUM_DECIMALS), clusters.sizes]))
     weight_seed, pseudo_seed = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key).spawn(2)
 
     weight_rng = np.random.default_rng(weight_seed)
-    block = max(1, block_elements // len(patterns))
-    totals = np.empty((n_resamples, patterns.shape[1]))  # weighted column sums, then the weighted number of items
-    for start in range(0, n_resamples, block):
-        stop = min(start + block, n_resamples)
-        totals[start:stop] = weight_rng.standard_gamma(counts, size=(stop - start, len(patterns))) @ patterns
+    totals = np.zeros((n_resamples, patterns.shape[1]))  # weighted column sums, then the weighted number of items
+    block = max(1, block_elements // n_resamples)
+    for start in range(0, len(patterns), block):
+        some = slice(start, start + block)
+        # One call a pattern: numpy draws a Gamma of one shape faster than of many. 24 bits a weight are plenty.
+        weights = [weight_rng.standard_gamma(count, size=n_resamples, dtype=np.float32) for count in counts[some]]
+        totals += np.stack(weights, axis=1, dtype=np.float64) @ patterns[some]
 
-    pseudo_rng = np.random.default_rng(pseudo_seed)
-    n_measures = len(measures)
-    pseudo = pseudo_rng.standard_gamma(PSEUDO_WEIGHT, size=(n_resamples, 2, n_measures))
-    # Within a passage answers rise and fall together, so a column's pseudo-observation is a whole (mean) group. The passage's part
-    # cancels in a paired difference, so there it is one item; a whole group would make small gaps look far less certain than they are.
+    # A Gamma(1/2) weight is half the square of a standard normal. Measures share the two weights as they share the
+    # groups'.
+    pseudo = PSEUDO_WEIGHT * np.random.default_rng(pseudo_seed).standard_normal((n_resamples, 2)) ** 2
+    # Within a passage answers rise and fall together, so a column's pseudo-observation is a whole (mean) group. The
+    # passage's part cancels in a paired difference, so there it is one item; a whole group would make small gaps look
+    # far less certain than they are.
     sizes = np.array([1.0 if measure.is_difference else clusters.n_items / clusters.n_groups for measure in measures])
-    ends = np.array([[measure.least, measure.greatest] for measure in measures]).T  # (2, n_measures)
+    ends = np.array([measure.pseudo_values for measure in measures]).T  # (2, n_measures)
     contrasts = np.array([measure.weights for measure in measures], dtype=np.float64)
-    numerator = totals[:, :-1] @ contrasts.T + sizes * (pseudo * ends).sum(axis=1)
-    return numerator / (totals[:, -1:] + sizes * pseudo.sum(axis=1))
+    numerator = totals[:, :-1] @ contrasts.T + sizes * (pseudo @ ends)
+    return numerator / (totals[:, -1:] + sizes * pseudo.sum(axis=1, keepdims=True))
 
 
 def resample(
@@ -161,7 +195,8 @@ def resample(
 ) -> tuple[Resampled, ...]:
     """Every measure's value, 95% interval and standard error, in the order given. The interval always holds the value.
 
-    ``value`` is the plain mean over items (no pseudo-observation enters it); one bound of an accuracy of 0 or 1 is that accuracy.
+    ``value`` is the plain mean over items (no pseudo-observation enters it); one bound of an accuracy of 0 or 1 is
+    that accuracy.
     """
     draws = bootstrap_draws(clusters, measures, seed=seed, n_resamples=n_resamples)
     tail = (1 - CONFIDENCE) / 2
@@ -173,18 +208,21 @@ def resample(
         factor = small_sample_factor(clusters) if measure.is_difference else 1.0
         low = min(value, max(measure.least, value - factor * (value - float(low)))) if low < value else value
         high = max(value, min(measure.greatest, value + factor * (float(high) - value))) if high > value else value
-        # With one passage the factor is infinite: the interval is then all that is possible, and the error its half-width.
+        # With one passage the factor is infinite: the interval is then all that is possible, and the error its
+        # half-width.
         error = min(float(error) * factor, (measure.greatest - measure.least) / 2)
         resampled.append(Resampled(Estimate(value, low, high, clusters.n_items), error))
     return tuple(resampled)
 
 
 def small_sample_factor(clusters: ClusterSums) -> float:
-    """How much wider a paired difference's interval is drawn for the spread *between groups* being estimated from few of them.
+    """How much wider a paired difference's interval is drawn for the spread *between groups* being estimated from few
+    of them.
 
-    Exp(1) weights give a variance smaller by (G - 1) / (G + 1) than the unbiased one, and Student's t takes the normal quantile's place:
-    sqrt((G + 1) / (G - 1)) * t(G - 1) / z. Where every group is one item there is nothing to correct: the cells' law is then
-    multinomial, and Jeffreys' prior is calibrated as it stands. One group of several items: infinite.
+    Exp(1) weights give a variance smaller by (G - 1) / (G + 1) than the unbiased one, and Student's t takes the normal
+    quantile's place: sqrt((G + 1) / (G - 1)) * t(G - 1) / z. Where every group is one item there is nothing to
+    correct: the cells' law is then multinomial, and Jeffreys' prior is calibrated as it stands. One group of several
+    items: infinite.
     """
     n_groups = clusters.n_groups
     if clusters.n_items == n_groups:
@@ -200,12 +238,13 @@ def small_sample_factor(clusters: ClusterSums) -> float:
 
 
 def sign_flip_p_value(differences: np.ndarray, *, seed: np.random.SeedSequence, n_resamples: int) -> float:
-    """Two-sided paired permutation p-value: the sign of each group's summed difference (n_groups,) is flipped at random.
+    """Two-sided paired permutation p-value: the sign of each group's summed difference (n_groups,) is flipped at
+    random.
 
-    Under the null the two columns are exchangeable within a group. The law of the flipped sum is computed exactly, as a convolution of
-    binomials over the distinct sizes of the differences, wherever these are fractions of a small denominator (with one voice and one
-    item a group this is McNemar's exact test); else it is sampled, and p = (1 + hits) / (1 + n_resamples) (Phipson & Smyth 2010).
-    No difference anywhere: p = 1.
+    Under the null the two columns are exchangeable within a group. The law of the flipped sum is computed exactly, as
+    a convolution of binomials over the distinct sizes of the differences, wherever these are fractions of a small
+    denominator (with one voice and one item a group this is McNemar's exact test); else it is sampled, and p = (1 +
+    hits) / (1 + n_resamples) (Phipson & Smyth 2010). No difference anywhere: p = 1.
     """
     differences = np.round(np.asarray(differences, dtype=np.float64), SUM_DECIMALS)
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
@@ -240,7 +279,8 @@ def _as_integers(sizes: np.ndarray) -> tuple[np.ndarray, int] | None:
 
 
 def _flip_law(steps: np.ndarray, counts: np.ndarray) -> np.ndarray | None:
-    """Probabilities of each value of the sum of the positive signs' steps, 0 .. sum(steps * counts); ``None`` where too costly."""
+    """Probabilities of each value of the sum of the positive signs' steps, 0 .. sum(steps * counts); ``None`` where
+    too costly."""
     reach = np.cumsum(steps * counts)
     if float((reach[:-1] * counts[1:]).sum()) > MAX_CONVOLUTION or reach[-1] > MAX_CONVOLUTION // 10:
         return None
@@ -268,7 +308,8 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> tuple[float | None, 
 
 
 def between_variance(values: Sequence[float], standard_errors: Sequence[float]) -> float:
-    """Variance of the true values behind noisy estimates, >= 0: Paule & Mandel (1982), the root of sum w (y - mean_w)^2 = k - 1.
+    """Variance of the true values behind noisy estimates, >= 0: Paule & Mandel (1982), the root of sum w (y -
+    mean_w)^2 = k - 1.
 
     Where the estimates differ no more than their errors explain, it is 0. Needs two values or more; fewer give 0.
     """
@@ -276,7 +317,9 @@ def between_variance(values: Sequence[float], standard_errors: Sequence[float]) 
     if len(y) < 2:
         return 0.0
     if not (variance > 0).all():
-        raise UserInputError("between_variance: a standard error is not positive; use the bootstrap's, which never is 0.")
+        raise UserInputError(
+            "between_variance: a standard error is not positive; use the bootstrap's, which never is 0."
+        )
 
     def excess(tau_squared: float) -> float:
         weights = 1 / (variance + tau_squared)
@@ -290,9 +333,11 @@ def between_variance(values: Sequence[float], standard_errors: Sequence[float]) 
 
 
 def shrink(values: Sequence[float], standard_errors: Sequence[float]) -> tuple[float, ...]:
-    """Empirical-Bayes means of a normal-normal model (Efron & Morris 1975; Morris 1983), each value drawn to the precision-weighted mean.
+    """Empirical-Bayes means of a normal-normal model (Efron & Morris 1975; Morris 1983), each value drawn to the
+    precision-weighted mean.
 
-    shrunk = mean + tau^2 / (tau^2 + se^2) * (value - mean), tau^2 from ``between_variance``. One value comes back as it is.
+    shrunk = mean + tau^2 / (tau^2 + se^2) * (value - mean), tau^2 from ``between_variance``. One value comes back as
+    it is.
     """
     y = np.asarray(values, dtype=np.float64)
     if len(y) < 2:

@@ -1,0 +1,143 @@
+"""Views of a comparison of two runs: for a terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from salad_eval.compare import ColumnChange, Comparison, ComparisonRow
+from salad_eval.report.markdown import escape_markdown
+from salad_eval.report.wording import COLUMN_TITLES, interval, one_line, percent, probability
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_NAME_WIDTH = 24
+
+
+def comparison_headline(comparison: Comparison) -> tuple[str, ...]:
+    """What changed from the first run to the second, in plain sentences."""
+    gap = comparison.overall.gap
+    low, high = gap.difference.low, gap.difference.high
+    surely = low is not None and high is not None and (low > 0 or high < 0)
+    if not surely:
+        verdict = "no clear difference in the gap"
+    else:
+        verdict = "the second run's gap is " + ("smaller" if gap.difference.value < 0 else "larger")
+    return (
+        f"On {comparison.n_shared} shared items: {verdict}. Gap {percent(gap.first)} → {percent(gap.second)} points, "
+        f"difference {signed(gap.difference.value)} {interval(gap.difference)}, {p_words(gap.p_value)}.",
+        f"Not compared: {comparison.n_only_a} items only in the first run, {comparison.n_only_b} only in the second, "
+        f"{comparison.n_changed} with the same id but another question, {comparison.n_unscored} without a score in "
+        f"both.",
+    )
+
+
+def comparison_terminal(comparison: Comparison) -> RenderableType:
+    """A rich renderable: differences (second minus first) of every column and of the gap, with the gap's interval, p
+    and q."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = list(comparison.overall.columns)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for title in (
+        "domain",
+        "n",
+        *(COLUMN_TITLES[column] for column in columns),
+        "gap A → B",
+        "difference",
+        "95%",
+        "p",
+        "q",
+    ):
+        table.add_column(
+            title, justify="left" if title == "domain" else "right", no_wrap=title in ("domain", "gap A → B", "95%")
+        )
+
+    def cells(row: ComparisonRow) -> list[Text]:
+        texts = [
+            one_line(row.name, _NAME_WIDTH),
+            str(row.n_items),
+            *(signed(row.columns[column].difference.value) for column in columns),
+            f"{percent(row.gap.first)} → {percent(row.gap.second)}",
+            signed(row.gap.difference.value),
+            interval(row.gap.difference),
+            probability(row.gap.p_value),
+            probability(row.q_value),
+        ]
+        return [Text(text) for text in texts]
+
+    for row in comparison.domains:
+        table.add_row(*cells(row))
+    table.add_section()
+    table.add_row(*cells(comparison.overall), style="bold")
+    foot = [
+        "Second minus first, in percentage points. Columns: above 0, the second answers more. Gap: below 0, the "
+        "second's is smaller.",
+        *comparison.notes,
+        f"A: {comparison.signature_a}",
+        f"B: {comparison.signature_b}",
+    ]
+    return Group(Text(" ".join(comparison_headline(comparison))), Text(), table, Text("\n".join(foot), style="dim"))
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The comparison as GitHub-flavoured Markdown, with the interval and p-value of every column."""
+    columns = list(comparison.overall.columns)
+    titles = ["domain", "n", *(COLUMN_TITLES[column] for column in columns), "gap", "p (gap)", "q (gap)"]
+    lines = ["# Comparison of two runs", ""]
+    lines += [escape_markdown(sentence) for sentence in comparison_headline(comparison)]
+    lines += [
+        "",
+        "First → second, difference in percentage points [95% interval], p. Gap: below 0, the second's is smaller.",
+        "",
+    ]
+    lines += [_table_row(titles), "|---|" + "--:|" * (len(titles) - 1)]
+    for row in (*comparison.domains, comparison.overall):
+        lines.append(
+            _table_row(
+                [
+                    escape_markdown(one_line(row.name)),
+                    str(row.n_items),
+                    *(_change(row.columns[column]) for column in columns),
+                    _change(row.gap, with_p=False),
+                    escape_markdown(probability(row.gap.p_value)),
+                    escape_markdown(probability(row.q_value)),
+                ]
+            )
+        )
+    lines += ["", *(f"- {escape_markdown(note)}" for note in comparison.notes)]
+    lines += [
+        "",
+        f"A: {escape_markdown(comparison.signature_a)}",
+        "",
+        f"B: {escape_markdown(comparison.signature_b)}",
+        "",
+    ]
+    lines += [f"Seed {comparison.seed}, {comparison.n_resamples} resamples.", ""]
+    return "\n".join(lines)
+
+
+def signed(value: float) -> str:
+    """Percentage points with their sign: ``+3.1``, ``−0.4``, ``0.0``."""
+    text = percent(value)
+    return text if text.startswith("−") or float(text) == 0 else f"+{text}"
+
+
+def p_words(p_value: float) -> str:
+    """``p = 0.012``, or ``p < 0.001``."""
+    text = probability(p_value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+
+
+def _change(change: ColumnChange, *, with_p: bool = True) -> str:
+    values = f"{percent(change.first)} → {percent(change.second)}"
+    text = f"{values}: {signed(change.difference.value)} {interval(change.difference)}"
+    return escape_markdown(f"{text}, {probability(change.p_value)}" if with_p else text)
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,144 @@
+"""The gap report as JSON and back, checked against ``reports/gap_report.schema.json`` on the way out and on the way in.
+
+The file's shape is the record's, but for three places that read better for people: a domain row is named by ``domain``,
+``overall`` has no name, and a slice row is flat, named by ``field`` and ``value``. Floats round-trip exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from salad_eval.errors import DataError
+from salad_eval.gap import OVERALL, SCHEMA_VERSION
+from salad_eval.records import Json, from_json, to_json
+from salad_eval.resources import reports_dir
+from salad_eval.types import GapReport
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+REPORT_FILE = "gap_report.json"
+SCHEMA_FILE = "gap_report.schema.json"
+_SHOWN = 120  # characters of an offending value that an error message quotes
+
+JsonObject = dict[str, Json]
+
+
+def report_to_json(report: GapReport) -> JsonObject:
+    """The report as JSON values, valid under the schema. Raises ``DataError`` where it is not."""
+    data = _object(to_json(report))
+    overall, domains, slices = _object(data["overall"]), _objects(data["domains"]), _objects(data["slices"])
+    data["overall"] = _without(overall, "name")
+    data["domains"] = [{"domain": row["name"], **_without(row, "name")} for row in domains]
+    data["slices"] = [
+        {"field": part["field"], "value": row["name"], **_without(row, "name")}
+        for part in slices
+        for row in [_object(part["row"])]
+    ]
+    validate(data, "report")
+    return data
+
+
+def report_from_json(data: object, where: str = "report") -> GapReport:
+    """The report that parsed JSON describes; ``where`` names its origin in the ``DataError`` for anything malformed."""
+    validate(data, where)
+    fields = dict(_object(cast(Json, data)))
+    fields["overall"] = {"name": OVERALL, **_object(fields["overall"])}
+    fields["domains"] = [{"name": row["domain"], **_without(row, "domain")} for row in _objects(fields["domains"])]
+    fields["slices"] = [
+        {"field": row["field"], "row": {"name": row["value"], **_without(row, "field", "value")}}
+        for row in _objects(fields["slices"])
+    ]
+    return from_json(GapReport, fields)
+
+
+def validate(data: object, where: str) -> None:
+    """Raises ``DataError`` naming the field, its value and what was expected, for JSON that the schema does not
+    allow."""
+    from jsonschema.exceptions import best_match
+
+    if isinstance(data, dict) and "schema_version" in data and data["schema_version"] != SCHEMA_VERSION:
+        raise DataError(
+            f"{where}: schema_version is {data['schema_version']!r}; expected {SCHEMA_VERSION!r}. "
+            "Make the report again, or read it with the version that wrote it."
+        )
+    error = best_match(_validator().iter_errors(data))
+    if error is not None:
+        field = error.json_path.removeprefix("$").removeprefix(".") or "the whole file"
+        raise DataError(f"{where}: {field} = {repr(error.instance)[:_SHOWN]}: {error.message[: _SHOWN * 2]}.")
+
+
+@cache
+def _validator() -> Validator:
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads((reports_dir() / SCHEMA_FILE).read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def save_report(report: GapReport, path: Path) -> None:
+    """Write the report's JSON under a temporary name and rename it: a reader never sees half a report."""
+    write_atomic(path, json.dumps(report_to_json(report), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+
+
+def load_report(path: str | os.PathLike[str]) -> GapReport:
+    """Read a report from ``gap_report.json`` or from the run directory that holds it.
+
+    Raises ``DataError`` for a missing file, one that is not JSON, another schema version, or a field the schema does
+    not allow.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / REPORT_FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(
+            f"{file}: no such file; expected a {REPORT_FILE} or the run directory that holds one."
+        ) from None
+    except (OSError, UnicodeDecodeError) as cause:
+        raise DataError(f"{file}: cannot be read: {cause}.") from None
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as cause:
+        raise DataError(f"{file}: not JSON: {cause}.") from None
+    return report_from_json(data, str(file))
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a whole file: to a temporary name beside it, flushed to disk, then renamed over ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _object(value: Json) -> JsonObject:
+    return cast(JsonObject, value)
+
+
+def _objects(value: Json) -> list[JsonObject]:
+    return cast("list[JsonObject]", value)
+
+
+def _without(row: JsonObject, *keys: str) -> JsonObject:
+    return {key: value for key, value in row.items() if key not in keys}

@@ -1,0 +1,103 @@
+"""The gap report as a table for a terminal, by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from salad_eval.report.wording import (
+    by_gap,
+    headline,
+    interval,
+    nats,
+    one_line,
+    percent,
+    probability,
+    stands_out,
+)
+from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+_SHORT_TITLES: dict[ColumnName, str] = {
+    "base_text": "text\nLLM",
+    "base_transcript": "cas-\ncade",
+    "adapted_text": "adapt.\ntext",
+    "adapted_speech": "adapt.\nspeech",
+}
+WIDE = 92  # terminal columns that all of the table needs, with names of usual length
+_NAME_WIDTH = 24  # longer names are cut
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A rich renderable: the headline, one line a domain (largest gap first), the overall line, rejects and the
+    signature.
+
+    Names are shown as they are: rich's markup in them has no effect. Fits 80 columns; below ``WIDE`` WER and M are
+    left out.
+    """
+
+    report: GapReport
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        report, wide = self.report, options.max_width >= WIDE
+        columns = [column for column in COLUMNS if column in report.overall.accuracy]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("\ndomain")  # the one column that gives way where there is no room
+        titles = [
+            "\nn",
+            *(_SHORT_TITLES[column] for column in columns),
+            "\ngap",
+            "\n95%",
+            "for-\nget",
+            "mis-\nalign",
+            "\nq",
+        ]
+        for title in [*titles, "\nWER", "\nM"] if wide else titles:
+            table.add_column(title, justify="right", no_wrap=True)
+        for row in by_gap(report.domains):
+            style = "bold" if stands_out(row) and row.gap.value > 0 else None
+            table.add_row(*map(Text, _cells(row, columns, wide)), style=style)
+        table.add_section()
+        table.add_row(*map(Text, _cells(report.overall, columns, wide)), style="bold")
+        yield Text(" ".join(headline(report)) + "\n")
+        yield table
+        yield Text(_footnote(report), style="dim")
+
+
+def terminal_table(report: GapReport) -> ReportTable:
+    """The report for ``rich.print`` or ``Console.print``."""
+    return ReportTable(report)
+
+
+def _cells(row: GapRow, columns: Sequence[ColumnName], wide: bool) -> list[str]:
+    divergence = row.divergence_nats.misalignment if row.divergence_nats else None
+    cells = [
+        one_line(row.name, _NAME_WIDTH),
+        str(row.n_items),
+        *(percent(row.accuracy[column].value) for column in columns),
+        percent(row.gap.value),
+        interval(row.gap, digits=0),
+        percent(row.forgetting.value),
+        percent(row.misalignment.value),
+        probability(row.q_value),
+    ]
+    return [*cells, percent(row.wer), nats(divergence)] if wide else cells
+
+
+def _footnote(report: GapReport) -> str:
+    rejects = "; ".join(f"{count.n} {count.step}: {one_line(count.reason)}" for count in report.rejects) or "none"
+    unparsed = "; ".join(f"{n} in {column}" for column, n in report.unparsed.items() if n)
+    lines = [
+        "Accuracies, gaps and WER in percent; gap = forget + misalign; bold: gap at q < 0.05; M in nats a position.",
+        f"Rejects: {rejects}." + (f" Unparsed answers, counted as wrong: {unparsed}." if unparsed else ""),
+        report.signature,
+    ]
+    return "\n".join(lines)
