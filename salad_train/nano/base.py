@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_scheduler
 
 from salad_eval.progress import track
+from salad_train.nano.saving import save_float16
 
 EOS, PAD, AUDIO = "<|endoftext|>", "<|pad|>", "<|audio|>"
 
@@ -28,12 +29,12 @@ class BasePlan:
     intermediate_size: int = 512
     layers: int = 4
     heads: int = 3
-    epochs: int = 16
-    tokens_per_batch: int = 3072
-    lr: float = 3e-3
-    weight_decay: float = 0.05
+    epochs: int = 6
+    tokens_per_batch: int = 1536
+    muon_lr: float = 0.02
+    adamw_lr: float = 3e-3
+    weight_decay: float = 0.1
     warmup: float = 0.03  # share of the steps
-    dropout: float = 0.0
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -69,13 +70,28 @@ def batches(lengths: Sequence[int], tokens_per_batch: int, rng: np.random.Genera
         yield np.asarray(groups[k])
 
 
+def make_optimizers(model: LlamaForCausalLM, plan: BasePlan) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the matrices of the layers, AdamW for embeddings and norms.
+
+    On this world Muon needs about half the epochs AdamW needs to the same validation accuracy.
+    """
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(
+            matrices, lr=plan.muon_lr, momentum=0.95, weight_decay=plan.weight_decay, adjust_lr_fn="original"
+        ),
+        torch.optim.AdamW(others, lr=plan.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    ]
+
+
 def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, float]:
     """Train tokenizer and LLM on ``texts`` and save both to ``out``. Returns what was measured."""
     began = time.monotonic()
     torch.manual_seed(plan.seed)
     tokenizer = train_tokenizer(texts, plan.vocab_size)
     eos = tokenizer.eos_token_id
-    ids = [encoded + [eos] for encoded in tokenizer(list(texts))["input_ids"]]
+    ids = [[*encoded, eos] for encoded in tokenizer(list(texts))["input_ids"]]
     config = LlamaConfig(
         vocab_size=plan.vocab_size,
         hidden_size=plan.hidden_size,
@@ -85,26 +101,18 @@ def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, flo
         num_key_value_heads=plan.heads,
         attn_implementation="eager",  # the fused CPU kernel is several times slower on sequences this short
         max_position_embeddings=512,
-        attention_dropout=plan.dropout,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=eos,
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    rest = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        lr=plan.lr,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    optimizers = make_optimizers(model, plan)
     lengths = [len(row) for row in ids]
     rng = np.random.default_rng([plan.seed, 3])
     schedule = [batch for _ in range(plan.epochs) for batch in batches(lengths, plan.tokens_per_batch, rng)]
     steps = len(schedule)
-    scheduler = get_scheduler("cosine", optimizer, int(plan.warmup * steps), steps)
+    schedulers = [get_scheduler("cosine", optimizer, int(plan.warmup * steps), steps) for optimizer in optimizers]
     model.train()
     loss_sum, n_logged, final_loss = 0.0, 0, math.nan
     for step, index in enumerate(track(schedule, "base LLM")):
@@ -123,24 +131,17 @@ def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, flo
         loss = torch.nn.functional.cross_entropy(logits.float(), targets[kept])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
         loss_sum, n_logged = loss_sum + float(loss.detach()), n_logged + 1
         if n_logged == 100 or step == steps - 1:
             final_loss, loss_sum, n_logged = loss_sum / n_logged, 0.0, 0
-    save(model, tokenizer, out)
+    save_float16(model, tokenizer, out)
     return {
         "parameters": float(model.num_parameters()),
         "steps": float(steps),
         "final_loss_nats": final_loss,
         "seconds": time.monotonic() - began,
     }
-
-
-def save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Save in Hugging Face format, weights in float16 (half the size), config in float32 (what they are computed in)."""
-    model.to(torch.float16)
-    model.config.dtype = torch.float32
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)

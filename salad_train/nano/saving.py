@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
+STORED, COMPUTED = torch.float16, "float32"
+
 
 class Saves(Protocol):
     """A tokenizer or a processor, as far as saving goes."""
@@ -20,29 +22,35 @@ def save_float16(model: PreTrainedModel, processor: Saves | None, out: Path) -> 
     """Save ``model`` (safetensors, float16: half the size) and its tokenizer or processor to the folder ``out``.
 
     The configuration says float32, which is what ``from_pretrained`` then loads and computes in by default. Integer
-    tensors keep their type, and ``model`` itself is left as it is.
+    tensors keep their type, tied weights stay tied, and ``model`` itself is left as it is.
     """
-    half = {
-        name: tensor.detach().to(torch.float16) if tensor.is_floating_point() else tensor
-        for name, tensor in model.state_dict().items()
-    }
-    model.save_pretrained(out, state_dict=half)
-    _set_dtype(out / "config.json", "float32")
+    model.save_pretrained(out, state_dict=_float16(model.state_dict()))
+    _set_dtype(out / "config.json")
     if processor is not None:
         processor.save_pretrained(str(out))
 
 
-def _set_dtype(path: Path, dtype: str) -> None:
-    """Rewrite every ``dtype`` of a saved configuration: saving notes the type the weights had in memory."""
+def _float16(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Floating tensors in half precision; tensors that share memory still do, so that a tied one is written once."""
+    cast: dict[tuple[int, torch.Size, tuple[int, ...]], torch.Tensor] = {}
+    half = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            memory = (tensor.data_ptr(), tensor.shape, tensor.stride())
+            tensor = cast.setdefault(memory, tensor.detach().to(STORED))
+        half[name] = tensor
+    return half
 
-    def set_in(node: object) -> None:
+
+def _set_dtype(path: Path) -> None:
+    """Correct every ``dtype`` of a saved configuration: saving notes the type that the model had in memory."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = COMPUTED
+    pending: list[object] = [config]
+    while pending:
+        node = pending.pop()
         if isinstance(node, dict):
             if "dtype" in node:
-                node["dtype"] = dtype
-            for value in node.values():
-                set_in(value)
-
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["dtype"] = dtype
-    set_in(config)
+                node["dtype"] = COMPUTED
+            pending.extend(node.values())
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -247,8 +247,8 @@ def benchmark(split: Split, seed: int, per_domain: int = ITEMS_PER_DOMAIN) -> li
     return rows
 
 
-def to_jsonl(rows: Sequence[Question]) -> str:
-    """The rows as they stand in the task's data file, one JSON object a line."""
+def to_jsonl(rows: Sequence[Question] | Sequence[Document]) -> str:
+    """Rows as they stand in a data file, one JSON object a line."""
     return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
 

@@ -1,0 +1,164 @@
+"""`salad nano train`: every model of the `nano` world, from nothing, through the code that adapts any other model."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from salad_eval import resources
+from salad_eval.records import to_json
+from salad_eval.render import RenderJob, render
+from salad_eval.speakable import Unspeakable, to_spoken
+from salad_eval.store import AudioStore
+from salad_eval.types import CLEAN, Audio, GapReport, Rendering
+from salad_train.data import BatchLimits, Speak
+from salad_train.interleave import InterleaveSpec, WordRange
+from salad_train.nano import world
+from salad_train.nano.asr import AsrPlan, train_asr
+from salad_train.nano.base import BasePlan, train_base
+from salad_train.nano.card import Making, write_card
+from salad_train.stages import AdapterSize, Stage1Plan, stage1
+from salad_train.trainer import TrainPlan
+
+DONE = "measured.json"  # in a model's folder: what it was made from and what was measured in the making
+
+# Spans are shorter than the paper's: a document here is one to four sentences.
+INTERLEAVE = InterleaveSpec(text=WordRange(1, 8), speech=WordRange(3, 12), speech_first=0.5, prefer=0.7)
+
+
+@dataclass(frozen=True, slots=True)
+class NanoPlan:
+    """All of it. ``seed`` makes the world and reaches every training."""
+
+    seed: int = 0
+    n_narrow: int = 8000  # documents Stage I hears
+    n_replay: int = 8000  # documents it reads as text
+    steps: int = 1500
+    adapter: AdapterSize = field(default_factory=lambda: AdapterSize(192, 512, 3, 3, 3))
+    base: BasePlan = BasePlan()
+    asr: AsrPlan = AsrPlan()
+
+    def seeded(self) -> NanoPlan:
+        """The same with its one seed in every part."""
+        return dataclasses.replace(
+            self, base=dataclasses.replace(self.base, seed=self.seed), asr=dataclasses.replace(self.asr, seed=self.seed)
+        )
+
+
+def make(plan: NanoPlan, out: Path, work: Path, *, workers: int = 2) -> Path:
+    """Train everything, measure it through the line any user runs, and write the card. Returns the card's path."""
+    train_nano(plan, out, work, workers=workers)
+    reports = {split: evaluate_nano(out, split, work / f"run-{split}") for split in ("validation", "test")}
+    makings = [Making.of(out / name) for name in resources.NANO_MODELS]
+    seconds = sum(making.measured["seconds"] for making in makings)
+    return write_card(out, makings, reports, world.HEARD_DOMAINS, f"salad nano train --seed {plan.seed}", seconds)
+
+
+def train_nano(plan: NanoPlan, out: Path, work: Path, *, workers: int = 2) -> None:
+    """Train base LLM, ASR and speech LLM to ``out``; a model that is there already, made by the same plan, is kept.
+
+    ``work`` holds speech and checkpoints while it runs; it can be removed afterwards.
+    """
+    plan = plan.seeded()
+    documents = world.corpus(plan.seed)
+    audio = AudioStore(work / "audio")
+    _build(out / "base", {"seed": plan.seed, "base": to_json(plan.base)},
+           lambda folder: train_base([document.text for document in documents], folder, plan.base))  # fmt: skip
+    _build(out / "asr", {"seed": plan.seed, "asr": to_json(plan.asr)},
+           lambda folder: train_asr(documents, folder, plan.asr, store=audio, workers=workers))  # fmt: skip
+    _build(out / "speech", to_json(plan),
+           lambda folder: train_speech(plan, documents, out, folder, work, audio))  # fmt: skip
+
+
+def evaluate_nano(models: Path, split: str, folder: Path) -> GapReport:
+    """The gap report of the models in ``models``: the preset ``nano``, with them in it."""
+    from salad_eval import evaluate
+
+    overrides = {
+        "split": split,
+        "out": str(folder),
+        "asr.options.pretrained": str(models / "asr"),
+        "base.options.pretrained": str(models / "base"),
+        "adapted.options.pretrained": str(models / "speech"),
+    }
+    return evaluate("nano", **overrides)
+
+
+def train_speech(
+    plan: NanoPlan, documents: Sequence[world.Document], models: Path, out: Path, work: Path, audio: AudioStore
+) -> dict[str, float]:
+    """Stage I on the heard domains: the base LLM and the ASR's encoder become a speech LLM in ``out``."""
+    began = time.monotonic()
+    stage = Stage1Plan(
+        base=str(models / "base"),
+        encoder=str(models / "asr"),
+        voices=world.TRAINING_VOICES,
+        train=TrainPlan(steps=plan.steps, seed=plan.seed, bf16=True, checkpoint_every=500),
+        adapter=plan.adapter,
+        stack_frames=2,
+        interleave=INTERLEAVE,
+        limits=BatchLimits(tokens=1536, sequences=32),
+        save_dtype="float16",
+    )
+    # The order of the corpus is random, so its first documents are a fair sample.
+    heard = world.narrow_speech(documents)[: plan.n_narrow]
+    folder = work / f"stage1-{_digest(to_json(plan))}"
+    model = stage1(stage, heard, documents[: plan.n_replay], speaker(audio), folder, preferred=question_borders)
+    shutil.copytree(model, out, dirs_exist_ok=True)
+    speech = json.loads((folder / "speech.json").read_text(encoding="utf-8"))
+    return {
+        "steps": float(plan.steps),
+        "documents": float(speech["examples"]),
+        "hours_of_speech": speech["seconds"] / 3600,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def question_borders(document: world.Document) -> list[int] | None:
+    """Where a question-and-answer document would like to be cut: around the whole question, as the benchmark's prompt is."""
+    head, tail = "Question:", "\nAnswer:"
+    return [len(head), document.text.index(tail)] if document.text.startswith(head) and tail in document.text else None
+
+
+def speaker(store: AudioStore, tts: str = "pyttsx3") -> Speak:
+    """A way of speaking for training: (text, voice) pairs in, one sound or ``None`` each out, kept in ``store``."""
+
+    def speak(pairs: Sequence[tuple[str, str]]) -> Iterator[Audio | None]:
+        jobs: dict[int, RenderJob] = {}
+        for k, (text, voice) in enumerate(pairs):
+            with suppress(Unspeakable):
+                jobs[k] = RenderJob(str(k), "span", voice, CLEAN, to_spoken(text))
+        outcomes = render(list(jobs.values()), tts=tts, tts_options={}, store=store, workers=1)
+        said = {int(o.item_id): o.sha256 for o in outcomes if isinstance(o, Rendering)}
+        for k in range(len(pairs)):
+            yield store.get(said[k]) if k in said else None
+
+    return speak
+
+
+# --- one model, once -------------------------------------------------------------------------------------------------
+
+
+def _build(folder: Path, plan: object, make: Callable[[Path], dict[str, float]]) -> None:
+    """Make a model in a folder of its own and move it into place whole; keep one the same plan made before."""
+    stated = {"plan": plan, "digest": _digest(plan)}
+    marker = folder / DONE
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8"))["digest"] == stated["digest"]:
+        return
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    measured = make(unfinished)
+    (unfinished / DONE).write_text(json.dumps({**stated, "measured": measured}, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+
+
+def _digest(plan: object) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12]
