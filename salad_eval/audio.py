@@ -41,14 +41,16 @@ Problem = Literal["empty", "nan", "clipped", "silent", "too_short", "truncated",
 
 def to_pcm16(samples: np.ndarray) -> np.ndarray:
     """Float samples in [-1, 1], shape (n,), to little-endian int16, shape (n,); what lies outside is cut to range."""
-    steps = np.rint(np.asarray(samples, np.float32) * np.float32(PCM_SCALE))
-    return np.clip(steps, -PCM_SCALE, PCM_SCALE - 1).astype("<i2")
+    steps = np.asarray(samples, np.float32) * np.float32(PCM_SCALE)
+    np.rint(steps, out=steps)
+    np.clip(steps, -PCM_SCALE, PCM_SCALE - 1, out=steps)
+    return steps.astype("<i2")
 
 
 def from_pcm16(pcm: np.ndarray | bytes) -> np.ndarray:
     """Little-endian int16 samples (or their bytes) to float32 in [-1, 1), shape (n,)."""
     steps = np.frombuffer(pcm, "<i2") if isinstance(pcm, bytes) else pcm
-    return steps.astype(np.float32) * np.float32(1 / PCM_SCALE)
+    return np.multiply(steps, np.float32(1 / PCM_SCALE), dtype=np.float32)
 
 
 def resample(audio: Audio, sample_rate_hz: int) -> Audio:
@@ -151,8 +153,8 @@ def problem(audio: Audio, spoken_text: str) -> Problem | None:
     samples = audio.samples
     if len(samples) == 0:
         return "empty"
-    peak = float(np.max(np.abs(samples)))
-    if not np.isfinite(peak):  # max hands a NaN on
+    peak = max(float(samples.max()), -float(samples.min()))
+    if not np.isfinite(peak):  # both hand a NaN on
         return "nan"
     if peak > 1.0:
         return "clipped"

@@ -1,7 +1,7 @@
 """Items to sound: what is to be said, said by a TTS plug-in, checked, and kept in the store.
 
-A job is done once: equal requests of one call share a sound, and a request that the store remembers is not spoken again.
-Results come in the order of the jobs, whatever the number of worker processes.
+A job is done once: equal requests of one call share a sound, and a request that the store remembers is not spoken
+again. Results come in the order of the jobs, whatever the number of worker processes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def jobs_for(
 ) -> tuple[list[RenderJob], list[Reject]]:
     """The jobs that speak every part of every item in every voice, and the items that cannot be spoken.
 
-    An item with a part that has no spoken form gets one reject (``unspeakable``, with the cause) and no job: half an item
-    cannot be asked.
+    An item with a part that has no spoken form gets one reject (``unspeakable``, with the cause) and no job: half an
+    item cannot be asked.
     """
     jobs: list[RenderJob] = []
     rejects: list[Reject] = []
@@ -77,10 +77,10 @@ def render(
 ) -> Iterator[Rendering | Reject]:
     """Speak the jobs; one ``Rendering`` or ``Reject`` each, in their order, as soon as it is known.
 
-    ``workers`` processes share the work where it is long enough to be worth their start; with one, or for little work, all
-    is done in this process. A worker that dies is replaced and the request that killed it rejected (``worker_died``). The
-    other reasons are those of ``audio.problem`` and ``tts_error``. Raises ``UserInputError`` for a voice, perturbation or
-    option that is not there.
+    ``workers`` processes share the work where it is long enough to be worth their start; with one, or for little work,
+    all is done in this process. A worker that dies is replaced and the request that killed it rejected
+    (``worker_died``). The other reasons are those of ``audio.problem`` and ``tts_error``. Raises ``UserInputError`` for
+    a voice, perturbation or option that is not there.
     """
     todo = list(jobs)
     for name in {job.perturbation for job in todo}:
@@ -131,13 +131,16 @@ def _outcomes(
 ) -> Iterator[Outcomes]:
     """The outcomes of all requests, a chunk at a time: here while that is quicker, then by worker processes."""
     chunks = [requests[i : i + CHUNK] for i in range(0, len(requests), CHUNK)]
-    began = time.perf_counter()
+    seconds = 0.0  # spent on the chunks done so far
     for n_done, chunk in enumerate(chunks):
-        seconds_each = (time.perf_counter() - began) / n_done if n_done else 0.0
-        if workers > 1 and seconds_each * (len(chunks) - n_done) * (1 - 1 / workers) > WORKER_START_SECONDS:
+        left = seconds / n_done * (len(chunks) - n_done) if n_done else 0.0
+        if workers > 1 and left * (1 - 1 / workers) > WORKER_START_SECONDS:
             yield from _outcomes_of_workers(chunks[n_done:], setup, workers)
             return
-        yield {r: synthesise(engine, store, r, setup.retries) for r in _by_voice(chunk)}
+        began = time.perf_counter()
+        outcomes = {r: synthesise(engine, store, r, setup.retries) for r in _by_voice(chunk)}
+        seconds += time.perf_counter() - began
+        yield outcomes
 
 
 def _by_voice(chunk: Sequence[SpeechRequest]) -> list[SpeechRequest]:
@@ -224,6 +227,8 @@ class _Hand(threading.Thread):
                 self._worker.start()
             except WorkerDied as cause:
                 raise SaladError(f"the TTS plug-in {self._setup.tts!r} could not be started: {cause}") from None
+            if self._stopped.is_set():
+                raise SaladError("rendering was stopped")
         outcomes = dict(zip(chunk, self._worker.ask(chunk), strict=True))
         self._deaths_in_a_row = 0
         return outcomes

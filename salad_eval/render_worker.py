@@ -1,12 +1,13 @@
 """One synthesis, and the processes that do many: a worker holds one engine and answers requests over its pipes.
 
-A worker is a plain subprocess that speaks JSON lines, not a ``multiprocessing`` child: it does not run the caller's main
-module again (so a script needs no ``if __name__ == "__main__"``), it inherits no threads, and it ends with its parent
-because its input ends. What an engine prints goes to its error stream and never into the answers.
+A worker is a plain subprocess that speaks JSON lines, not a ``multiprocessing`` child: it does not run the caller's
+main module again (so a script needs no ``if __name__ == "__main__"``), it inherits no threads, and it ends with its
+parent because its input ends. What an engine prints goes to its error stream and never into the answers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,13 +21,18 @@ from typing import Any, BinaryIO
 
 from salad_eval import plugins, records
 from salad_eval.audio import SAMPLE_RATE_HZ, problem, resample
-from salad_eval.errors import AudioError, SaladError, UserInputError
+from salad_eval.errors import AudioError, PluginError, SaladError, UserInputError
 from salad_eval.perturb import perturbation
 from salad_eval.store import AudioStore, SpeechRequest, StoredSound
 from salad_eval.types import TTS
 
 CHUNK_SECONDS = 600.0  # a worker that has not answered for so long is taken for stuck and is ended
-_BOOT = "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.readline()); import salad_eval.render_worker as w; w.main()"
+_BOOT = """
+import json, sys
+sys.path[:] = json.loads(sys.stdin.buffer.readline())
+from salad_eval.render_worker import main
+main()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +64,23 @@ def synthesise(engine: TTS, store: AudioStore, request: SpeechRequest, retries: 
     """Speak a request, check the sound, and keep it; asked again up to ``retries`` times where it fails.
 
     The reasons are those of ``audio.problem`` and ``tts_error`` where the engine raised ``AudioError``. The check is on
-    the clean sound: a perturbation may well hide what is missing. Any other error is the caller's to see.
+    the clean sound: a perturbation may well hide what is missing. Any other error ends the run: a ``SaladError`` as it is
+    (an unknown voice, a full disk), a bug of the plug-in as ``PluginError``.
     """
     failure = Failure("tts_error")
     for _ in range(1 + retries):
         try:
             audio = resample(engine.speak(request.spoken_text, request.voice), SAMPLE_RATE_HZ)
         except AudioError as cause:
-            failure = Failure("empty" if "no sound" in str(cause) else "tts_error", str(cause))
+            failure = Failure("tts_error", str(cause))
             continue
+        except SaladError:
+            raise
+        except Exception as cause:  # a bug in the plug-in: the same end of the run in this process and in a worker
+            raise PluginError(
+                f"the TTS plug-in failed on {request.spoken_text!r:.80} in voice {request.voice!r}: "
+                f"{type(cause).__name__}: {cause}"
+            ) from cause
         found = problem(audio, request.spoken_text)
         if found is None:
             return store.put_sound(perturbation(request.perturbation)(audio))
@@ -91,7 +105,7 @@ def main() -> None:
         for line in questions:
             requests = [SpeechRequest(**fields) for fields in json.loads(line)]
             _answer(answers, {"outcomes": [_packed(synthesise(engine, store, r, setup["retries"])) for r in requests]})
-    except SaladError as cause:  # anything else is a fault of the plug-in: it ends the process with a traceback
+    except SaladError as cause:
         _answer(answers, {"error": str(cause), "exit_code": cause.exit_code})
 
 
@@ -111,7 +125,7 @@ class Worker:
     """A worker process, seen from the parent. One caller at a time."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         # Workers are the parallelism: a numerical library that starts threads of its own in each only gets in the way.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
@@ -121,11 +135,12 @@ class Worker:
             stderr=self._errors,
             env=environment,
         )
-        self._send(list(sys.path))
-        self._send(records.to_json(setup))
+        self._setup = setup
 
     def start(self) -> str:
         """Wait until the engine is loaded and return its fingerprint. Raises as ``ask`` does."""
+        self._send(sys.path)
+        self._send(records.to_json(self._setup))
         return str(self._receive()["fingerprint"])
 
     def ask(self, requests: Sequence[SpeechRequest]) -> list[StoredSound | Failure]:
@@ -144,10 +159,8 @@ class Worker:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):  # a broken pipe: what was left in it is lost with the process
                     stream.close()
-                except OSError:  # the pipe is broken already, and what was left in it is lost with the process
-                    pass
         self._errors.close()
 
     def _send(self, message: Any) -> None:

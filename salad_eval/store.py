@@ -1,6 +1,6 @@
 """Sound kept once, under the hash of its samples, and remembered by what was asked for.
 
-    root/pcm/ab/abcdef….wav             16-bit mono WAV; the name is the sha256 of rate and samples
+    root/pcm/a/abcdef….wav              16-bit mono WAV; the name is the sha256 of rate and samples
     root/requests/<engine>/<voice>.jsonl  which request gave which sound, one line each, only ever appended to
 
 Speech synthesis is not exact from call to call, so a sound's identity is its hash and a request is only remembered. Any
@@ -10,6 +10,7 @@ and renamed, a request is noted in one call after its sound is there, and a line
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -73,7 +74,6 @@ class AudioStore:
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         self.root = Path(root).expanduser() if root is not None else default_root()
-        self._shards: set[str] = set()
         self._answers: dict[Path, dict[str, StoredSound]] = {}
 
     # --- by hash
@@ -82,7 +82,7 @@ class AudioStore:
         """Where the sound with this hash lies or would lie. Raises ``AudioError`` for what is not a sha256."""
         if not _SHA256.fullmatch(sha256):
             raise AudioError(f"{sha256!r} is not the sha256 of a sound: expected 64 hexadecimal digits")
-        return self.root / "pcm" / sha256[:2] / f"{sha256}.wav"
+        return self.root / "pcm" / sha256[:1] / f"{sha256}.wav"
 
     def __contains__(self, sha256: object) -> bool:
         return isinstance(sha256, str) and _SHA256.fullmatch(sha256) is not None and self.path(sha256).is_file()
@@ -126,17 +126,17 @@ class AudioStore:
         return size == WAV_HEADER_BYTES + BYTES_PER_SAMPLE * sound.n_samples
 
     def _write(self, path: Path, data: bytes) -> None:
-        shard = path.parent
-        if shard.name not in self._shards:
-            shard.mkdir(parents=True, exist_ok=True)
-            self._shards.add(shard.name)
-        temporary = shard / f".{os.getpid()}-{next(_serial)}.tmp"
+        temporary = path.with_name(f".{os.getpid()}-{next(_serial)}.tmp")
         try:
-            with open(temporary, "wb", buffering=0) as file:
-                file.write(data)
+            try:
+                _write_file(temporary, data)
+            except FileNotFoundError:  # the first sound of its shard
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write_file(temporary, data)
             os.replace(temporary, path)
         except OSError as cause:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise AudioError(f"cannot write {path}: {cause.strerror or cause}") from None
 
     # --- by request
@@ -179,6 +179,13 @@ class AudioStore:
                 answers[answer.key] = StoredSound(answer.sha256, answer.sample_rate_hz, answer.n_samples)
             self._answers[file] = answers
         return self._answers[file]
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    with open(path, "xb", buffering=0) as file:
+        rest = memoryview(data)
+        while rest:  # one call may write less than it was given
+            rest = rest[file.write(rest) :]
 
 
 @lru_cache(maxsize=1024)

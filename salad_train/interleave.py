@@ -52,7 +52,7 @@ class InterleaveSpec:
     """How documents are cut.
 
     Attributes:
-        text, speech: lengths of the spans (the paper's, as digested, by default). A document's last span may be shorter.
+        text, speech: lengths of the spans (the paper's, as digested, by default). A document's last span may be shorter if it is text.
         speech_first: probability that the first span is speech.
         prefer: probability that a cut moves to the nearest preferred border within its span's range of lengths, where there is one.
             Preferred borders are those the document states, or else ends of sentences, clauses and lines.
@@ -231,17 +231,18 @@ def _cut(
     modality, cuts, done, start = first, [], 0, 0
     while True:
         length = spec.speech if modality == "speech" else spec.text
-        drawn = done + int(rng.integers(length.low, length.high + 1))
+        most = length.high
+        if not cuts:  # a short document is cut too
+            most = max(length.low, min(most, len(ends) - (spec.speech.low if modality == "text" else 1)))
+        drawn = done + int(rng.integers(length.low, most + 1))
         snaps = rng.random() < spec.prefer
-        if drawn >= len(ends) and not snaps:
-            break
-        reachable = range(done + length.low, min(done + length.high, len(ends) - 1) + 1)
+        reachable = range(done + length.low, min(done + most, len(ends) - 1) + 1)
         near = [k for k in reachable if ends[k - 1] in wanted and usable[k - 1]]
         if snaps and near:
             drawn = min(near, key=lambda k: (abs(k - drawn), k))
         end = next((k for k in range(drawn, len(ends)) if usable[k - 1] and same(start, ends[k - 1])), None)
-        if end is None:
-            break
+        if end is None or (modality == "text" and len(ends) - end < spec.speech.low):
+            break  # too little would be left to be worth saying
         cuts.append(ends[end - 1])
         modality, done, start = _other(modality), end, ends[end - 1]
     while cuts and not same(cuts[-1], len(text)):  # the last span changes its ids: it joins the one before
@@ -331,13 +332,13 @@ def lay_out(interleaved: Interleaved, audio_positions: Sequence[int], audio_toke
             heard = False
         after.append(is_first[scored])
         length += len(tokens)
-    chosen = np.concatenate(targets) if targets else np.zeros(0, dtype=np.int64)
-    # A text that begins with speech and has no BOS: its very first token has no teacher prediction, and it is not text anyway.
-    known = chosen > 0
+    none = np.zeros(0, dtype=np.int64)
+    # The document's first token is never among them: as text it comes first, and as speech it is no target.
+    chosen = np.concatenate([none, *targets])
     return Layout(
-        input_ids=np.concatenate(inputs),
-        targets=ids[chosen[known]],
-        student=np.concatenate(student)[known] if student else np.zeros(0, dtype=np.int64),
-        teacher=chosen[known] - 1,
-        after_speech=np.concatenate(after)[known] if after else np.zeros(0, dtype=bool),
+        input_ids=np.concatenate([none, *inputs]),
+        targets=ids[chosen],
+        student=np.concatenate([none, *student]),
+        teacher=chosen - 1,
+        after_speech=np.concatenate([none.astype(bool), *after]),
     )

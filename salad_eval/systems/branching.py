@@ -33,7 +33,8 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from salad_eval.errors import ModelError
 
-DEFAULT_BATCH_TOKENS = 16_384
+DEFAULT_BATCH_TOKENS = 4096
+_CACHED_PER_NEW = 8  # a cached position costs memory but no computation
 _GROUP_COST_TOKENS = (
     64  # what one more forward pass costs, in tokens; a shared prefix that saves less is not run by itself
 )
@@ -58,9 +59,9 @@ def continuation_logprobs(
     """Log-probability (nats, float32 log-softmax) of each token of each continuation of each prefix.
 
     ``prefixes[i]`` is (T,) token ids or (T, d) input embeddings, T ≥ 1; ``continuations[i]`` are lists of token ids.
-    The result is indexed request, continuation, token. ``max_batch_tokens`` bounds rows × (cached + new positions) of a
-    forward pass, and with it memory. ``progress`` is called with the number of requests finished since its last call.
-    Raises ``ModelError`` for an empty prefix.
+    The result is indexed request, continuation, token. ``max_batch_tokens`` bounds rows × new positions of a forward
+    pass (cached positions may be 8 times as many), and with it memory. ``progress`` is called with the number of
+    requests finished since its last call. Raises ``ModelError`` for an empty prefix.
     """
     results = [[[0.0] * len(option) for option in options] for options in continuations]
     for slots, values in _score(lm, prefixes, continuations, _read_logprobs, max_batch_tokens, progress):
@@ -86,7 +87,7 @@ def continuation_distributions(
     rows: list[list[list[np.ndarray]]] = [[[_NO_ROW] * len(option) for option in options] for options in continuations]
     width = 0
     for slots, values in _score(lm, prefixes, continuations, _read_distributions, max_batch_tokens, progress):
-        width = values.shape[-1]
+        width = values.shape[-1] if slots else width
         for (request, option, token), value in zip(slots, values, strict=True):
             rows[request][option][token] = value
     empty = np.zeros((0, width), dtype=np.float32)
@@ -115,15 +116,13 @@ def greedy(
         return outputs
     traits = _traits(lm)
     with torch.inference_mode():
-        longest = max(len(prefix) for prefix in prefixes) + max_new_tokens
-        if traits.branches_up_to(longest + len(prefixes[0])):
-            try:
-                for finished in _greedy_cached(lm, traits, prefixes, outputs, rule, max_batch_tokens):
-                    if progress:
-                        progress(finished)
-                return outputs
-            except _CacheUnusable:
-                outputs = [[] for _ in prefixes]
+        try:
+            for finished in _greedy_cached(lm, traits, prefixes, outputs, rule, max_batch_tokens):
+                if progress:
+                    progress(finished)
+            return outputs
+        except _CacheUnusable:  # found out before any row has an end
+            outputs = [[] for _ in prefixes]
         for finished in _greedy_uncached(lm, traits, prefixes, outputs, rule, max_batch_tokens):
             if progress:
                 progress(finished)
@@ -244,24 +243,18 @@ def _score(
     if not prefixes:
         return
     traits = _traits(lm)
-    finished = 0
     with torch.inference_mode():
         try:
-            for slots, values, n_finished in _score_cached(lm, traits, prefixes, continuations, read, max_batch_tokens):
+            for slots, values, finished in _score_cached(lm, traits, prefixes, continuations, read, max_batch_tokens):
                 yield slots, values
-                finished += n_finished
-                if progress and n_finished:
-                    progress(n_finished)
+                if progress and finished:
+                    progress(finished)
             return
-        except _CacheUnusable:
+        except _CacheUnusable:  # found out before any request is finished
             pass
-        remaining = len(prefixes) - finished
-        for slots, values in _score_uncached(
-            lm, traits, list(range(len(prefixes))), prefixes, continuations, read, max_batch_tokens
-        ):
-            yield slots, values
-        if progress and remaining:
-            progress(remaining)
+        yield from _score_uncached(lm, traits, prefixes, continuations, read, max_batch_tokens)
+        if progress:
+            progress(len(prefixes))
 
 
 # --- grouping by shared prefix ---------------------------------------------------------------------------------------
@@ -367,15 +360,20 @@ def _interval_tree(common: Sequence[int], size: int) -> _Node:
     return root
 
 
-def _batches(widths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in batches of at most ``budget`` padded positions, widest first (so that what does not fit fails at
-    once).
+def _batches(new: Sequence[int], cached: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in batches, widest first (so that what does not fit fails at once).
+
+    A batch computes at most ``budget`` padded new positions, and holds at most ``_CACHED_PER_NEW`` times as many with
+    those cached.
     """
     batch: list[int] = []
-    for index in sorted(range(len(widths)), key=lambda i: -widths[i]):
-        if batch and (len(batch) + 1) * widths[batch[0]] > budget:
+    width = total = 0
+    for index in sorted(range(len(new)), key=lambda i: -new[i]):
+        width, total = max(width, new[index]), max(total, new[index] + cached[index])
+        rows = len(batch) + 1
+        if batch and (rows * width > budget or rows * total > budget * _CACHED_PER_NEW):
             yield batch
-            batch = []
+            batch, width, total = [], new[index], new[index] + cached[index]
         batch.append(index)
     if batch:
         yield batch
@@ -525,23 +523,26 @@ def _prompt_batches(
     follow prompt i.
     """
     device = _device(lm)
+    groups: list[_Group] = []
     for kind in (1, 2):
         indices = [i for i, prefix in enumerate(prefixes) if prefix.dim() == kind]
-        if not indices:
-            continue
-        for group in _groups(_keys([prefixes[i] for i in indices])):
-            members = [indices[i] for i in group.members]
-            # Left padding lies between the shared and the own positions, so the width of a row can reach this sum.
-            widest = max(len(prefixes[i]) for i in members) + max(extra[i] for i in members)
-            if not traits.branches_up_to(widest):
-                raise _CacheUnusable
-            shared_cache = (
-                _run_shared(lm, traits, prefixes[members[0]][: group.shared], device) if group.shared else None
-            )
-            for batch in _batches([len(prefixes[i]) + extra[i] for i in members], max_batch_tokens):
-                requests = [members[i] for i in batch]
-                suffixes = [prefixes[i][group.shared :] for i in requests]
-                yield requests, _prefill(lm, traits, shared_cache, group.shared, suffixes, device)
+        if indices:
+            found = _groups(_keys([prefixes[i] for i in indices]))
+            groups += [_Group(group.shared, tuple(indices[i] for i in group.members)) for group in found]
+    for group in groups:
+        # Left padding lies between the shared and the own positions, so a row can be as wide as this sum.
+        widest = max(len(prefixes[i]) for i in group.members) + max(extra[i] for i in group.members)
+        if not traits.branches_up_to(widest):
+            raise _CacheUnusable
+    for group in groups:
+        first = prefixes[group.members[0]]
+        shared_cache = _run_shared(lm, traits, first[: group.shared], device) if group.shared else None
+        new = [len(prefixes[i]) - group.shared for i in group.members]
+        cached = [group.shared + extra[i] for i in group.members]
+        for batch in _batches(new, cached, max_batch_tokens):
+            requests = [group.members[i] for i in batch]
+            suffixes = [prefixes[i][group.shared :] for i in requests]
+            yield requests, _prefill(lm, traits, shared_cache, group.shared, suffixes, device)
 
 
 def _score_cached(
@@ -573,7 +574,7 @@ def _score_cached(
             yield slots, read(state.logits, torch.tensor(rows, device=device), torch.tensor(targets, device=device)), 0
         waiting = list(branches.values())
         width = state.mask.shape[1]
-        for batch in _batches([width + len(branch.fed) for branch in waiting], max_batch_tokens):
+        for batch in _batches([len(branch.fed) for branch in waiting], [width] * len(waiting), max_batch_tokens):
             yield *_score_branches(lm, traits, state, [waiting[i] for i in batch], read, device), 0
         yield [], _NO_ROW, len(requests)
 
@@ -611,7 +612,6 @@ def _with_tokens(lm: Any, prefix: torch.Tensor, tokens: Sequence[int]) -> torch.
 def _score_uncached(
     lm: Any,
     traits: _Traits,
-    requests: Sequence[int],
     prefixes: Sequence[torch.Tensor],
     continuations: Sequence[Sequence[Sequence[int]]],
     read: _Read,
@@ -621,16 +621,18 @@ def _score_uncached(
     device = _device(lm)
     for kind in (1, 2):
         branches: dict[tuple[int, tuple[int, ...]], _Branch] = {}
-        for request in requests:
+        for request, options in enumerate(continuations):
             if prefixes[request].dim() != kind:
                 continue
-            for number, option in enumerate(continuations[request]):
+            for number, option in enumerate(options):
                 if len(option):
                     fed = tuple(int(token) for token in option[:-1])
                     branch = branches.setdefault((request, fed), _Branch(request, fed))
                     branch.slots += [(t, (request, number, t), int(option[t])) for t in range(len(option))]
         waiting = list(branches.values())
-        for batch in _batches([len(prefixes[b.row]) + len(b.fed) for b in waiting], max_batch_tokens):
+        for batch in _batches(
+            [len(prefixes[b.row]) + len(b.fed) for b in waiting], [0] * len(waiting), max_batch_tokens
+        ):
             chosen = [waiting[i] for i in batch]
             inputs, mask = _padded(lm, [_with_tokens(lm, prefixes[b.row], b.fed) for b in chosen], device, left=False)
             width = inputs.shape[1]
@@ -711,7 +713,9 @@ def _greedy_uncached(
     device = _device(lm)
     for kind in (1, 2):
         indices = [i for i, prefix in enumerate(prefixes) if prefix.dim() == kind]
-        for batch in _batches([len(prefixes[i]) + rule.max_new_tokens for i in indices], max_batch_tokens):
+        for batch in _batches(
+            [len(prefixes[i]) + rule.max_new_tokens for i in indices], [0] * len(indices), max_batch_tokens
+        ):
             alive = [indices[i] for i in batch]
             while alive:
                 inputs, mask = _padded(

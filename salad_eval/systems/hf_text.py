@@ -9,7 +9,13 @@ import numpy as np
 
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.systems import prompts
-from salad_eval.systems.loading import Quantization, Weights, load_causal_lm, weights_fingerprint
+from salad_eval.systems.loading import (
+    Quantization,
+    Weights,
+    default_batch_tokens,
+    load_causal_lm,
+    weights_fingerprint,
+)
 from salad_eval.types import Request
 
 
@@ -18,9 +24,9 @@ class HFTextSystem:
     once.
 
     ``pretrained`` is ``nano/base``, a folder or a hub id; the other loading options are those of ``load_causal_lm``.
-    ``batch_tokens`` bounds rows × positions of a forward pass and with it memory. ``max_length`` limits the context
-    below what the model can hold. ``chat_template`` wraps each prompt as one user turn of the tokenizer's chat
-    template, as lm-eval's ``--apply_chat_template`` does with a zero-shot prompt.
+    ``batch_tokens`` bounds rows × new positions of a forward pass and with it memory (by default what suits the
+    device). ``max_length`` limits the context below what the model can hold. ``chat_template`` wraps each prompt as one
+    user turn of the tokenizer's chat template, as lm-eval's ``--apply_chat_template`` does with a zero-shot prompt.
     """
 
     def __init__(
@@ -28,7 +34,7 @@ class HFTextSystem:
         pretrained: str,
         dtype: str = "float32",
         device: str = "auto",
-        batch_tokens: int = 16_384,
+        batch_tokens: int | None = None,
         revision: str | None = None,
         chat_template: bool = False,
         trust_remote_code: bool = False,
@@ -38,7 +44,7 @@ class HFTextSystem:
         attn_implementation: str | None = None,
         device_map: str | None = None,
     ) -> None:
-        if batch_tokens < 1:
+        if batch_tokens is not None and batch_tokens < 1:
             raise UserInputError(f"batch_tokens is {batch_tokens}; expected at least 1.")
         options: dict[str, Any] = {"attn_implementation": attn_implementation, "device_map": device_map}
         self.model, self.tokenizer = load_causal_lm(
@@ -54,7 +60,7 @@ class HFTextSystem:
         if chat_template and not getattr(self.tokenizer, "chat_template", None):
             raise ModelError(f"chat_template was asked for, but the tokenizer of {pretrained} has none.")
         self.chat_template = chat_template
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or default_batch_tokens(self.model)
         own_length = prompts.max_length(self.model.config, self.tokenizer)
         self.max_length = min(own_length, max_length) if max_length is not None else own_length
         settings = f"dtype={dtype},max_length={self.max_length}"

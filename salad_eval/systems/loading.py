@@ -124,6 +124,11 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def default_batch_tokens(model: Any) -> int:
+    """New positions a forward pass should hold: a GPU wants many; a CPU is fastest while activations fit its caches."""
+    return 16_384 if next(iter(model.parameters())).device.type == "cuda" else 1024
+
+
 def _quantization_config(quantization: str) -> Any:
     import importlib.util
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,11 +55,11 @@ class SaladProcessor(ProcessorMixin):
 
     @classmethod
     def from_parts(cls, feature_extractor: Any, tokenizer: Any, config: SaladConfig, audio_token: str = AUDIO_TOKEN) -> SaladProcessor:
-        """The processor that fits a model configuration."""
+        """The processor that fits a model configuration. The tokenizer is copied: saving marks it as this processor's."""
         spec = spec_of(encoder_config(config.audio_config), config.length_geometry)
         return cls(
             feature_extractor,
-            tokenizer,
+            copy.deepcopy(tokenizer),
             audio_token=audio_token,
             audio_token_id=config.audio_token_id,
             length_geometry=spec.geometry,

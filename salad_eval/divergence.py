@@ -1,0 +1,141 @@
+"""How far the adapted model's next-token distributions have moved from the base model's: F, M and D of Cuervo et al.
+(2510.13632).
+
+With Q the base text LLM, P the adapted one, w the written item and c the same item with its spoken parts as audio,
+
+    F (forgetting)    = Σ KL( Q(·|w) ‖ P(·|w) )
+    M (misalignment)  = Σ KL( P(·|w) ‖ P(·|c) )
+    D (distillation)  = Σ KL( Q(·|w) ‖ P(·|c) )
+
+in nats. **Positions scored:** the tokens of the gold continuation (the delimiter and the gold option), and no others:
+at position t the distribution from which gold token t is drawn, given the prompt and the gold tokens before it. The
+paper sums over all text positions of interleaved training text; on a benchmark item the gold continuation is the text
+that follows the speech.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from salad_eval.errors import ModelError, UserInputError
+from salad_eval.types import Distributional, Divergence, Reject, Request
+
+DEFAULT_CHUNK_BYTES = 256 << 20
+STEP = "divergence"
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenRequest:
+    """The speech prompt of an item in one rendering."""
+
+    voice: str
+    perturbation: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceQuery:
+    """An item as written and as heard in each rendering; every request has the gold continuation as its only one."""
+
+    text: Request
+    spoken: tuple[SpokenRequest, ...]
+
+
+def gold_only(request: Request, gold: int) -> Request:
+    """``request`` with its gold continuation as the only one."""
+    if not 0 <= gold < len(request.continuations):
+        raise UserInputError(
+            f"item {request.item_id!r}: gold is {gold}, but it has {len(request.continuations)} options."
+        )
+    return Request(request.item_id, request.prompt, (request.continuations[gold],))
+
+
+def incomparable(base: object, adapted: object) -> str | None:
+    """Why no divergence can be taken between two systems, as a note for the report; ``None`` where it can."""
+    without = "divergences not measured: the {} system gives no next-token distributions."
+    if not isinstance(base, Distributional):
+        return without.format("base")
+    if not isinstance(adapted, Distributional):
+        return without.format("adapted")
+    ours, theirs = base.tokenizer_fingerprint(), adapted.tokenizer_fingerprint()
+    if ours != theirs:
+        return f"divergences not measured: the two systems' tokenizers differ ({ours} and {theirs})."
+    return None
+
+
+def divergences(
+    base: Distributional,
+    adapted: Distributional,
+    queries: Iterable[DivergenceQuery],
+    *,
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+    first: int = 1,
+) -> Iterator[Divergence | Reject]:
+    """F, M and D of each query and rendering, in order; ``Reject`` where an item's distributions cannot be compared.
+
+    Queries are taken lazily, as many at a time as keep the distributions held to about ``chunk_bytes`` (judged by the
+    queries before; at least one); the first time ``first`` of them, unjudged. Raises ``ModelError`` for systems that
+    are not comparable: ask ``incomparable`` first.
+    """
+    if (reason := incomparable(base, adapted)) is not None:
+        raise ModelError(reason)
+    remaining = iter(queries)
+    size, heaviest = max(1, first), 1
+    while batch := list(itertools.islice(remaining, size)):
+        base_text = _single(base, [query.text for query in batch])
+        adapted_text = _single(adapted, [query.text for query in batch])
+        spoken = iter(_single(adapted, [s.request for query in batch for s in query.spoken]))
+        for query, q_text, p_text in zip(batch, base_text, adapted_text, strict=True):
+            heard = [next(spoken) for _ in query.spoken]
+            heaviest = max(heaviest, sum(rows.nbytes for rows in (q_text, p_text, *heard)))
+            for rendering, p_speech in zip(query.spoken, heard, strict=True):
+                yield _record(query.text.item_id, rendering, q_text, p_text, p_speech)
+        size = max(1, chunk_bytes // heaviest)
+
+
+def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """Σ over rows of KL(p ‖ q) in nats; both are log-probabilities of shape (positions, vocabulary).
+
+    Rows are normalised again in float64, so that float32 rounding cannot make the sum negative; 0 · log 0 is 0.
+    """
+    p64, q64 = _normalised(p), _normalised(q)
+    mass = np.exp(p64)
+    with np.errstate(invalid="ignore"):
+        terms = np.where(mass > 0, mass * (p64 - q64), 0.0)
+    return max(0.0, float(terms.sum()))
+
+
+def _normalised(logprobs: np.ndarray) -> np.ndarray:
+    values = logprobs.astype(np.float64)
+    peak = values.max(axis=-1, keepdims=True)
+    return values - peak - np.log(np.exp(values - peak).sum(axis=-1, keepdims=True))
+
+
+def _single(system: Distributional, requests: Sequence[Request]) -> list[np.ndarray]:
+    """The distributions of each request's only continuation."""
+    for request in requests:
+        if len(request.continuations) != 1:
+            raise UserInputError(
+                f"item {request.item_id!r}: a divergence is taken over the gold continuation, but the request has "
+                f"{len(request.continuations)} continuations. Use gold_only()."
+            )
+    return [options[0] for options in system.distributions(requests)] if requests else []
+
+
+def _record(
+    item_id: str, rendering: SpokenRequest, q_text: np.ndarray, p_text: np.ndarray, p_speech: np.ndarray
+) -> Divergence | Reject:
+    where = f"voice {rendering.voice}, {rendering.perturbation}"
+    shapes = {rows.shape for rows in (q_text, p_text, p_speech)}
+    if len(shapes) > 1:
+        listing = ", ".join(str(rows.shape) for rows in (q_text, p_text, p_speech))
+        return Reject(item_id, STEP, "the distributions differ in shape", f"{where}: (positions, vocabulary) {listing}")
+    values = (kl_divergence(q_text, p_text), kl_divergence(p_text, p_speech), kl_divergence(q_text, p_speech))
+    if not all(map(math.isfinite, values)):
+        return Reject(item_id, STEP, "a divergence is not finite", where)
+    return Divergence(item_id, rendering.voice, rendering.perturbation, len(q_text), *values)

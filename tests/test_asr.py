@@ -1,0 +1,337 @@
+"""The CTC plug-in on tiny random models, saved and loaded in the format of real ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCTC,
+    AutoProcessor,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ParakeetCTCConfig,
+    ParakeetEncoderConfig,
+    ParakeetFeatureExtractor,
+    ParakeetForCTC,
+    ParakeetProcessor,
+    ParakeetTokenizer,
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Processor,
+)
+
+from salad_eval import plugins
+from salad_eval.asr.transformers_ctc import TransformersCTC
+from salad_eval.audio import resample
+from salad_eval.errors import AudioError, ModelError, UserInputError
+from salad_eval.types import ASR, Audio
+
+RATE_HZ = 16_000
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+# --- tiny models -----------------------------------------------------------------------------------------------------
+
+
+def _talkative(model: ParakeetForCTC | Wav2Vec2ForCTC, head: torch.nn.Module) -> None:
+    """Random weights large enough that different sounds give different texts."""
+    torch.manual_seed(5)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=2 / parameter[0].numel() ** 0.5)
+    torch.nn.init.normal_(head.weight, std=3.0)
+
+
+def save_parakeet(folder: Path, letters: str = ALPHABET) -> None:
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<unk>", "\u2581", *letters])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    fast = ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+    encoder = ParakeetEncoderConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_mel_bins=32,
+        subsampling_conv_channels=4,
+        subsampling_factor=4,
+    )
+    config = ParakeetCTCConfig(vocab_size=len(ALPHABET) + 3, pad_token_id=0, encoder_config=encoder)
+    model = ParakeetForCTC(config)
+    _talkative(model, model.ctc_head)
+    model.save_pretrained(folder)
+    ParakeetProcessor(ParakeetFeatureExtractor(feature_size=32), fast, decoder_type="ctc").save_pretrained(folder)
+
+
+def save_wav2vec2(folder: Path, norm: str = "layer") -> None:
+    folder.mkdir(parents=True)
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *ALPHABET.upper()]
+    vocabulary = folder / "vocab.json"
+    vocabulary.write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    config = Wav2Vec2Config(
+        vocab_size=len(tokens),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8, 8),
+        conv_kernel=(10, 8),
+        conv_stride=(40, 8),
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer",
+        pad_token_id=0,
+    )
+    model = Wav2Vec2ForCTC(config)
+    _talkative(model, model.lm_head)
+    model.save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
+    Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
+
+
+SAVERS: dict[str, Callable[[Path], None]] = {
+    "parakeet": save_parakeet,
+    "wav2vec2-layer": lambda folder: save_wav2vec2(folder, "layer"),
+    "wav2vec2-group": lambda folder: save_wav2vec2(folder, "group"),
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("ctc")
+    for name, save in SAVERS.items():
+        save(root / name)
+    return {name: root / name for name in SAVERS}
+
+
+@pytest.fixture
+def copy_of(checkpoints: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    return lambda name: Path(shutil.copytree(checkpoints[name], tmp_path / name))
+
+
+def sounds(seconds: tuple[float, ...] = (0.9, 0.3, 1.7, 0.3, 0.61, 1.2)) -> list[Audio]:
+    rng = np.random.default_rng(0)
+    found = []
+    for duration in seconds:
+        time = np.arange(int(duration * RATE_HZ)) / RATE_HZ
+        sweep = np.sin(2 * np.pi * rng.uniform(200, 3000) * time * (1 + rng.uniform(0, 2) * time))
+        noise = rng.normal(0, 0.1, len(time))
+        found.append(Audio((0.3 * sweep * np.sin(9 * time) + noise).clip(-1, 1).astype(np.float32), RATE_HZ))
+    return found
+
+
+# --- what it hears ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_it_hears_what_the_model_says(name: str, checkpoints: dict[str, Path]) -> None:
+    """Against transformers' own greedy decoding of one recording."""
+    asr = TransformersCTC(str(checkpoints[name]))
+    processor, model = (
+        AutoProcessor.from_pretrained(checkpoints[name]),
+        AutoModelForCTC.from_pretrained(checkpoints[name]),
+    )
+    expected = []
+    for audio in sounds():
+        inputs = processor(audio=audio.samples, sampling_rate=RATE_HZ, return_tensors="pt")
+        with torch.inference_mode():
+            ids = model(**inputs).logits.argmax(-1)
+        if name == "parakeet":  # its processor gives one frame more than is real, and a mask that says so
+            ids = model.generate(**inputs)
+        expected.append(processor.batch_decode(ids, skip_special_tokens=True)[0].strip())
+    found = asr.transcribe(sounds())
+    assert found == [" ".join(text.split()) for text in expected]
+    assert len(set(found)) > 3, "the random model must tell sounds apart for this test to mean something"
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_a_batch_equals_its_members_alone_whatever_its_order(name: str, checkpoints: dict[str, Path]) -> None:
+    asr = TransformersCTC(str(checkpoints[name]))
+    audios = sounds()
+    alone = [asr.transcribe([audio])[0] for audio in audios]
+    assert asr.transcribe(audios) == alone
+    assert asr.transcribe(audios[::-1]) == alone[::-1]
+    small = TransformersCTC(str(checkpoints[name]), batch_seconds=2.0)
+    assert small.transcribe(audios) == alone
+
+
+def test_batches_keep_within_their_seconds(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asr = TransformersCTC(str(checkpoints["parakeet"]), batch_seconds=2.0)
+    sizes: list[tuple[int, float]] = []
+    inner = asr._transcribe
+
+    def watched(waves: list[np.ndarray]) -> list[str]:
+        sizes.append((len(waves), len(waves) * max(map(len, waves)) / RATE_HZ))
+        return inner(waves)
+
+    monkeypatch.setattr(asr, "_transcribe", watched)
+    asr.transcribe(sounds((0.5, 0.5, 0.5, 0.5, 0.5, 3.0)))
+    assert sorted(n for n, _ in sizes) == [1, 1, 4]
+    assert all(n == 1 or seconds <= 2.0 for n, seconds in sizes)
+
+
+def test_other_rates_are_resampled(checkpoints: dict[str, Path]) -> None:
+    asr = TransformersCTC(str(checkpoints["parakeet"]))
+    at_22k = [resample(audio, 22_050) for audio in sounds()]
+    assert asr.transcribe(at_22k) == asr.transcribe([resample(audio, RATE_HZ) for audio in at_22k])
+
+
+def test_nothing_to_hear(checkpoints: dict[str, Path]) -> None:
+    assert TransformersCTC(str(checkpoints["parakeet"])).transcribe([]) == []
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_silence_is_heard_without_failing(name: str, checkpoints: dict[str, Path]) -> None:
+    texts = TransformersCTC(str(checkpoints[name])).transcribe([Audio(np.zeros(RATE_HZ, np.float32), RATE_HZ)])
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(0, np.float32), "recording 1 is 0.000 s long"),
+        (np.zeros(400, np.float32), "recording 1 is 0.025 s long"),
+        (np.full(RATE_HZ, np.nan, np.float32), "recording 1 holds samples that are not finite"),
+    ],
+)
+def test_unusable_sound_is_an_error_that_names_it(
+    samples: np.ndarray, message: str, checkpoints: dict[str, Path]
+) -> None:
+    asr = TransformersCTC(str(checkpoints["parakeet"]))
+    with pytest.raises(AudioError, match=message):
+        asr.transcribe([sounds()[0], Audio(samples, RATE_HZ)])
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_the_shortest_sound_it_takes_can_be_heard(name: str, checkpoints: dict[str, Path]) -> None:
+    TransformersCTC(str(checkpoints[name])).transcribe([Audio(np.full(800, 0.1, np.float32), RATE_HZ)])
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_a_registered_plug_in(checkpoints: dict[str, Path]) -> None:
+    asr = plugins.create("salad.asr", "transformers-ctc", {"pretrained": str(checkpoints["parakeet"])})
+    assert isinstance(asr, ASR)
+    with pytest.raises(UserInputError, match="did you mean 'batch_seconds'"):
+        plugins.create("salad.asr", "transformers-ctc", {"pretrained": "x", "batch_second": 3})
+
+
+def test_the_fingerprint_is_that_of_weights_processor_and_precision(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("parakeet")
+    original = TransformersCTC(str(folder)).fingerprint()
+    assert TransformersCTC(str(folder)).fingerprint() == original
+    assert TransformersCTC(str(folder), dtype="bfloat16").fingerprint() != original
+    weights = load_file(folder / "model.safetensors")
+    weights["ctc_head.bias"] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    changed = TransformersCTC(str(folder)).fingerprint()
+    assert changed != original
+    tokenizer = folder / "tokenizer.json"
+    swapped = tokenizer.read_text().replace('"a"', '"\u00e4"')
+    tokenizer.write_text(swapped)
+    assert TransformersCTC(str(folder)).fingerprint() not in (changed, original)
+
+
+def test_weights_that_only_training_reads_may_be_missing(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("wav2vec2-layer")
+    expected = TransformersCTC(str(folder)).transcribe(sounds())
+    weights = load_file(folder / "model.safetensors")
+    del weights["wav2vec2.masked_spec_embed"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert TransformersCTC(str(folder)).transcribe(sounds()) == expected
+
+
+def test_a_head_that_was_never_trained_is_refused(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("wav2vec2-layer")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: tensor for name, tensor in weights.items() if not name.startswith("lm_head")},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(ModelError, match=r"missing keys: lm_head\.bias, lm_head\.weight"):
+        TransformersCTC(str(folder))
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is a LlamaForCausalLM, not a CTC speech recogniser"):
+        TransformersCTC(str(tmp_path))
+
+
+def test_an_encoder_without_its_ctc_head_is_refused(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("wav2vec2-layer")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Wav2Vec2ForPreTraining"]}))
+    with pytest.raises(ModelError, match="Wav2Vec2ForPreTraining, not a CTC speech recogniser"):
+        TransformersCTC(str(folder))
+
+
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+@pytest.mark.parametrize("name", ["parakeet", "wav2vec2-layer"])
+@pytest.mark.parametrize("missing", [PROCESSOR_FILES, TOKENIZER_FILES, (*PROCESSOR_FILES, *TOKENIZER_FILES)])
+def test_a_checkpoint_without_its_processor_is_refused(
+    name: str, missing: tuple[str, ...], copy_of: Callable[[str], Path]
+) -> None:
+    folder = copy_of(name)
+    for file in missing:
+        (folder / file).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match=r"processor|tokenizer|feature extractor") as raised:
+        TransformersCTC(str(folder))
+    assert str(folder) in str(raised.value)
+
+
+def test_a_tokenizer_of_another_model_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    save_parakeet(tmp_path, letters=ALPHABET + ALPHABET.upper())
+    with pytest.raises(ModelError, match="55 tokens and the model 29 outputs"):
+        TransformersCTC(str(tmp_path))
+
+
+def test_a_folder_without_weights_is_refused(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("parakeet")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no weights"):
+        TransformersCTC(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_seconds": 0}, "batch_seconds is 0"),
+        ({"dtype": "float31"}, "did you mean 'float32'"),
+        ({"device": "gpu9"}, "gpu9"),
+    ],
+)
+def test_wrong_options_name_what_is_right(
+    options: dict[str, object], message: str, checkpoints: dict[str, Path]
+) -> None:
+    with pytest.raises(UserInputError, match=message):
+        TransformersCTC(str(checkpoints["parakeet"]), **options)  # type: ignore[arg-type]
+
+
+def test_a_path_that_is_not_there() -> None:
+    with pytest.raises(UserInputError, match=r"no model folder at '\./nowhere'"):
+        TransformersCTC("./nowhere")
