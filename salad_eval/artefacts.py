@@ -8,7 +8,6 @@ there means nothing by itself.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -90,7 +89,9 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise SaladError(f"another process is writing to {self.path}. Wait for it, or give another --out.") from None
+            raise SaladError(
+                f"another process is writing to {self.path}. Wait for it, or give another --out."
+            ) from None
 
     # --- state
 
@@ -168,7 +169,9 @@ class RunFolder:
                         log.append(record)
                     yield record
                 if len(fresh) != len(part) * lines_per_unit:
-                    raise SaladError(f"step {step}: {len(fresh)} records for {len(part)} units; expected {lines_per_unit} a unit.")
+                    raise SaladError(
+                        f"step {step}: {len(fresh)} records for {len(part)} units; expected {lines_per_unit} a unit."
+                    )
                 if chunk is not None:
                     log.append(*fresh)
 
@@ -212,14 +215,6 @@ class RunFolder:
             records.write_jsonl(partial, done[:keep])
         return done[:keep]
 
-    # --- the end
-
-    def is_done(self) -> bool:
-        return (self.path / DONE_FILE).is_file()
-
-    def clear_done(self) -> None:
-        (self.path / DONE_FILE).unlink(missing_ok=True)
-
 
 def _chunks(units: Sequence[U], size: int | None) -> Iterator[Sequence[U]]:
     if size is None:
@@ -228,9 +223,3 @@ def _chunks(units: Sequence[U], size: int | None) -> Iterator[Sequence[U]]:
         return
     for start in range(0, len(units), size):
         yield units[start : start + size]
-
-
-def groups_of(items: Iterable[T], key: Callable[[T], U]) -> Iterator[tuple[U, list[T]]]:
-    """Neighbours with an equal key, together."""
-    for value, members in itertools.groupby(items, key):
-        yield value, list(members)

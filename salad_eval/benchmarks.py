@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,9 @@ def load_items(
             rejects.append(Reject(item_id, STEP, cause.reason, cause.detail))
     if not items:
         reasons = ", ".join(sorted({reject.reason for reject in rejects})) or "the split is empty"
-        raise TaskError(f"task {task.name}, split {split!r}: none of its {len(table.rows)} rows can be used ({reasons}).")
+        raise TaskError(
+            f"task {task.name}, split {split!r}: none of its {len(table.rows)} rows can be used ({reasons})."
+        )
     chosen = _spread(list(items.values()), limit, seed)
     protocol = TaskProtocol(
         task=task.name,
@@ -184,12 +187,16 @@ def _spoken_parts(task: TaskSpec, row: Row, text: str) -> tuple[SpokenPart, ...]
             raise _Unusable("empty spoken text", name)
         found = text.count(spoken)
         if found != 1:
-            reason = "spoken text not found in the context" if found == 0 else "spoken text found more than once in the context"
+            reason = (
+                "spoken text not found in the context"
+                if found == 0
+                else "spoken text found more than once in the context"
+            )
             raise _Unusable(reason, f"{name}: {spoken!r:.80}")
         start = text.index(spoken)
         parts.append(SpokenPart(name, start, start + len(spoken)))
     parts.sort(key=lambda part: part.start)
-    for left, right in zip(parts, parts[1:], strict=False):
+    for left, right in itertools.pairwise(parts):
         if right.start < left.end:
             raise _Unusable("spoken parts overlap", f"{left.name} and {right.name}")
     return tuple(parts)
@@ -206,7 +213,9 @@ def _refuse_leak(item_id: str, prompt: _Prompt) -> None:
         raise _Unusable("spoken text is also written in the prompt", str(cause)) from None
 
 
-def _gold_and_answers(task: TaskSpec, target: Target, choices: tuple[str, ...] | None) -> tuple[int | None, tuple[str, ...]]:
+def _gold_and_answers(
+    task: TaskSpec, target: Target, choices: tuple[str, ...] | None
+) -> tuple[int | None, tuple[str, ...]]:
     """The index of the right option, and under ``generate_until`` the accepted strings."""
     if choices is None:
         answers = tuple(str(answer) for answer in target) if isinstance(target, list) else (str(target),)
@@ -218,7 +227,9 @@ def _gold_and_answers(task: TaskSpec, target: Target, choices: tuple[str, ...] |
         raise _Unusable("several golds", f"{gold!r:.80}")
     if isinstance(gold, str):
         if gold not in choices:
-            reason = "gold out of range" if gold.strip().lstrip("-").isdigit() else "gold is neither a number nor an option"
+            reason = (
+                "gold out of range" if gold.strip().lstrip("-").isdigit() else "gold is neither a number nor an option"
+            )
             raise _Unusable(reason, f"{gold!r:.80}")
         gold = choices.index(gold)
     if not isinstance(gold, int) or isinstance(gold, bool):
@@ -273,7 +284,8 @@ def _shot_maker(task: TaskSpec, split: str, table: _Table, n_shots: int, spoken:
                 made[index] = _shot(task, pool[index], columns, f"shot{index + 1}", spoken)
             except _Unusable as cause:
                 raise TaskError(
-                    f"task {task.name}: row {index + 1} of {where} cannot be a shot: {cause.reason} {cause.detail}".rstrip() + "."
+                    f"task {task.name}: row {index + 1} of {where} cannot be a shot: {cause.reason} {cause.detail}".rstrip()
+                    + "."
                 ) from None
         return made[index]
 
@@ -281,7 +293,9 @@ def _shot_maker(task: TaskSpec, split: str, table: _Table, n_shots: int, spoken:
         chosen = (index for index, other in enumerate(pool) if not (shared and other == row))
         indices = [index for index, _ in zip(chosen, range(n_shots), strict=False)]
         if len(indices) < n_shots:
-            raise TaskError(f"task {task.name}: {n_shots} shots were asked for, but {where} has {len(indices)} rows for them.")
+            raise TaskError(
+                f"task {task.name}: {n_shots} shots were asked for, but {where} has {len(indices)} rows for them."
+            )
         return sum((shot(index) for index in indices), _Prompt(""))
 
     return prompts
@@ -450,12 +464,18 @@ def _data_files(task: TaskSpec, split: str) -> list[str]:
     if isinstance(files, (str, list)):
         files = {"train": files}  # what the datasets library calls files without a split
     if not isinstance(files, dict) or not files:
-        raise TaskError(f"{task.path}: dataset_path is 'json', and dataset_kwargs.data_files is {files!r:.80}; expected files by split.")
+        raise TaskError(
+            f"{task.path}: dataset_path is 'json', and dataset_kwargs.data_files is {files!r:.80}; expected files by split."
+        )
     if split not in files:
-        raise TaskError(f"{task.path}: dataset_kwargs.data_files has no split {split!r}; it has {', '.join(map(str, files))}.")
+        raise TaskError(
+            f"{task.path}: dataset_kwargs.data_files has no split {split!r}; it has {', '.join(map(str, files))}."
+        )
     chosen = files[split] if isinstance(files[split], list) else [files[split]]
     if not chosen or not all(isinstance(file, str) for file in chosen):
-        raise TaskError(f"{task.path}: dataset_kwargs.data_files.{split} is {files[split]!r:.80}; expected a path or a list of them.")
+        raise TaskError(
+            f"{task.path}: dataset_kwargs.data_files.{split} is {files[split]!r:.80}; expected a path or a list of them."
+        )
     return chosen
 
 
@@ -465,7 +485,9 @@ def _local(task: TaskSpec, file: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise TaskError(f"{task.path}: the data file {file!r} is missing (looked at {' and '.join(map(str, dict.fromkeys(candidates)))}).")
+    raise TaskError(
+        f"{task.path}: the data file {file!r} is missing (looked at {' and '.join(map(str, dict.fromkeys(candidates)))})."
+    )
 
 
 def _read_json(paths: Sequence[Path]) -> _Table:
@@ -480,24 +502,35 @@ def _read_json(paths: Sequence[Path]) -> _Table:
         rows.extend(_json_rows(path, data))
     columns = dict.fromkeys(column for row in rows for column in row)
     # As in a table: every row has every column, null where it had no value.
-    return _Table([{**dict.fromkeys(columns), **row} for row in rows], frozenset(columns), f"sha256:{digest.hexdigest()[:12]}")
+    return _Table(
+        [{**dict.fromkeys(columns), **row} for row in rows], frozenset(columns), f"sha256:{digest.hexdigest()[:12]}"
+    )
 
 
 def _json_rows(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
-    lines: Iterable[tuple[str, Any]]
+    """The rows of a JSONL file, or of a JSON file that holds one list of them."""
+    if data.lstrip()[:1] == b"[":
+        for number, row in enumerate(_parsed(data, str(path)), start=1):
+            yield _row(row, f"{path}, row {number}")
+        return
+    # Split at newlines only: JSON texts may hold other characters that str.splitlines would split at.
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield _row(_parsed(line, where), where)
+
+
+def _parsed(data: bytes, where: str) -> Any:
     try:
-        if data.lstrip()[:1] == b"[":
-            lines = [(f"{path}, row {n}", row) for n, row in enumerate(json.loads(data), start=1)]
-        else:
-            # split at newlines only: JSON texts may hold other characters that str.splitlines would split at
-            lines = ((f"{path}, line {n}", line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip())
-        for where, line in lines:
-            row = json.loads(line) if isinstance(line, bytes) else line
-            if not isinstance(row, dict):
-                raise TaskError(f"{where}: a row is an object of columns, this is {row!r:.60}.")
-            yield row
-    except ValueError as cause:
-        raise TaskError(f"{path}: is not JSON, one row a line ({where if 'where' in locals() else 'whole file'}: {cause}).") from None
+        return json.loads(data)
+    except ValueError as cause:  # not JSON, or not UTF-8
+        raise TaskError(f"{where}: is not JSON: {cause}.") from None
+
+
+def _row(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise TaskError(f"{where}: a row is an object of columns, this is {row!r:.60}.")
+    return row
 
 
 def _read_dataset(task: TaskSpec, split: str) -> _Table:

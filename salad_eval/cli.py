@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from salad_eval.plan import Plan
     from salad_eval.types import GapReport
 
-INTERRUPTED = 130  # what a shell reports for a process that was stopped by Ctrl-C
-
-
 # --- commands of plug-ins --------------------------------------------------------------------------------------------
 
 
@@ -61,8 +58,6 @@ app = typer.Typer(
 plugins_app = typer.Typer(help="What is registered: voices, recognisers, systems and commands.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(plugins_app, name="plugins")
-app.command("render")(render_command)
-app.command("transcribe")(transcribe_command)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,15 +72,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"salad: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("salad: stopped. A run goes on where it was when it is started again.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone; keep Python from writing to it once more at exit.
-        sys.stdout = None  # type: ignore[assignment]
-        sys.exit(0)
 
 
 def _print_version(wanted: bool) -> None:
@@ -113,7 +99,9 @@ def root(
 def run_command(
     preset: Annotated[str | None, typer.Option(help="A plan that ships with the package: nano.")] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan of your own (YAML), or the plan.json of a run.")] = None,
-    tasks: Annotated[list[str] | None, typer.Option(help="Task names or YAML paths, comma-separated or repeated.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(help="Task names or YAML paths, comma-separated or repeated.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="test, validation or train.")] = None,
     limit: Annotated[int | None, typer.Option(help="Items a task, spread over its domains.")] = None,
     voices: Annotated[
@@ -137,7 +125,9 @@ def run_command(
         "seed": seed,
         "out": str(out) if out is not None else None,
     }
-    resolved = _plan(preset, plan, {key: value for key, value in overrides.items() if value is not None}, settings or ())
+    resolved = _plan(
+        preset, plan, {key: value for key, value in overrides.items() if value is not None}, settings or ()
+    )
     report = run(resolved)
     _print_table(report)
     print(f"\nreport: {resolved.folder / 'report.html'}")
@@ -173,7 +163,9 @@ class ReportFormat(str, Enum):
 @app.command("report")
 def report_command(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or a gap_report.json.")],
-    format: Annotated[ReportFormat, typer.Option(help="What to show, or which files to write again.")] = ReportFormat.table,
+    format: Annotated[
+        ReportFormat, typer.Option(help="What to show, or which files to write again.")
+    ] = ReportFormat.table,
 ) -> None:
     """Show a report, or make its views again from gap_report.json."""
     import json
@@ -219,10 +211,13 @@ def list_plugins(
     load: Annotated[bool, typer.Option("--load", help="Import each one, and say which ones fail.")] = False,
 ) -> None:
     """Everything that is registered, by group."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("group", "name", "target", "package", *(["loads"] if load else []))
+    table = Table(box=box.SIMPLE)
+    for heading in ("group", "name", "target", "package", *(["loads"] if load else [])):
+        table.add_column(heading, overflow="fold")
     broken = 0
     for group in plugins.GROUPS:
         for info in plugins.available(group):
@@ -256,6 +251,9 @@ def doctor_command() -> None:
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
 
+
+app.command("render")(render_command)
+app.command("transcribe")(transcribe_command)
 
 if __name__ == "__main__":
     main()

@@ -30,7 +30,9 @@ def render_command(
     task: Annotated[str | None, typer.Option(help="Say the spoken parts of a task's items instead.")] = None,
     split: Annotated[str, typer.Option(help="The task's split.")] = "test",
     limit: Annotated[int, typer.Option(help="How many of the task's items.")] = 3,
-    voices: Annotated[list[str] | None, typer.Option("--voice", "--voices", help=f"{DEFAULT_VOICE} by default; repeat for more.")] = None,
+    voices: Annotated[
+        list[str] | None, typer.Option("--voice", "--voices", help=f"{DEFAULT_VOICE} by default; repeat for more.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the WAV files.")] = Path("speech"),
     tts: Annotated[str, typer.Option(help="TTS plug-in.")] = "pyttsx3",
     settings: Annotated[list[str] | None, typer.Option("--set", help="An option of the plug-in, key=value.")] = None,
@@ -45,7 +47,9 @@ def render_command(
     store = AudioStore()
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for job, outcome in zip(jobs, render(jobs, tts=tts, tts_options=_options(settings), store=store, workers=1), strict=True):
+    for job, outcome in zip(
+        jobs, render(jobs, tts=tts, tts_options=_options(settings), store=store, workers=1), strict=True
+    ):
         print(f"written: {written[job.item_id, job.part]}\nspoken:  {job.spoken_text}")
         if isinstance(outcome, Rendering):
             file = out / (_file_name(f"{job.item_id}.{job.part}.{job.voice}") + ".wav")
@@ -88,7 +92,9 @@ def _file_name(text: str) -> str:
 def transcribe_command(
     files: Annotated[list[Path] | None, typer.Argument(help="WAV, FLAC or OGG files.")] = None,
     run: Annotated[Path | None, typer.Option(help="The renderings of a run instead, with its plan's ASR.")] = None,
-    reference: Annotated[list[str] | None, typer.Option(help="What is said in the files, in their order; gives the WER.")] = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="What is said in the files, in their order; gives the WER.")
+    ] = None,
     asr: Annotated[str, typer.Option(help="ASR plug-in.")] = DEFAULT_ASR,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help=f"An option of the plug-in; pretrained={NANO_ASR} by default.")
@@ -105,7 +111,12 @@ def transcribe_command(
         _transcribe_run(run)
         return
     if reference and len(reference) != len(files or []):
-        raise UserInputError(f"{len(reference)} references for {len(files or [])} files; give one a file, in their order.")
+        raise UserInputError(
+            f"{len(reference)} references for {len(files or [])} files; give one a file, in their order."
+        )
+    for file in files or []:
+        if not file.is_file():
+            raise UserInputError(f"no audio file at {str(file)!r}.")
     options = _options(settings)
     if asr == DEFAULT_ASR:
         options.setdefault("pretrained", NANO_ASR)

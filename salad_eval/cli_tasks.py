@@ -18,12 +18,15 @@ tasks_app = typer.Typer(help="Benchmarks: list, show, validate.", no_args_is_hel
 @tasks_app.command("list")
 def list_tasks() -> None:
     """The tasks that ship with the package."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from salad_eval.benchmarks import find_tasks, load_task
 
-    table = Table("task", "splits", "spoken", "score", "shots", "domain", "file")
+    table = Table(box=box.SIMPLE)
+    for heading in ("task", "splits", "spoken", "score", "shots", "domain", "file"):
+        table.add_column(heading, overflow="fold")
     broken = []
     for name, path in find_tasks().items():
         try:
@@ -81,7 +84,9 @@ def with_spoken_marked(item: Item) -> str:
 
 @tasks_app.command("validate")
 def validate_tasks(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Names or YAML paths; all of the package's if none.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Names or YAML paths; all of the package's if none.")
+    ] = None,
 ) -> None:
     """Read every split of a task and say how many rows are items and why the others are not. Exit code 1 where there are such rows."""
     from salad_eval.benchmarks import find_tasks, load_items, load_task

@@ -15,6 +15,7 @@ from typing import Literal
 
 from salad_eval import plugins, resources
 from salad_eval.errors import SaladError
+from salad_eval.loaded import quiet_loading
 
 State = Literal["ok", "note", "broken"]
 HUB = ("huggingface.co", 443)
@@ -51,15 +52,18 @@ def examine() -> list[Finding]:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     styles = {"ok": "green", "note": "yellow", "broken": "bold red"}
-    table = Table("what", "state", "found", "how to mend it", show_lines=False)
+    table = Table(box=box.SIMPLE)
+    for heading in ("what", "state", "found"):
+        table.add_column(heading, overflow="fold")
     for finding in findings:
-        state = Text(finding.state, style=styles[finding.state])
-        table.add_row(Text(finding.what), state, Text(finding.found), Text(finding.mend))
+        found = f"{finding.found}\n-> {finding.mend}" if finding.mend else finding.found
+        table.add_row(Text(finding.what), Text(finding.state, style=styles[finding.state]), Text(found))
     Console().print(table)
 
 
@@ -124,6 +128,7 @@ def _models() -> Iterator[Finding]:
     loaders: dict[str, tuple[plugins.Group, str]] = {
         "base": ("salad.systems", "hf-text"), "asr": ("salad.asr", "transformers-ctc"), "speech": ("salad.systems", "salad"),
     }  # fmt: skip
+    quiet_loading()
     for name in resources.NANO_MODELS:
         what = f"model nano/{name}"
         try:
@@ -152,7 +157,9 @@ def _hub() -> Iterator[Finding]:
         with socket.create_connection(HUB, timeout=HUB_TIMEOUT_SECONDS):
             yield Finding("model hub", "ok", f"{HUB[0]} can be reached")
     except OSError as cause:
-        yield Finding("model hub", "note", f"{HUB[0]} cannot be reached ({cause})", "only needed for hub ids; local folders work")
+        yield Finding(
+            "model hub", "note", f"{HUB[0]} cannot be reached ({cause})", "only needed for hub ids; local folders work"
+        )
 
 
 def _plugins() -> Iterator[Finding]:

@@ -36,26 +36,26 @@ class Loaded:
 
     @property
     def tts(self) -> TTS:
-        return self._get("tts")  # type: ignore[no-any-return]
+        return self._get("tts")
 
     @property
     def asr(self) -> ASR:
-        return self._get("asr")  # type: ignore[no-any-return]
+        return self._get("asr")
 
     @property
     def base(self) -> System:
-        return self._get("base")  # type: ignore[no-any-return]
+        return self._get("base")
 
     @property
     def adapted(self) -> System:
-        return self._get("adapted")  # type: ignore[no-any-return]
+        return self._get("adapted")
 
     def system(self, role: Literal["base", "adapted"]) -> System:
         return self.base if role == "base" else self.adapted
 
     def _get(self, role: Role) -> Any:
         if role not in self._built:
-            _quiet_loading()
+            quiet_loading()
             self._built[role] = plugins.create(*self._choices[role])
         return self._built[role]
 
@@ -70,7 +70,9 @@ class Loaded:
         """
         if role not in self._fingerprints:
             built_from = None if role in self._built else self._built_from(role)
-            self._fingerprints[role] = self._folder.fingerprint(role, built_from, lambda: str(self._get(role).fingerprint()))
+            self._fingerprints[role] = self._folder.fingerprint(
+                role, built_from, lambda: str(self._get(role).fingerprint())
+            )
         return self._fingerprints[role]
 
     def _built_from(self, role: Role) -> str | None:
@@ -87,10 +89,17 @@ class Loaded:
         if not files:
             return None
         info = next(info for info in plugins.available(group) if info.name == name)
-        return digest(group, name, json.dumps(options, sort_keys=True), f"{info.package} {info.version}", version("salad-gap"), files)
+        return digest(
+            group,
+            name,
+            json.dumps(options, sort_keys=True),
+            f"{info.package} {info.version}",
+            version("salad-gap"),
+            files,
+        )
 
 
-def _quiet_loading() -> None:
+def quiet_loading() -> None:
     """No progress bars of weights being loaded where nobody watches them."""
     if not sys.stderr.isatty():
         from transformers.utils import logging

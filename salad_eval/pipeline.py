@@ -59,7 +59,9 @@ from salad_eval.types import (
 
 # A step's number is raised whenever what it makes of equal inputs changes; its old lines are then not used again.
 STEP_VERSION: Mapping[str, str] = {"render": "1", "transcribe": "1", "respond": "1", "score": "1", "divergence": "1"}
-ITEMS_AT_A_TIME = 16  # in the steps that hold audio; fixed, so that batches are the same in a run that was killed and resumed
+ITEMS_AT_A_TIME = (
+    16  # in the steps that hold audio; fixed, so that batches are the same in a run that was killed and resumed
+)
 RECORDINGS_AT_A_TIME = 128
 TEXTS_AT_A_TIME = 256
 BUILT_IN_SLICES = ("voice", "perturbation", "task")
@@ -225,16 +227,19 @@ def read_run(path: Path) -> FinishedRun:
 
 def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:
     """The plan's tasks, with the columns it slices by; what cannot be run is refused here, before anything is made."""
-    for group, name in (("salad.tts", plan.tts.name), ("salad.asr", plan.asr.name), ("salad.systems", plan.base.system),
-                        ("salad.systems", plan.adapted.system)):  # fmt: skip
-        plugins.load(group, name)
+    plugins.load("salad.tts", plan.tts.name)
+    plugins.load("salad.asr", plan.asr.name)
+    for system in (plan.base.system, plan.adapted.system):
+        plugins.load("salad.systems", system)
     tasks = [load_task(name) for name in plan.tasks]
     columns = [field for field in plan.slice_fields or () if field not in BUILT_IN_SLICES]
     for task in tasks:
         if task.speak == "none":
             raise TaskError(f"{task.path}: metadata.salad.speak is 'none'; a gap needs something spoken.")
         if plan.score not in (None, "generate") and task.output_type == "generate_until":
-            raise UserInputError(f"plan: score is {plan.score!r}, and task {task.name} has no options (generate_until); expected 'generate'.")
+            raise UserInputError(
+                f"plan: score is {plan.score!r}, and task {task.name} has no options (generate_until); expected 'generate'."
+            )
         if sum(other.name == task.name for other in tasks) > 1:
             raise UserInputError(f"plan: two of its tasks are called {task.name!r}; names must differ within a run.")
     return tuple(
@@ -479,7 +484,11 @@ def diverge(
         # All of a chunk at once, as it was in the column of speech: a system that hears it anew after a kill then hears it
         # in the same batch, and gives the same numbers to the last digit.
         for found in divergences(base, adapted, map(query, chunk), first=len(chunk)):
-            yield DivergenceOutcome(divergence=found) if isinstance(found, Divergence) else DivergenceOutcome(reject=found)
+            yield (
+                DivergenceOutcome(divergence=found)
+                if isinstance(found, Divergence)
+                else DivergenceOutcome(reject=found)
+            )
 
     outcomes = folder.run(
         "divergence",
@@ -502,8 +511,12 @@ def left(items: Sequence[Item], lost: Iterable[Reject], step: str) -> list[Item]
     rejected = {reject.item_id: reject for reject in lost}
     kept = [item for item in items if item.id not in rejected]
     if not kept:
-        reasons = sorted({f"{reject.reason} ({reject.detail})" if reject.detail else reject.reason for reject in rejected.values()})
-        raise SaladError(f"no item is left after {step}: all {len(items)} were rejected. Reasons: {'; '.join(reasons[:3])}.")
+        reasons = sorted(
+            {f"{reject.reason} ({reject.detail})" if reject.detail else reject.reason for reject in rejected.values()}
+        )
+        raise SaladError(
+            f"no item is left after {step}: all {len(items)} were rejected. Reasons: {'; '.join(reasons[:3])}."
+        )
     return kept
 
 
@@ -521,7 +534,9 @@ def n_renderings(items: Sequence[Item], speech: Speech) -> int:
 
 def once_an_item(rejects: Iterable[Reject]) -> list[Reject]:
     """One reject an item, step and reason, however many of its renderings it befell."""
-    return list({(reject.item_id, reject.step, reject.reason): reject for reject in reversed(list(rejects))}.values())[::-1]
+    return list({(reject.item_id, reject.step, reject.reason): reject for reject in reversed(list(rejects))}.values())[
+        ::-1
+    ]
 
 
 def column_specs(plan: Plan, loaded: Loaded) -> tuple[ColumnSpec, ...]:

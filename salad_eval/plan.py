@@ -29,7 +29,9 @@ def _as_tuple(value: object) -> object:
 
 
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
-Names: TypeAlias = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list), Field(min_length=1)]
+Names: TypeAlias = Annotated[
+    tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list), Field(min_length=1)
+]
 Options: TypeAlias = dict[str, JsonValue]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +63,7 @@ class FunctionRef:
             raise TaskError(f"!function {self.name}: there is no such function ({cause}).") from None
         if not callable(found):
             raise TaskError(f"!function {self.name}: is a {type(found).__name__}, not a function.")
-        return found  # type: ignore[no-any-return]
+        return found
 
 
 TextSource = str | FunctionRef
@@ -173,7 +173,6 @@ class TaskSpec:
     slices: tuple[str, ...] = ()
     score: ScoreKind = "ll"
     revision: str | None = None
-    tags: tuple[str, ...] = field(default=())
 
 
 def find_tasks(folder: Path | None = None) -> dict[str, Path]:
@@ -197,7 +196,9 @@ def load_task(name_or_path: str) -> TaskSpec:
     path = Path(name_or_path).expanduser()
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            raise TaskError(f"no task file at {name_or_path!r}. Give a path to a YAML, or one of: {', '.join(find_tasks())}.")
+            raise TaskError(
+                f"no task file at {name_or_path!r}. Give a path to a YAML, or one of: {', '.join(find_tasks())}."
+            )
         return _spec(read_yaml(path), path.resolve())
     known = find_tasks()
     if name_or_path not in known:
@@ -211,7 +212,7 @@ def read_yaml(path: Path, _including: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path in _including:
         raise TaskError(f"{path}: includes itself, by way of {', '.join(map(str, _including))}.")
     try:
-        table = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        table = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as cause:
         raise TaskError(f"cannot read the task file {path}: {cause.strerror or cause}.") from None
     except UnicodeDecodeError as cause:
@@ -265,7 +266,9 @@ def _spec(table: Mapping[str, Any], path: Path) -> TaskSpec:
     if output_type == "multiple_choice" and choices is None:
         raise TaskError(f"{path}: output_type is multiple_choice, but there is no doc_to_choice.")
     if output_type == "generate_until" and ours.score != "generate":
-        raise TaskError(f"{path}: metadata.salad.score is {ours.score!r}, but output_type is generate_until; expected 'generate'.")
+        raise TaskError(
+            f"{path}: metadata.salad.score is {ours.score!r}, but output_type is generate_until; expected 'generate'."
+        )
     spec = TaskSpec(
         name=read.required("task"),
         path=path,
@@ -296,7 +299,9 @@ def _spec(table: Mapping[str, Any], path: Path) -> TaskSpec:
         revision=ours.revision,
     )
     if not spec.dataset_path and spec.custom_dataset is None:
-        raise TaskError(f"{path}: has no dataset_path. Give a hub dataset id, a folder, or 'json' with dataset_kwargs.data_files.")
+        raise TaskError(
+            f"{path}: has no dataset_path. Give a hub dataset id, a folder, or 'json' with dataset_kwargs.data_files."
+        )
     if not spec.splits:
         raise TaskError(f"{path}: names no split. Give test_split, validation_split or training_split.")
     _check_templates(spec)
@@ -313,7 +318,9 @@ class _Reader:
     def known_keys(self) -> None:
         for key, value in self.table.items():
             if key not in _LM_EVAL_KEYS:
-                raise TaskError(f"{self.path}: unknown key {key!r}{did_you_mean(key, _LM_EVAL_KEYS)}; lm-eval has no such task key.")
+                raise TaskError(
+                    f"{self.path}: unknown key {key!r}{did_you_mean(key, _LM_EVAL_KEYS)}; lm-eval has no such task key."
+                )
             if key in _UNREADABLE and value is not None:
                 raise TaskError(f"{self.path}: {key} is not supported: {_UNREADABLE[key]}.")
 
@@ -323,7 +330,11 @@ class _Reader:
     def required(self, key: str) -> str:
         value = self.table.get(key)
         if not isinstance(value, str) or not value:
-            raise self.wrong(key, "a text") if key in self.table else TaskError(f"{self.path}: the key {key!r} is missing.")
+            raise (
+                self.wrong(key, "a text")
+                if key in self.table
+                else TaskError(f"{self.path}: the key {key!r} is missing.")
+            )
         return value
 
     def text(self, key: str, default: str | None) -> str | None:
@@ -367,7 +378,9 @@ class _Reader:
         if isinstance(value, FunctionRef):
             return value
         if isinstance(value, int):
-            raise self.wrong(key, "a field name or a template (a number asks for one context per option, which is not supported)")
+            raise self.wrong(
+                key, "a field name or a template (a number asks for one context per option, which is not supported)"
+            )
         return self.required(key)
 
     def target(self, key: str = "doc_to_target") -> TargetSource:
@@ -402,7 +415,9 @@ def _generation(read: _Reader, output_type: str) -> GenerationProtocol:
     if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
         raise TaskError(f"{read.path}: generation_kwargs.until is {until!r:.80}; expected a list of texts.")
     if not isinstance(most, int) or most < 1:
-        raise TaskError(f"{read.path}: generation_kwargs.max_gen_toks is {most!r:.80}; expected a whole number, 1 or more.")
+        raise TaskError(
+            f"{read.path}: generation_kwargs.max_gen_toks is {most!r:.80}; expected a whole number, 1 or more."
+        )
     return GenerationProtocol(most, tuple(stop))
 
 
@@ -422,7 +437,9 @@ def _shots(read: _Reader, choices: ChoiceSource) -> ShotSpec:
         raise TaskError(f"{read.path}: fewshot_config.samples is {samples!r:.80}; expected a list of rows.")
     split = own.text("split", read.text("fewshot_split", None))
     if split is None and samples is None:  # lm-eval's own order
-        split = next((s for key in ("training_split", "validation_split", "test_split") if (s := read.text(key, None))), None)
+        split = next(
+            (s for key in ("training_split", "validation_split", "test_split") if (s := read.text(key, None))), None
+        )
     return ShotSpec(
         split=split,
         samples=tuple(samples) if samples is not None and split is None else None,
@@ -466,7 +483,9 @@ def _domain(rule: str | DomainMap, path: Path) -> DomainRule:
         try:
             names = yaml.safe_load(file.read_text(encoding="utf-8"))
         except OSError as cause:
-            raise TaskError(f"{path}: metadata.salad.domain.map names {names!r}, and {file} cannot be read: {cause.strerror}.") from None
+            raise TaskError(
+                f"{path}: metadata.salad.domain.map names {names!r}, and {file} cannot be read: {cause.strerror}."
+            ) from None
         except yaml.YAMLError as cause:
             raise TaskError(f"{file}: is not valid YAML or JSON: {' '.join(str(cause).split())}.") from None
         if not isinstance(names, dict):
@@ -497,7 +516,9 @@ def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.sandbox.SandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_present)
+    environment = jinja2.sandbox.SandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_present
+    )
     environment.filters["regex_replace"] = _regex_replace
     return environment
 
@@ -521,4 +542,6 @@ def _check_templates(spec: TaskSpec) -> None:
             try:
                 template(source)
             except jinja2.TemplateSyntaxError as cause:
-                raise TaskError(f"{spec.path}: {key} is {source!r:.120}, which is not a Jinja template: {cause.message}.") from None
+                raise TaskError(
+                    f"{spec.path}: {key} is {source!r:.120}, which is not a Jinja template: {cause.message}."
+                ) from None

@@ -58,7 +58,11 @@ def _keys_at(model: type[BaseModel], path: Sequence[int | str]) -> tuple[str, ..
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
         return annotation
     return next((found for part in typing.get_args(annotation) if (found := _nested(part))), None)
 

@@ -1,4 +1,5 @@
-"""From cut documents to batches: what is spoken, the stored output of the frozen encoder, and an order that is a pure function.
+"""From cut documents to batches: what is spoken, the stored output of the frozen encoder, and an order that is a pure
+function.
 
 Nothing here trains. Everything here can be rebuilt from the documents, the seeds and the voices.
 """
@@ -43,11 +44,12 @@ def voice_for(document_id: str, epoch: int, voices: Sequence[str], seed: int) ->
 
 @dataclass(frozen=True, slots=True)
 class StoredFrames:
-    """A line of the store's index: rows ``start`` to ``start + n`` of its array."""
+    """A line of the store's index: rows ``start`` to ``start + n`` of its array, from so many seconds of sound."""
 
     key: str
     start: int
     n: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class _StoreHead:
 class FrameStore:
     """Frozen encoder output on disk: one flat float16 array (rows, width), memory-mapped, and a JSONL index.
 
-    Adding is resumable: a key counts once its index line is whole, and bytes beyond the last indexed row are overwritten.
+    Adding is resumable: a key counts once its index line is whole, and bytes beyond the last indexed row are
+        overwritten.
     """
 
     def __init__(self, folder: Path, width: int, fingerprint: str) -> None:
@@ -84,7 +87,9 @@ class FrameStore:
         self._map: np.memmap[Any, Any] | None = None
         size = self._array_path.stat().st_size if self._array_path.exists() else 0
         if size < self._rows * width * 2:
-            raise DataError(f"{self._array_path} has {size} bytes, its index speaks of {self._rows * width * 2}. Remove {self.folder}.")
+            raise DataError(
+                f"{self._array_path} has {size} bytes, its index speaks of {self._rows * width * 2}. Remove {self.folder}."
+            )
 
     def __contains__(self, key: str) -> bool:
         return key in self._where
@@ -99,12 +104,15 @@ class FrameStore:
     def n_frames(self, key: str) -> int:
         return self._where[key].n
 
-    def add(self, keys: Sequence[str], frames: Sequence[np.ndarray]) -> None:
-        """Append recordings, each (n, width); float16 on disk."""
+    def seconds(self, key: str) -> float:
+        return self._where[key].seconds
+
+    def add(self, keys: Sequence[str], frames: Sequence[np.ndarray], seconds: Sequence[float]) -> None:
+        """Append recordings, each (n, width) from so many seconds of sound; float16 on disk."""
         entries, start = [], self._rows
         with open(self._array_path, "r+b" if self._array_path.exists() else "w+b") as file:
             file.seek(start * self.width * 2)
-            for key, rows in zip(keys, frames, strict=True):
+            for key, rows, duration in zip(keys, frames, seconds, strict=True):
                 if rows.ndim != 2 or rows.shape[1] != self.width or not len(rows):
                     raise DataError(f"encoder output of shape {rows.shape}; expected (n ≥ 1, {self.width}).")
                 with np.errstate(over="ignore"):  # looked for on the next line
@@ -112,7 +120,7 @@ class FrameStore:
                 if not np.isfinite(half).all():
                     raise DataError("encoder output is not finite in float16; this encoder's frames cannot be stored.")
                 file.write(half.tobytes())
-                entries.append(StoredFrames(key, start, len(rows)))
+                entries.append(StoredFrames(key, start, len(rows), duration))
                 start += len(rows)
             file.flush()
             os.fsync(file.fileno())
@@ -150,10 +158,15 @@ def fill_store(
         audios = list(speak(pairs))
         if len(audios) != len(pairs):
             raise AudioError(f"the voice gave {len(audios)} sounds for {len(pairs)} texts; expected one each.")
-        good = [(pair, audio) for pair, audio in zip(pairs, audios, strict=True) if audio is not None and len(audio.samples)]
-        failures.update({span_key(*pair): "no_audio" for pair, audio in zip(pairs, audios, strict=True) if audio is None or not len(audio.samples)})
+        good: list[tuple[str, Audio]] = []
+        for pair, audio in zip(pairs, audios, strict=True):
+            if audio is None or not len(audio.samples):
+                failures[span_key(*pair)] = "no_audio"
+            else:
+                good.append((span_key(*pair), audio))
         if good:
-            store.add([span_key(*pair) for pair, _ in good], encode([audio for _, audio in good]))
+            keys, sounds = [key for key, _ in good], [audio for _, audio in good]
+            store.add(keys, encode(sounds), [audio.seconds for audio in sounds])
     return failures
 
 
@@ -193,7 +206,8 @@ class Batch:
         input_ids: (b, t) student sequences; teacher_ids: (b, u) pure texts.
         student, teacher: (n,) scored positions as indices into the flattened (b·t) and (b·u); ``targets``: (n,).
         after_speech: (n,) whether a target is the first text token after speech.
-        encoder_hidden_states: (r, frames, width) and encoder_lengths (r,) of the recordings in order, or ``None`` in a batch of text.
+        encoder_hidden_states: (r, frames, width) and encoder_lengths (r,) of the recordings in order, or ``None`` in
+            a batch of text.
     """
 
     input_ids: torch.Tensor
@@ -262,7 +276,9 @@ class BatchLimits:
 
     def __post_init__(self) -> None:
         if self.tokens < 1 or self.sequences < 1:
-            raise UserInputError(f"batches of {self.tokens} tokens and {self.sequences} sequences: expected both to be at least 1.")
+            raise UserInputError(
+                f"batches of {self.tokens} tokens and {self.sequences} sequences: expected both to be at least 1."
+            )
 
 
 @dataclass
@@ -319,7 +335,8 @@ def pack(order: Sequence[int], lengths: Sequence[int], limits: BatchLimits) -> I
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Which source a step draws from: ``replay_share`` of the steps, evenly spread, read plain text, the others interleaved speech."""
+    """Which source a step draws from: ``replay_share`` of the steps, evenly spread, read plain text, the others
+    interleaved speech."""
 
     replay_share: float
 

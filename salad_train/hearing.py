@@ -1,4 +1,5 @@
-"""Sound to encoder output and to LM embeddings, in batches of like length. Equal sound gives equal numbers, whatever it is batched with."""
+"""Sound to encoder output and to LM embeddings, in batches of like length. Equal sound gives equal numbers, whatever
+it is batched with."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ BATCH_SECONDS = 40.0  # padded sound in one pass of the encoder: more does not f
 
 
 def batches_by_length(audios: Sequence[Audio], batch_seconds: float = BATCH_SECONDS) -> Iterator[list[int]]:
-    """Indices of recordings, shortest first, in batches of at most ``batch_seconds`` of padded sound (at least one recording)."""
+    """Indices of recordings, shortest first, in batches of at most ``batch_seconds`` of padded sound (at least one
+    recording)."""
     current: list[int] = []
     for index in sorted(range(len(audios)), key=lambda i: (audios[i].seconds, i)):
         if current and audios[index].seconds * (len(current) + 1) > batch_seconds:
@@ -28,9 +30,13 @@ def batches_by_length(audios: Sequence[Audio], batch_seconds: float = BATCH_SECO
 
 
 def encoder_frames(
-    model: SaladForConditionalGeneration, processor: SaladProcessor, audios: Sequence[Audio], batch_seconds: float = BATCH_SECONDS
+    model: SaladForConditionalGeneration,
+    processor: SaladProcessor,
+    audios: Sequence[Audio],
+    batch_seconds: float = BATCH_SECONDS,
 ) -> list[np.ndarray]:
-    """Frozen encoder output of each recording, (n_frames, width) float32, resampled first where the extractor asks for it."""
+    """Frozen encoder output of each recording, (n_frames, width) float32, resampled first where the extractor asks
+    for it."""
     out: list[np.ndarray] = [np.zeros((0, 0), dtype=np.float32)] * len(audios)
     for batch in batches_by_length(audios, batch_seconds):
         features = processor.extract([resample(audios[i], processor.sampling_rate).samples for i in batch])
@@ -43,7 +49,10 @@ def encoder_frames(
 
 @torch.no_grad()
 def audio_embeddings(
-    model: SaladForConditionalGeneration, processor: SaladProcessor, audios: Sequence[Audio], batch_seconds: float = BATCH_SECONDS
+    model: SaladForConditionalGeneration,
+    processor: SaladProcessor,
+    audios: Sequence[Audio],
+    batch_seconds: float = BATCH_SECONDS,
 ) -> list[torch.Tensor]:
     """What the LM reads for each recording, (positions, LM width), on the model's device."""
     out: list[torch.Tensor] = [torch.empty(0)] * len(audios)

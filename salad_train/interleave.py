@@ -1,7 +1,9 @@
 """A document as alternating spans of text and speech, after the paper's interleaved sequences (arXiv 2510.13632).
 
-A cut falls before the whitespace in front of a word. It is made only where the tokens allow it: the ids of every span, tokenised by
-itself, must be the very ids it has inside the whole document. So the student's text tokens are the teacher's text tokens, one for
+A cut falls before the whitespace in front of a word. It is made only where the tokens allow it: the ids of every
+span, tokenised by
+itself, must be the very ids it has inside the whole document. So the student's text tokens are the teacher's text
+tokens, one for
 one, and what the LM reads after speech at evaluation is tokenised as in training.
 """
 
@@ -52,9 +54,11 @@ class InterleaveSpec:
     """How documents are cut.
 
     Attributes:
-        text, speech: lengths of the spans (the paper's, as digested, by default). A document's last span may be shorter if it is text.
+        text, speech: lengths of the spans (the paper's, as digested, by default). A document's last span may be
+            shorter if it is text.
         speech_first: probability that the first span is speech.
-        prefer: probability that a cut moves to the nearest preferred border within its span's range of lengths, where there is one.
+        prefer: probability that a cut moves to the nearest preferred border within its span's range of lengths, where
+            there is one.
             Preferred borders are those the document states, or else ends of sentences, clauses and lines.
     """
 
@@ -66,7 +70,8 @@ class InterleaveSpec:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch ``text[start:end]`` of a document, its tokens ``ids[token_start:token_end]``, and in which form it is read."""
+    """A stretch ``text[start:end]`` of a document, its tokens ``ids[token_start:token_end]``, and in which form it is
+    read."""
 
     modality: Modality
     text: str
@@ -85,7 +90,8 @@ class Interleaved:
 
     Attributes:
         ids: the whole document as the teacher reads it, with the special tokens that begin (and, if asked for, end) it.
-        spans: cover all of ``ids`` in order. Special tokens belong to the first and last text span, or stand in one of their own.
+        spans: cover all of ``ids`` in order. Special tokens belong to the first and last text span, or stand in one
+            of their own.
     """
 
     document_id: str
@@ -105,7 +111,8 @@ class Layout:
     Attributes:
         input_ids: the student's sequence; audio positions hold the audio token's id.
         targets: ids of the scored tokens: every text token that something precedes.
-        student: for each target, the student position whose output predicts it (the one just before it, be that text or audio).
+        student: for each target, the student position whose output predicts it (the one just before it, be that text
+            or audio).
         teacher: for each target, the position of the pure text whose output predicts it.
         after_speech: for each target, whether it is the first text token after speech.
     """
@@ -130,7 +137,8 @@ class EncodedDocument:
 
 
 def encode_document(text: str, tokenizer: Any, *, append_eos: bool = False) -> EncodedDocument:
-    """Tokenise with the tokenizer's own special tokens; ``append_eos`` adds the end of text where it is not there already.
+    """Tokenise with the tokenizer's own special tokens; ``append_eos`` adds the end of text where it is not there
+    already.
 
     Raises ``ModelError`` for a tokenizer that cannot say which characters a token covers.
     """
@@ -149,7 +157,8 @@ def encode_document(text: str, tokenizer: Any, *, append_eos: bool = False) -> E
 
 
 def word_borders(text: str) -> list[int]:
-    """Character positions at which a document may be cut: the end of each word but the last, so that a word takes its space along."""
+    """Character positions at which a document may be cut: the end of each word but the last, so that a word takes its
+    space along."""
     words = list(_WORD.finditer(text))
     return [word.end() for word in words[:-1]]
 
@@ -189,11 +198,13 @@ def interleave(
     """Cut a document into alternating text and speech spans: a pure function of its arguments.
 
     Args:
-        preferred: character positions the document would like to be cut at (the ends of questions, say); ``None`` takes ends of
+        preferred: character positions the document would like to be cut at (the ends of questions, say); ``None``
+            takes ends of
             sentences, clauses and lines.
         append_eos: whether the end-of-text token follows the document and is scored.
 
-    A cut at which a span's ids would change moves on to the next word start; where no cut is possible the whole is one text span.
+    A cut at which a span's ids would change moves on to the next word start; where no cut is possible the whole is
+    one text span.
     """
     encoded = encode_document(document.text, tokenizer, append_eos=append_eos)
     borders = token_borders(encoded, word_borders(document.text))
@@ -250,7 +261,9 @@ def _cut(
     return _Cuts(first, tuple(cuts))
 
 
-def _same_ids(text: str, encoded: EncodedDocument, borders: dict[int, int], tokenizer: Any) -> Callable[[int, int], bool]:
+def _same_ids(
+    text: str, encoded: EncodedDocument, borders: dict[int, int], tokenizer: Any
+) -> Callable[[int, int], bool]:
     """Whether ``text[start:end]`` tokenised by itself has the ids it has in the document."""
     content = [index for index, special in enumerate(encoded.special) if not special]
 
@@ -299,7 +312,8 @@ def as_text(document: DocumentLike, tokenizer: Any, *, append_eos: bool = False)
 def lay_out(interleaved: Interleaved, audio_positions: Sequence[int], audio_token_id: int) -> Layout:
     """The student's sequence, with ``audio_positions[k]`` positions for the k-th speech span, and the scored positions.
 
-    Every text token that something precedes is a target, the first after speech included. Raises ``ModelError`` where the numbers
+    Every text token that something precedes is a target, the first after speech included. Raises ``ModelError`` where
+    the numbers
     of speech spans and recordings differ or a recording has no positions.
     """
     n_speech = len(interleaved.speech)

@@ -1,11 +1,14 @@
 """L = α·L_DIST + (1 − α)·L_NLL at text positions, without ever holding positions × vocabulary.
 
-L_DIST = KL(Q(·|pure text) ‖ P(·|interleaved)) with Q a frozen copy of the base LLM (Cuervo et al., arXiv 2510.13632); L_NLL is the
-next token's negative log-likelihood under P. Both are in nats. The gradient with respect to the logits has a closed form,
+L_DIST = KL(Q(·|pure text) ‖ P(·|interleaved)) with Q a frozen copy of the base LLM (Cuervo et al., arXiv 2510.13632);
+L_NLL is the
+next token's negative log-likelihood under P. Both are in nats. The gradient with respect to the logits has a closed
+form,
 
     ∂L/∂z = (P − (α·Q + (1 − α)·onehot)) / n,
 
-so a chunk of positions is brought to the vocabulary, scored, differentiated and folded into the gradients of hidden states and
+so a chunk of positions is brought to the vocabulary, scored, differentiated and folded into the gradients of hidden
+states and
 head in the forward pass, and forgotten. The backward pass multiplies by the incoming scalar.
 """
 
@@ -24,7 +27,8 @@ DEFAULT_CHUNK_LOGITS = 1 << 22  # logits of one model held at a time: 16 MiB in 
 
 @dataclass(frozen=True, eq=False)
 class LogitHead:
-    """How a causal LM makes logits of its last hidden states: z = s·(W·h + b), then c·tanh(z / c) where ``softcap`` c is set.
+    """How a causal LM makes logits of its last hidden states: z = s·(W·h + b), then c·tanh(z / c) where ``softcap`` c
+    is set.
 
     Attributes:
         weight: (vocabulary, width). bias: (vocabulary,) or ``None``.
@@ -52,7 +56,9 @@ class LogitHead:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(n, width) → (n, vocabulary), in at least float32."""
-        raw = torch.nn.functional.linear(hidden, self.weight.to(hidden.dtype), None if self.bias is None else self.bias.to(hidden.dtype))
+        raw = torch.nn.functional.linear(
+            hidden, self.weight.to(hidden.dtype), None if self.bias is None else self.bias.to(hidden.dtype)
+        )
         raw = raw if raw.dtype == torch.float64 else raw.float()
         if self.scale != 1.0:
             raw = raw * self.scale
@@ -62,7 +68,10 @@ class LogitHead:
 @torch.no_grad()
 def check_head(lm: Any) -> None:
     """Raise ``ModelError`` unless ``LogitHead.of(lm)`` reproduces the LM's own logits on a few tokens."""
-    ids = torch.arange(4, device=lm.get_input_embeddings().weight.device)[None] % lm.config.get_text_config(decoder=True).vocab_size
+    ids = (
+        torch.arange(4, device=lm.get_input_embeddings().weight.device)[None]
+        % lm.config.get_text_config(decoder=True).vocab_size
+    )
     hidden = lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
     expected, ours = lm(input_ids=ids, use_cache=False).logits[0].float(), LogitHead.of(lm).logits(hidden)
     if expected.shape != ours.shape or not torch.allclose(expected, ours, rtol=1e-2, atol=1e-2):
@@ -98,7 +107,8 @@ def objective(
         student_hidden: (n, student width), with gradients. teacher_hidden: (n, teacher width), taken as constants.
         targets: (n,) ids of the tokens that come next.
         alpha: weight of the distillation in [0, 1].
-        denominator: scored tokens of the *whole* optimiser step, over all micro-batches and processes; ``None``: of this batch.
+        denominator: scored tokens of the *whole* optimiser step, over all micro-batches and processes; ``None``: of
+            this batch.
         chunk_logits: at most this many logits of a model are held at a time (at least one position's).
 
     Raises ``ModelError`` for vocabularies of different sizes and where no position is scored.
@@ -132,7 +142,11 @@ def objective(
 
 
 def position_divergences(
-    p_hidden: torch.Tensor, p_head: LogitHead, q_hidden: torch.Tensor, q_head: LogitHead, chunk_logits: int = DEFAULT_CHUNK_LOGITS
+    p_hidden: torch.Tensor,
+    p_head: LogitHead,
+    q_hidden: torch.Tensor,
+    q_head: LogitHead,
+    chunk_logits: int = DEFAULT_CHUNK_LOGITS,
 ) -> torch.Tensor:
     """KL(Q ‖ P) in nats at each position, shape (n,), without gradients: the measure behind F, M and D."""
     values = []
@@ -154,7 +168,7 @@ class _ChunkedObjective(torch.autograd.Function):
     """See the module: value and gradients together, one chunk of positions at a time."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
@@ -215,6 +229,6 @@ class _ChunkedObjective(torch.autograd.Function):
         return loss.to(exact), totals
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> tuple[Any, ...]:
         grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
         return (*grads, None, None, None, None, None, None, None)

@@ -1,22 +1,26 @@
-"""Stage I, as the paper's method section reads: interleave, speak, encode once, distil, keep the state before the decay."""
+"""Stage I, as the paper's method section reads: interleave, speak, encode once, distil, keep the state before the
+decay."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.records import to_json
 from salad_train.data import (
+    Batch,
     BatchLimits,
     BatchOrder,
-    Batch,
     Example,
     FrameStore,
     Mixture,
@@ -92,7 +96,8 @@ class Stage1Plan:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What came of speaking a set of cut documents: examples to train on, and how many cuts were left out, by reason."""
+    """What came of speaking a set of cut documents: examples to train on, how many cuts were left out by reason, and the
+    seconds of distinct sound they hold."""
 
     examples: tuple[Example, ...]
     left_out: dict[str, int]
@@ -106,15 +111,16 @@ def stage1(
     speak: Speak,
     out: Path,
     *,
-    preferred: Callable[[DocumentLike], Sequence[int]] | None = None,
+    preferred: Callable[[Any], Sequence[int] | None] | None = None,
 ) -> Path:
     """Train a speech-adapted LLM from a base LLM and a frozen audio encoder; returns the folder of the finished model.
 
     Args:
         documents: what may be heard; replay: what is read as plain text.
         speak: says (text, voice) pairs.
-        out: gets ``plan.json``, ``frames/``, ``train.jsonl``, ``checkpoints/`` and ``model/``. A killed run goes on from there.
-        preferred: where each document would like to be cut.
+        out: gets ``plan.json``, ``frames/``, ``train.jsonl``, ``checkpoints/`` and ``model/``. A killed run goes on
+            from there.
+        preferred: where each document would like to be cut; ``None`` for one leaves it to its sentences.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -127,7 +133,8 @@ def stage1(
     batches = mixed_batches(spoken.examples, texts, store, plan)
     train(model, teacher, batches, plan.train, out, device=plan.device)
     (out / "speech.json").write_text(
-        json.dumps({"examples": len(spoken.examples), "left_out": spoken.left_out, "seconds": spoken.seconds}) + "\n", encoding="utf-8"
+        json.dumps({"examples": len(spoken.examples), "left_out": spoken.left_out, "seconds": spoken.seconds}) + "\n",
+        encoding="utf-8",
     )
     return save(model, processor, out / "model", plan.save_dtype)
 
@@ -136,7 +143,8 @@ def stage1(
 
 
 def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcessor, Any]:
-    """Student, processor and teacher: the base LLM with a fresh adapter and a frozen encoder, and a frozen copy of the base LLM."""
+    """Student, processor and teacher: the base LLM with a fresh adapter and a frozen encoder, and a frozen copy of
+    the base LLM."""
     from salad_eval.systems.loading import load_causal_lm
     from salad_train.model.loading import load_encoder
 
@@ -159,7 +167,7 @@ def cut_documents(
     documents: Sequence[DocumentLike],
     tokenizer: Any,
     plan: Stage1Plan,
-    preferred: Callable[[DocumentLike], Sequence[int]] | None = None,
+    preferred: Callable[[Any], Sequence[int] | None] | None = None,
 ) -> list[tuple[int, Interleaved]]:
     """Every document in every cut, with the cut's number; cuts in which nothing is spoken are left out."""
     cut = [
@@ -211,17 +219,11 @@ def speak_documents(
     store: FrameStore,
     speak: Speak,
 ) -> Spoken:
-    """Speak every speech span, encode it once, and lay the documents out. A document with a span that could not be spoken is left out."""
-    seconds = 0.0
-
-    def encode(audios: Sequence[Any]) -> list[Any]:
-        nonlocal seconds
-        seconds += sum(audio.seconds for audio in audios)
-        return encoder_frames(model, processor, audios)
-
+    """Speak every speech span, encode it once, and lay the documents out. A document with a span that could not be
+    spoken is left out."""
     voices = [voice_for(doc.document_id, epoch, plan.voices, plan.train.seed) for epoch, doc in cut]
     wanted = [(span.spoken_text, voice) for (_, doc), voice in zip(cut, voices, strict=True) for span in doc.speech]
-    failures = fill_store(store, wanted, speak, encode)
+    failures = fill_store(store, wanted, speak, lambda audios: encoder_frames(model, processor, audios))
     examples: list[Example] = []
     left_out: dict[str, int] = {}
     for (_, doc), voice in zip(cut, voices, strict=True):
@@ -232,7 +234,8 @@ def speak_documents(
             continue
         positions = [-(-store.n_frames(key) // plan.stack_frames) for key in keys]
         examples.append(make_example(doc, keys, positions, processor.audio_token_id))
-    return Spoken(tuple(examples), left_out, seconds)
+    used = {key for example in examples for key in example.recordings}
+    return Spoken(tuple(examples), left_out, math.fsum(store.seconds(key) for key in used))
 
 
 def text_examples(documents: Sequence[DocumentLike], tokenizer: Any, plan: Stage1Plan) -> list[Example]:
@@ -248,7 +251,11 @@ def mixed_batches(
     # Text moves the LM only: replay would be idle steps while that is frozen.
     mixture = Mixture(plan.replay_share if texts and plan.train.lm_lr > 0 else 0.0)
     speech_order = BatchOrder([example.length for example in spoken], plan.limits, seed=plan.train.seed)
-    text_order = BatchOrder([example.length for example in texts], plan.replay_limits or plan.limits, seed=plan.train.seed + 1) if texts else None
+    text_order = (
+        BatchOrder([example.length for example in texts], plan.replay_limits or plan.limits, seed=plan.train.seed + 1)
+        if texts
+        else None
+    )
 
     def batch(index: int) -> Batch:
         is_replay, number = mixture.source(index)
@@ -260,15 +267,12 @@ def mixed_batches(
 
 
 def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, dtype: str = "float32") -> Path:
-    """Model and processor in Hugging Face format, whole or not at all. ``dtype`` is that of the stored weights; they load as float32."""
-    import torch
-
+    """Model and processor in Hugging Face format, whole or not at all. ``dtype`` is that of the stored weights; they
+    load as float32."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        stored = getattr(torch, dtype)
-        state = {name: tensor.to(stored) if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
-        model.save_pretrained(temporary, state_dict=state)
+        model.save_pretrained(temporary, state_dict=_cast(model.state_dict(), getattr(torch, dtype)))
         processor.save_pretrained(temporary)
         if folder.exists():
             shutil.rmtree(folder)
@@ -279,12 +283,25 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
     return folder
 
 
+def _cast(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Floating tensors as ``dtype``. Tensors that share memory still do, so that tied weights are written once."""
+    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    return {
+        name: cast.setdefault((tensor.data_ptr(), tensor.shape), tensor.detach().to(dtype))
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in tensors.items()
+    }
+
+
 def _same_plan(plan: Stage1Plan, path: Path) -> None:
     """Write the plan, or refuse to go on with another one in the same folder."""
     text = json.dumps(to_json(plan), indent=2) + "\n"
     if path.exists():
         if path.read_text(encoding="utf-8") != text:
-            raise UserInputError(f"{path} states another plan than this run's. Give another folder, or remove {path.parent}.")
+            raise UserInputError(
+                f"{path} states another plan than this run's. Give another folder, or remove {path.parent}."
+            )
         return
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,5 @@
-"""The speech-adapted LLM as a ``System``: it reads text as its own LM does, and hears speech through encoder and adapter."""
+"""The speech-adapted LLM as a ``System``: it reads text as its own LM does, and hears speech through encoder and
+adapter."""
 
 from __future__ import annotations
 
@@ -20,14 +21,16 @@ _Encoded = tuple["list[torch.Tensor]", "list[list[tuple[int, ...]]]", "list[list
 class SaladSystem:
     """``System`` and ``Distributional`` for a ``SaladForConditionalGeneration``.
 
-    A request without audio is answered by the LM alone, exactly as ``hf-text`` would answer with it. One with audio is answered from the
+    A request without audio is answered by the LM alone, exactly as ``hf-text`` would answer with it. One with audio
+    is answered from the
     text around the audio and what the adapter makes of it; it is an error if a recording gives no position to the LM.
 
     Args:
         pretrained: ``nano/speech``, a folder or a hub id.
         batch_tokens: rows × positions of a forward pass of the LM, which bounds memory.
         batch_seconds: padded sound in one pass of the encoder.
-        max_length: limits text contexts below what the LM can hold (they lose tokens on the left); a prompt with audio that
+        max_length: limits text contexts below what the LM can hold (they lose tokens on the left); a prompt with
+            audio that
             does not fit is an error, since audio cannot be cut.
         cache_mb: memory for embeddings of recordings heard before, so that asking twice encodes once.
     """
@@ -103,7 +106,9 @@ class SaladSystem:
             if request.has_audio:
                 # Options have no part in a free answer, and would move whitespace out of the prompt.
                 asked = Request(request.item_id, request.prompt)
-                prefixes.append(self._spoken_prefix(asked, prompts.encode_spoken_prompt(self.tokenizer, asked), heard, room))
+                prefixes.append(
+                    self._spoken_prefix(asked, prompts.encode_spoken_prompt(self.tokenizer, asked), heard, room)
+                )
             else:
                 prefixes.append(torch.tensor(prompts.encode_context(self.tokenizer, request.text, max_length=room)))
         outputs = greedy(
@@ -121,7 +126,8 @@ class SaladSystem:
     def _encoded(self, requests: Sequence[Request]) -> _Encoded:
         """Prefixes, their continuations, and for each request where its continuations went (row, column).
 
-        Options of a text request share a row where they share a context, which they do unless a long one pushes some of it out.
+        Options of a text request share a row where they share a context, which they do unless a long one pushes some
+        of it out.
         """
         import torch
 
@@ -157,7 +163,8 @@ class SaladSystem:
         import torch
 
         embed = self.model.get_input_embeddings()
-        device = embed.weight.device
+        table: torch.Tensor = embed.weight
+        device = table.device
         parts = []
         n_audio = 0
         with torch.no_grad():
@@ -165,14 +172,18 @@ class SaladSystem:
                 if isinstance(piece, AudioSegment):
                     rows = heard[piece.sha256]
                     if not len(rows):
-                        raise AudioError(f"item {request.item_id!r}: the recording {piece.sha256[:12]} gave the LM no position; nothing was heard.")
+                        raise AudioError(
+                            f"item {request.item_id!r}: the recording {piece.sha256[:12]} gave the LM no position; nothing was heard."
+                        )
                     n_audio += len(rows)
-                    parts.append(rows.to(embed.weight.dtype))
+                    parts.append(rows.to(table.dtype))
                 else:
                     parts.append(embed(torch.tensor(piece, device=device)))
             prefix = torch.cat(parts)
         if not n_audio:
-            raise ModelError(f"item {request.item_id!r}: a speech prompt gave the LM no audio position; nothing was heard.")
+            raise ModelError(
+                f"item {request.item_id!r}: a speech prompt gave the LM no audio position; nothing was heard."
+            )
         if len(prefix) > room:
             raise ModelError(
                 f"item {request.item_id!r}: its prompt takes {len(prefix)} positions ({n_audio} of audio), the model has room for {room}. "

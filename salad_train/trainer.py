@@ -1,6 +1,8 @@
-"""The training loop: distillation of a frozen teacher into a student that hears. Plain PyTorch, resumable to the bit on CPU.
+"""The training loop: distillation of a frozen teacher into a student that hears. Plain PyTorch, resumable to the bit
+on CPU.
 
-A step is a pure function of the state before it and of (seed, step): batches come from a callable of the step, and chance (dropout,
+A step is a pure function of the state before it and of (seed, step): batches come from a callable of the step, and
+chance (dropout,
 if a model has any) is seeded by the step.
 """
 
@@ -16,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -36,7 +38,8 @@ class TrainPlan:
     Attributes:
         alpha: weight of the distillation; 1 is Stage I's.
         lm_lr: 0 freezes the LM.
-        warmup_steps: linear from 0 to the peak; then constant; the last ``decay_share`` of the steps falls linearly to 0.
+        warmup_steps: linear from 0 to the peak; then constant; the last ``decay_share`` of the steps falls linearly
+            to 0.
         bf16: run the models under bfloat16 autocast (weights, optimiser and loss stay in float32).
         checkpoint_every: steps between resumable checkpoints; 0 keeps only the one before the decay.
     """
@@ -58,7 +61,9 @@ class TrainPlan:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.micro_batches < 1:
-            raise UserInputError(f"steps is {self.steps}, micro_batches is {self.micro_batches}; expected at least 1 of each.")
+            raise UserInputError(
+                f"steps is {self.steps}, micro_batches is {self.micro_batches}; expected at least 1 of each."
+            )
         if not 0.0 <= self.alpha <= 1.0 or not 0.0 <= self.decay_share <= 1.0:
             raise UserInputError(f"alpha is {self.alpha}, decay_share is {self.decay_share}; expected both in [0, 1].")
 
@@ -114,20 +119,33 @@ def teacher_positions(teacher: Any, batch: Batch) -> torch.Tensor:
 
 
 def batch_objective(
-    model: SaladForConditionalGeneration, teacher: Any, batch: Batch, *, alpha: float, denominator: float | None = None, bf16: bool = False
+    model: SaladForConditionalGeneration,
+    teacher: Any,
+    batch: Batch,
+    *,
+    alpha: float,
+    denominator: float | None = None,
+    bf16: bool = False,
 ) -> Objective:
     """The loss of one batch; see ``objective``."""
     device = batch.input_ids.device.type
     with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
         ours, theirs = student_positions(model, batch), teacher_positions(teacher, batch)
     return objective(
-        ours, LogitHead.of(model.language_model), theirs, LogitHead.of(teacher), batch.targets, alpha=alpha, denominator=denominator
+        ours,
+        LogitHead.of(model.language_model),
+        theirs,
+        LogitHead.of(teacher),
+        batch.targets,
+        alpha=alpha,
+        denominator=denominator,
     )
 
 
 @torch.no_grad()
 def batch_divergences(model: SaladForConditionalGeneration, teacher: Any, batch: Batch) -> torch.Tensor:
-    """KL(teacher on pure text ‖ student on the batch) in nats at each scored position, (n,): D; F where the batch is text."""
+    """KL(teacher on pure text ‖ student on the batch) in nats at each scored position, (n,): D; F where the batch is
+    text."""
     was_training = model.training
     model.eval()
     ours, theirs = student_positions(model, batch), teacher_positions(teacher, batch)
@@ -151,7 +169,10 @@ def make_optimizer(parameters: Mapping[str, torch.nn.Parameter], plan: TrainPlan
     groups = []
     for prefix, lr in (("adapter.", plan.adapter_lr), ("language_model.", plan.lm_lr)):
         mine = [parameter for name, parameter in parameters.items() if name.startswith(prefix)]
-        for chosen, decay in (([p for p in mine if p.ndim > 1], plan.weight_decay), ([p for p in mine if p.ndim < 2], 0.0)):
+        for chosen, decay in (
+            ([p for p in mine if p.ndim > 1], plan.weight_decay),
+            ([p for p in mine if p.ndim < 2], 0.0),
+        ):
             if chosen:
                 groups.append({"params": chosen, "lr": lr, "peak_lr": lr, "weight_decay": decay})
     return torch.optim.AdamW(groups, betas=plan.betas, eps=1e-8)
@@ -168,12 +189,13 @@ def train(
 ) -> None:
     """Train ``model`` in place for ``plan.steps`` steps, or on from the last checkpoint in ``out``.
 
-    ``batches(i)`` gives micro-batch ``i`` and must always give the same. Writes ``out/train.jsonl`` and ``out/checkpoints/``. Raises
+    ``batches(i)`` gives micro-batch ``i`` and must always give the same. Writes ``out/train.jsonl`` and
+    ``out/checkpoints/``. Raises
     ``ModelError`` naming the batch where loss or gradients are not finite; the last checkpoint then still stands.
     """
     out = Path(out)
     check_head(teacher)
-    model.to(device)
+    cast(Any, model).to(device)
     teacher.to(device)
     parameters = trainable(model, plan)
     optimizer = make_optimizer(parameters, plan)
@@ -230,7 +252,11 @@ class _Window:
         if batch.encoder_lengths is None:
             self.replay, self.n_replay = self.replay + found.kl_sum, self.n_replay + found.n
         else:
-            self.speech, self.nll, self.n_speech = self.speech + found.kl_sum, self.nll + found.nll_sum, self.n_speech + found.n
+            self.speech, self.nll, self.n_speech = (
+                self.speech + found.kl_sum,
+                self.nll + found.nll_sum,
+                self.n_speech + found.n,
+            )
 
     def line(self, step: int, rate: float, seconds: float) -> StepLog:
         return StepLog(
@@ -265,7 +291,8 @@ def save_checkpoint(
     *,
     keep: bool = False,
 ) -> Path:
-    """``folder/step-000123``: trained weights and AdamW's moments as safetensors. Written whole under a temporary name, then renamed.
+    """``folder/step-000123``: trained weights and AdamW's moments as safetensors. Written whole under a temporary
+    name, then renamed.
 
     Older ones are removed, except those marked to ``keep`` (the one before the decay).
     """
@@ -273,7 +300,10 @@ def save_checkpoint(
     target = folder / f"step-{step:07d}"
     temporary = Path(tempfile.mkdtemp(prefix=".step-", dir=folder))
     try:
-        save_file({name: parameter.detach().contiguous() for name, parameter in parameters.items()}, temporary / "model.safetensors")
+        save_file(
+            {name: parameter.detach().contiguous() for name, parameter in parameters.items()},
+            temporary / "model.safetensors",
+        )
         moments: dict[str, torch.Tensor] = {}
         for name, parameter in parameters.items():
             for key, value in optimizer.state[parameter].items():
@@ -295,7 +325,8 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer | None = None
 ) -> int:
-    """Put the newest checkpoint under ``folder`` (or ``folder`` itself, if it is one) into the parameters. Returns its step, 0 where there is none."""
+    """Put the newest checkpoint under ``folder`` (or ``folder`` itself, if it is one) into the parameters. Returns
+    its step, 0 where there is none."""
     found = [folder] if (folder / "state.json").exists() else _checkpoints(folder)
     if not found:
         return 0
@@ -303,7 +334,9 @@ def load_checkpoint(
     weights = load_file(newest / "model.safetensors")
     if set(weights) != set(parameters):
         odd = sorted(set(weights) ^ set(parameters))[:3]
-        raise DataError(f"the checkpoint {newest} is of another model or of another choice of what is trained (for example {odd}).")
+        raise DataError(
+            f"the checkpoint {newest} is of another model or of another choice of what is trained (for example {odd})."
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -311,7 +344,10 @@ def load_checkpoint(
         moments = load_file(newest / "optimizer.safetensors")
         for name, parameter in parameters.items():
             keys = [key for key in moments if key.startswith(f"{name}::")]
-            optimizer.state[parameter] = {key.rsplit("::", 1)[1]: moments[key].to(parameter.device if moments[key].ndim else "cpu") for key in keys}
+            optimizer.state[parameter] = {
+                key.rsplit("::", 1)[1]: moments[key].to(parameter.device if moments[key].ndim else "cpu")
+                for key in keys
+            }
     return int(_state(newest)["step"])
 
 

@@ -12,6 +12,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Tiny models gain nothing from threads, and threads that wait for each other on a busy machine lose a great deal.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 QUESTIONS = (
     ("astronomy", "Which planet has rings?", ("Saturn", "Mars", "Venus"), 0),
@@ -83,6 +85,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ``SaladForConditionalGeneration`` on that Llama's tokenizer): random weights, in Hugging Face folders.
     """
     import torch
+
     from tests.speech_llm_world import encoder, language_model, speech_llm, tokenizer
 
     torch.set_num_threads(1)

@@ -64,14 +64,16 @@ def documents(n: int = 24) -> list[Doc]:
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE, pre-tokenised as Qwen2's, which is what transformers makes of any tokenizer beside a Qwen2 LM; no BOS."""
+    """Byte-level BPE, pre-tokenised as Qwen2's, which is what transformers makes of any tokenizer beside a Qwen2 LM;
+    no BOS."""
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
-    pattern = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    )
+    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -86,7 +88,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def language_model(kind: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    config_class, model_class = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[kind]
+    config_class, model_class = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[
+        kind
+    ]
     config = config_class(
         vocab_size=len(tokenizer()),
         hidden_size=32,
@@ -123,7 +127,8 @@ def encoder(kind: str, seed: int = 0) -> tuple[Any, Any]:
         model = MimiModel(
             MimiConfig(
                 hidden_size=32, num_filters=4, codebook_size=16, codebook_dim=8, num_quantizers=4, num_hidden_layers=2,
-                vector_quantization_hidden_dimension=8, intermediate_size=64, num_attention_heads=4, num_key_value_heads=4, upsample_groups=32,
+                vector_quantization_hidden_dimension=8, intermediate_size=64, num_attention_heads=4, num_key_value_heads=4,
+                upsample_groups=32,
             )
         )  # fmt: skip
         with torch.no_grad():  # a random codebook: an untrained one is all zeros
@@ -186,9 +191,11 @@ def save_parts(folder: Path, lm: str, audio: str) -> tuple[Path, Path]:
 
 
 def sound(text: str, voice: str = "a", rate: int = 16_000) -> Audio:
-    """About 60 ms a character: each character a tone of its own, the voice its pitch. Equal text and voice, equal sound.
+    """About 60 ms a character: each character a tone of its own, the voice its pitch. Equal text and voice, equal
+    sound.
 
-    A little noise, as all recordings have it: in bands of nothing but rounding errors, Parakeet's normalisation would enlarge those.
+    A little noise, as all recordings have it: in bands of nothing but rounding errors, Parakeet's normalisation would
+        enlarge those.
     """
     pitch = 1.0 + int(hashlib.sha256(voice.encode()).hexdigest(), 16) % 7 / 20
     t = np.arange(int(0.06 * rate)) / rate

@@ -317,6 +317,16 @@ def test_a_folder_without_weights_is_refused(copy_of: Callable[[str], Path]) -> 
         TransformersCTC(str(folder))
 
 
+def test_pickle_weights_are_read_only_when_asked_for(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("parakeet")
+    expected = TransformersCTC(str(folder)).transcribe(sounds())
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="weights=pickle"):
+        TransformersCTC(str(folder))
+    assert TransformersCTC(str(folder), weights="pickle").transcribe(sounds()) == expected
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -19,14 +19,18 @@ from tests.conftest import rows, write_rows
 OURS = {"speak": "context", "spoken_text": "{{question}}", "domain": "domain"}
 
 
-def make_task(folder: Path, table: list[dict[str, Any]] | None = None, salad: Mapping[str, Any] | None = None, **keys: Any) -> Path:
+def make_task(
+    folder: Path, table: list[dict[str, Any]] | None = None, salad: Mapping[str, Any] | None = None, **keys: Any
+) -> Path:
     """A task YAML and its data; ``keys`` replace or (``None``) remove those of the small benchmark."""
     for split in ("test", "validation"):
         write_rows(folder / f"{split}.jsonl", rows(split) if table is None or split == "validation" else table)
     task = {
         "task": "made",
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(folder / "test.jsonl"), "validation": str(folder / "validation.jsonl")}},
+        "dataset_kwargs": {
+            "data_files": {"test": str(folder / "test.jsonl"), "validation": str(folder / "validation.jsonl")}
+        },
         "test_split": "test",
         "validation_split": "validation",
         "fewshot_split": "validation",
@@ -40,14 +44,19 @@ def make_task(folder: Path, table: list[dict[str, Any]] | None = None, salad: Ma
         **keys,
     }
     path = folder / "made.yaml"
-    path.write_text(yaml.safe_dump({key: value for key, value in task.items() if value is not None}, sort_keys=False), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump({key: value for key, value in task.items() if value is not None}, sort_keys=False),
+        encoding="utf-8",
+    )
     return path
 
 
 # --- parity with lm-eval ---------------------------------------------------------------------------------------------
 
 
-def lm_eval_requests(path: Path, shots: int, folder: Path) -> tuple[list[tuple[str, list[str]]], list[Any], list[dict[str, Any]]]:
+def lm_eval_requests(
+    path: Path, shots: int, folder: Path
+) -> tuple[list[tuple[str, list[str]]], list[Any], list[dict[str, Any]]]:
     """(context, continuations) of every row, its target, and the row, as lm-eval makes them."""
     from lm_eval.tasks import TaskManager
 
@@ -63,7 +72,9 @@ def lm_eval_requests(path: Path, shots: int, folder: Path) -> tuple[list[tuple[s
     found, targets, docs = [], [], []
     for number in sorted(by_row):
         instances = sorted(by_row[number], key=lambda instance: instance.idx)
-        found.append((instances[0].args[0], [i.args[1] for i in instances] if task.OUTPUT_TYPE == "multiple_choice" else []))
+        found.append(
+            (instances[0].args[0], [i.args[1] for i in instances] if task.OUTPUT_TYPE == "multiple_choice" else [])
+        )
         docs.append(instances[0].doc)
         targets.append(task.doc_to_target(instances[0].doc))
     return found, targets, docs
@@ -154,7 +165,13 @@ def only(path: Path, **kwargs: Any) -> list[Item]:
 
 def test_an_item_by_hand(tiny_task: Path) -> None:
     item = only(tiny_task)[1]
-    assert (item.id, item.task, item.split, item.domain, item.group) == ("tiny:test-1", "tiny", "test", "astronomy", "tiny:test-1")
+    assert (item.id, item.task, item.split, item.domain, item.group) == (
+        "tiny:test-1",
+        "tiny",
+        "test",
+        "astronomy",
+        "tiny:test-1",
+    )
     assert item.context == "Question: Which star gives us light?\nAnswer:"
     assert item.continuations == (" the moon", " the sun", " Vega")
     assert item.gold == 1
@@ -176,7 +193,9 @@ def test_shots_come_first_and_may_be_spoken(tiny_task: Path) -> None:
 
 
 def test_a_shot_that_writes_out_the_spoken_question_is_a_reject(tmp_path: Path) -> None:
-    table = [{**row, "question": "What comes as number 1 in astronomy?"} if n == 4 else row for n, row in enumerate(rows())]
+    table = [
+        {**row, "question": "What comes as number 1 in astronomy?"} if n == 4 else row for n, row in enumerate(rows())
+    ]
     items, rejects, _ = load_items(load_task(str(make_task(tmp_path, table))), "test", shots=2)
     assert [(r.item_id, r.reason) for r in rejects] == [("made:test-4", "spoken text is also written in the prompt")]
     assert len(items) == 7
@@ -189,7 +208,9 @@ def test_several_parts_may_be_spoken(tmp_path: Path) -> None:
         "spoken_text": {"topic": "About {{domain}}.", "question": "{{question}}"},
         "spoken_choices": "{{choices | join(', ')}}",
     }
-    path = make_task(tmp_path, salad=salad, doc_to_text="About {{domain}}. {{question}} Is it {{choices | join(', ')}}?\nAnswer:")
+    path = make_task(
+        tmp_path, salad=salad, doc_to_text="About {{domain}}. {{question}} Is it {{choices | join(', ')}}?\nAnswer:"
+    )
     item = only(path)[0]
     assert [(part.name, item.part_text(part)) for part in item.spoken_parts] == [
         ("topic", "About astronomy."), ("question", "Which planet has rings?"), ("choices", "Saturn, Mars, Venus"),
@@ -206,7 +227,11 @@ def test_groups_slices_ids_and_domains_from_the_row(tmp_path: Path) -> None:
     salad = {"group": "{{domain}}/{{topic}}", "slices": ["topic"], "id": "{{id}}!", "domain": domain}
     items = only(make_task(tmp_path, salad=salad))
     assert {item.domain for item in items} == {"science", "arts"}
-    assert (items[0].id, items[0].group, dict(items[0].fields)) == ("made:test-0!", "made:astronomy/t0", {"topic": "t0"})
+    assert (items[0].id, items[0].group, dict(items[0].fields)) == (
+        "made:test-0!",
+        "made:astronomy/t0",
+        {"topic": "t0"},
+    )
 
 
 def test_a_domain_map_may_be_a_file(tmp_path: Path) -> None:
@@ -279,7 +304,9 @@ def test_a_field_that_a_row_lacks_is_missing(tmp_path: Path) -> None:
 
 
 def test_spoken_text_that_is_not_in_the_context_is_a_reject(tmp_path: Path) -> None:
-    path = make_task(tmp_path, [OTHER, {**GOOD, "topic": "spoken"}], salad={"spoken_text": "{{question if topic == 't' else topic}}"})
+    path = make_task(
+        tmp_path, [OTHER, {**GOOD, "topic": "spoken"}], salad={"spoken_text": "{{question if topic == 't' else topic}}"}
+    )
     _, rejects, _ = load_items(load_task(str(path)), "test")
     assert [reject.reason for reject in rejects] == ["spoken text not found in the context"]
 
@@ -291,7 +318,11 @@ def test_an_empty_context_is_a_reject(tmp_path: Path) -> None:
 
 
 def test_optional_fields_may_be_absent(tmp_path: Path) -> None:
-    path = make_task(tmp_path, [OTHER, {**GOOD, "hint": "look up"}], doc_to_text="{% if hint %}Hint: {{hint}}. {% endif %}{{question}}")
+    path = make_task(
+        tmp_path,
+        [OTHER, {**GOOD, "hint": "look up"}],
+        doc_to_text="{% if hint %}Hint: {{hint}}. {% endif %}{{question}}",
+    )
     assert [item.context for item in only(path)] == ["Or not?", "Hint: look up. Is it so?"]
 
 
@@ -303,7 +334,7 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown way to speak": ({"salad": {"speak": "contexts"}}, "speak is 'contexts': input should be 'context'"),
     "no metadata.salad": ({"metadata": {"version": 1}}, "has no metadata.salad"),
     "no domain": ({"metadata": {"salad": {"speak": "context"}}}, "the key 'domain' is missing"),
-    "domain of no column": ({"salad": {"domain": "domian"}}, "metadata.salad.domain is 'domian', which is neither a column of the data; did you mean 'domain'?"),
+    "domain of no column": ({"salad": {"domain": "domian"}}, "neither a column of the data; did you mean 'domain'?"),
     "group of no column": ({"salad": {"group": "topics"}}, "did you mean 'topic'?"),
     "slice of no column": ({"salad": {"slices": ["topics"]}}, "did you mean 'topic'?"),
     "choices of no column": ({"doc_to_choice": "choises"}, "did you mean 'choices'?"),

@@ -49,7 +49,9 @@ def salad(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE))
+    monkeypatch.setattr(
+        report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+    )
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_debug_shows_the_traceback(salad: Salad) -> None:
         (["run", "--preset", "nano", "--plan", "x.yaml"], "not both"),
         (["run", "--preset", "nanoo"], "unknown preset 'nanoo'; did you mean 'nano'"),
         (["run", "--plan", "nowhere.yaml"], "no plan at nowhere.yaml"),
-        (["run", "--preset", "nano", "--limit", "many"], "many"),
+        (["run", "--preset", "nano", "--limit", "many"], "'--limit'"),
         (["run", "--preset", "nano", "--limit", "0"], "limit is 0"),
         (["run", "--preset", "nano", "--set", "voises=[x]"], "unknown key 'voises'; did you mean 'voices'"),
         (["run", "--preset", "nano", "--set", "base.options"], "expected key=value"),
@@ -126,24 +128,40 @@ def test_debug_shows_the_traceback(salad: Salad) -> None:
         (["render"], "give either texts to say, or --task NAME"),
         (["render", "hello", "--voice", "xx-nowhere"], "xx-nowhere"),
         (["transcribe"], "give either audio files, or --run DIR"),
-        (["transcribe", "nowhere.wav"], "nowhere.wav"),
+        (["transcribe", "nowhere.wav"], "no audio file at 'nowhere.wav'"),
         (["nonsense"], "nonsense"),
     ],
 )
-def test_what_the_user_got_wrong_ends_with_2(args: list[str], message: str, salad: Salad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_got_wrong_ends_with_2(
+    args: list[str], message: str, salad: Salad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
     ended = salad(*args)
     assert message in " ".join((ended.out + ended.err).split())
     assert "Traceback" not in ended.err
-    assert ended.code == (1 if args == ["transcribe", "nowhere.wav"] else 2)
+    assert ended.code == 2
 
 
 # --- run, report, compare --------------------------------------------------------------------------------------------
 
 
-def test_a_run_prints_the_table_and_where_the_report_is(salad: Salad, plan_file: Path, tmp_path: Path, only_json: None) -> None:
-    ended = salad("run", "--plan", plan_file, "--limit", 6, "--voices", "en-us+m1,rate=150", "--seed", 3, "--out", tmp_path / "there")
+def test_a_run_prints_the_table_and_where_the_report_is(
+    salad: Salad, plan_file: Path, tmp_path: Path, only_json: None
+) -> None:
+    ended = salad(
+        "run",
+        "--plan",
+        plan_file,
+        "--limit",
+        6,
+        "--voices",
+        "en-us+m1,rate=150",
+        "--seed",
+        3,
+        "--out",
+        tmp_path / "there",
+    )
     assert ended.code == 0, ended.err
     for text in ("astronomy", "chemistry", "music", "gap", f"report: {tmp_path / 'there' / 'report.html'}"):
         assert text in ended.out
@@ -161,7 +179,9 @@ def test_a_run_that_fails_ends_with_1(salad: Salad, plan_file: Path, tmp_path: P
     assert "Traceback" not in ended.err
 
 
-def test_views_are_made_again_from_the_json(salad: Salad, plan_file: Path, tiny_plan: dict[str, Any], only_json: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_are_made_again_from_the_json(
+    salad: Salad, plan_file: Path, tiny_plan: dict[str, Any], only_json: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = Path(tiny_plan["out"])
     assert salad("run", "--plan", plan_file).code == 0
     monkeypatch.undo()
@@ -201,7 +221,11 @@ def test_validation_counts_what_cannot_be_used(salad: Salad, tmp_path: Path) -> 
     good = salad("tasks", "validate", make_task(tmp_path))
     assert (good.code, good.out.count("8 items in 3 domains")) == (0, 2)
     row = {"id": "a", "domain": "d", "question": "Is it so?", "choices": ["yes", "no"], "answer": 0, "topic": "t"}
-    bad = salad("tasks", "validate", make_task(tmp_path, [row, {**row, "id": "b", "answer": 5}, {**row, "id": "c", "answer": 6}]))
+    bad = salad(
+        "tasks",
+        "validate",
+        make_task(tmp_path, [row, {**row, "id": "b", "answer": 5}, {**row, "id": "c", "answer": 6}]),
+    )
     assert bad.code == 1
     assert "2 rejected: gold out of range (first: made:b, 5, with 2 options)" in bad.out
 
@@ -214,7 +238,9 @@ def test_the_packaged_tasks_are_sound(salad: Salad) -> None:
 def test_plugins_are_listed_and_broken_ones_found_out(salad: Salad, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = salad("plugins", "list")
     assert listed.code == 0
-    assert {info.name for group in plugins.GROUPS for info in plugins.available(group)} <= set(listed.out.replace("│", " ").split())
+    assert {info.name for group in plugins.GROUPS for info in plugins.available(group)} <= set(
+        listed.out.replace("│", " ").split()
+    )
     break_one(monkeypatch, "salad.tts", "mute", "no_such_module:Mute")
     loaded = salad("plugins", "list", "--load")
     assert loaded.code == 1
@@ -226,26 +252,39 @@ def test_plugins_are_listed_and_broken_ones_found_out(salad: Salad, monkeypatch:
 
 def test_texts_are_spoken_into_files(salad: Salad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
-    ended = salad("render", "It weighs 5 kg.", "--voice", "en-us+f3", "--voice", "en-us+m7", "--out", tmp_path / "sound")
+    ended = salad(
+        "render", "It weighs 5 kg.", "--voice", "en-us+f3", "--voice", "en-us+m7", "--out", tmp_path / "sound"
+    )
     assert ended.code == 0, ended.err
     assert "written: It weighs 5 kg." in ended.out
     assert "kilogram" in ended.out
     assert len(list((tmp_path / "sound").glob("*.wav"))) == 2
 
 
-def test_a_tasks_items_are_spoken_into_files(salad: Salad, tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tasks_items_are_spoken_into_files(
+    salad: Salad, tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
     ended = salad("render", "--task", tiny_task, "--limit", 2, "--out", tmp_path / "sound")
     assert ended.code == 0, ended.err
     assert len(list((tmp_path / "sound").glob("*.wav"))) == 2
 
 
-def test_files_are_transcribed(salad: Salad, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_transcribed(
+    salad: Salad, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
     salad("render", "Two words.", "Two more words.", "--out", tmp_path / "sound")
     files = sorted((tmp_path / "sound").glob("*.wav"))
     ended = salad(
-        "transcribe", *files, "--reference", "Two words.", "--reference", "Two more words.", "--set", f"pretrained={tiny_models['asr']}"
+        "transcribe",
+        *files,
+        "--reference",
+        "Two words.",
+        "--reference",
+        "Two more words.",
+        "--set",
+        f"pretrained={tiny_models['asr']}",
     )
     assert ended.code == 0, ended.err
     assert ended.out.count("WER ") == 3
@@ -254,7 +293,9 @@ def test_files_are_transcribed(salad: Salad, tiny_models: dict[str, Path], tmp_p
     assert salad("transcribe", tmp_path / "empty.wav", "--set", f"pretrained={tiny_models['asr']}").code == 1
 
 
-def test_a_runs_renderings_are_transcribed(salad: Salad, plan_file: Path, tiny_plan: dict[str, Any], only_json: None) -> None:
+def test_a_runs_renderings_are_transcribed(
+    salad: Salad, plan_file: Path, tiny_plan: dict[str, Any], only_json: None
+) -> None:
     salad("run", "--plan", plan_file, "--limit", 2)
     ended = salad("transcribe", "--run", tiny_plan["out"])
     assert ended.code == 0, ended.err

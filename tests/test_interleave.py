@@ -1,4 +1,5 @@
-"""Cutting documents: the student's text tokens are the teacher's, cuts fall at words, and chance is a function of its seeds."""
+"""Cutting documents: the student's text tokens are the teacher's, cuts fall at words, and chance is a function of its
+seeds."""
 
 from __future__ import annotations
 
@@ -22,9 +23,13 @@ from salad_train.interleave import (
 )
 from tests.speech_llm_world import Doc, tokenizer
 
-WORDS = st.sampled_from(["gold", "is", "Au,", "Paris.", "What", "symbol?", "12", "don't", "café", "naïve—so", "H2O", "...", "\u00a0x"])
+WORDS = st.sampled_from(
+    ["gold", "is", "Au,", "Paris.", "What", "symbol?", "12", "don't", "café", "naïve—so", "H2O", "...", "\u00a0x"]
+)
 GAPS = st.sampled_from([" ", " ", " ", "  ", "\n", "\n\n", " \n", "\t"])
-TEXTS = st.lists(st.tuples(WORDS, GAPS), min_size=1, max_size=40).map(lambda parts: "".join(w + g for w, g in parts).rstrip())
+TEXTS = st.lists(st.tuples(WORDS, GAPS), min_size=1, max_size=40).map(
+    lambda parts: "".join(w + g for w, g in parts).rstrip()
+)
 RANGES = st.tuples(st.integers(1, 6), st.integers(0, 8)).map(lambda pair: WordRange(pair[0], sum(pair)))
 SPECS = st.builds(InterleaveSpec, text=RANGES, speech=RANGES, speech_first=st.floats(0, 1), prefer=st.floats(0, 1))
 
@@ -133,7 +138,9 @@ def test_a_border_inside_a_token_is_not_used() -> None:
     text = "a b c d e f"
     encoded = encode_document(text, Glued())
     assert sorted(token_borders(encoded, word_borders(text))) == [text.index(" c"), text.index(" e")]
-    found = interleave(Doc("d", "any", text), Glued(), InterleaveSpec(WordRange(1, 1), WordRange(1, 1)), seed=0, epoch=0)
+    found = interleave(
+        Doc("d", "any", text), Glued(), InterleaveSpec(WordRange(1, 1), WordRange(1, 1)), seed=0, epoch=0
+    )
     assert [span.text for span in found.spans] == ["a b", " c d", " e f"]
 
 
@@ -185,7 +192,9 @@ def test_every_text_token_but_the_first_is_scored_once_and_paired_with_its_teach
     layout = lay_out(found, sizes[: len(found.speech)], audio_token_id=-7)
     ids = np.array(found.ids)
     scored = layout.teacher + 1
-    expected = [t for span in found.spans if span.modality == "text" for t in range(span.token_start, span.token_end) if t]
+    expected = [
+        t for span in found.spans if span.modality == "text" for t in range(span.token_start, span.token_end) if t
+    ]
     assert scored.tolist() == expected
     assert layout.targets.tolist() == ids[scored].tolist()
     # the student position after the one that predicts a target holds that very token

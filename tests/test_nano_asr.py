@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ DOCUMENTS = [
     Document("d2", "b", "Two cows eat grass. The sun is hot."),
     Document("d3", "b", "Question: Who runs home?\nAnswer: a dog"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small are faster with one thread, and the sum of their gradients has one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +144,8 @@ def test_it_learns_what_it_hears_and_is_saved_like_any_other(store: AudioStore, 
 
 
 def test_the_same_seed_gives_the_same_model(store: AudioStore, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-            train_asr(DOCUMENTS, tmp_path / name, dataclasses.replace(TINY, seed=seed), store=store, workers=1)
-    finally:
-        torch.set_num_threads(threads)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train_asr(DOCUMENTS, tmp_path / name, dataclasses.replace(TINY, seed=seed), store=store, workers=1)
     a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not all(torch.equal(a[name], c[name]) for name in a if name in c and a[name].shape == c[name].shape)

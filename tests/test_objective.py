@@ -8,8 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
-from transformers import GraniteConfig, GraniteForCausalLM
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+)
 
 from salad_eval.errors import ModelError
 from salad_train.objective import LogitHead, check_head, objective, position_divergences
@@ -44,7 +52,9 @@ def dense(p: dict[str, Any], alpha: float, scale: float, softcap: float | None, 
     return (alpha * kl + (1 - alpha) * nll) / denominator
 
 
-def chunked(p: dict[str, Any], alpha: float, scale: float, softcap: float | None, denominator: float, rows: int) -> torch.Tensor:
+def chunked(
+    p: dict[str, Any], alpha: float, scale: float, softcap: float | None, denominator: float, rows: int
+) -> torch.Tensor:
     return objective(
         p["hidden"],
         LogitHead(p["weight"], p["bias"], scale, softcap),
@@ -80,7 +90,9 @@ def test_gradcheck(alpha: float, scale: float, softcap: float | None, bias: bool
     p = problem(bias=bias)
 
     def loss(hidden: torch.Tensor, weight: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        return chunked({**p, "hidden": hidden, "weight": weight, "bias": rest[0] if rest else None}, alpha, scale, softcap, 3.0, 3)
+        return chunked(
+            {**p, "hidden": hidden, "weight": weight, "bias": rest[0] if rest else None}, alpha, scale, softcap, 3.0, 3
+        )
 
     inputs = [p["hidden"], p["weight"], *([p["bias"]] if bias else [])]
     assert torch.autograd.gradcheck(loss, inputs)
@@ -111,7 +123,12 @@ def test_splitting_a_batch_changes_neither_loss_nor_gradient(seed: int, alpha: f
 def test_the_logged_sums_are_the_two_terms() -> None:
     p = problem()
     found = objective(
-        p["hidden"], LogitHead(p["weight"], p["bias"]), p["teacher_hidden"], LogitHead(p["teacher_weight"]), p["targets"], alpha=0.3
+        p["hidden"],
+        LogitHead(p["weight"], p["bias"]),
+        p["teacher_hidden"],
+        LogitHead(p["teacher_weight"]),
+        p["targets"],
+        alpha=0.3,
     )
     assert found.kl_sum / N == pytest.approx(float(dense(p, 1.0, 1.0, None, N).detach()))
     assert found.nll_sum / N == pytest.approx(float(dense(p, 0.0, 1.0, None, N).detach()))
@@ -140,7 +157,11 @@ def test_divergences_of_positions_sum_to_the_logged_kl() -> None:
 
 def test_bfloat16_states_are_scored_in_float32() -> None:
     p = problem(dtype=torch.float32)
-    half = {**p, "hidden": p["hidden"].detach().bfloat16().requires_grad_(), "teacher_hidden": p["teacher_hidden"].bfloat16()}
+    half = {
+        **p,
+        "hidden": p["hidden"].detach().bfloat16().requires_grad_(),
+        "teacher_hidden": p["teacher_hidden"].bfloat16(),
+    }
     loss = chunked(half, 0.5, 1.0, None, N, 3)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, dense(p, 0.5, 1.0, None, N), rtol=0.05, atol=0.05)
@@ -152,11 +173,32 @@ def test_bfloat16_states_are_scored_in_float32() -> None:
 def test_different_vocabularies_and_empty_batches_are_refused() -> None:
     p = problem()
     with pytest.raises(ModelError, match="same tokenizer"):
-        objective(p["hidden"], LogitHead(p["weight"]), p["teacher_hidden"], LogitHead(p["teacher_weight"][:-1]), p["targets"], alpha=1.0)
+        objective(
+            p["hidden"],
+            LogitHead(p["weight"]),
+            p["teacher_hidden"],
+            LogitHead(p["teacher_weight"][:-1]),
+            p["targets"],
+            alpha=1.0,
+        )
     with pytest.raises(ModelError, match="positive"):
-        objective(p["hidden"][:0], LogitHead(p["weight"]), p["teacher_hidden"][:0], LogitHead(p["teacher_weight"]), p["targets"][:0], alpha=1.0)
+        objective(
+            p["hidden"][:0],
+            LogitHead(p["weight"]),
+            p["teacher_hidden"][:0],
+            LogitHead(p["teacher_weight"]),
+            p["targets"][:0],
+            alpha=1.0,
+        )
     with pytest.raises(ModelError, match="alpha"):
-        objective(p["hidden"], LogitHead(p["weight"]), p["teacher_hidden"], LogitHead(p["teacher_weight"]), p["targets"], alpha=1.5)
+        objective(
+            p["hidden"],
+            LogitHead(p["weight"]),
+            p["teacher_hidden"],
+            LogitHead(p["teacher_weight"]),
+            p["targets"],
+            alpha=1.5,
+        )
 
 
 # --- heads of real models --------------------------------------------------------------------------------------------
@@ -164,7 +206,13 @@ def test_different_vocabularies_and_empty_batches_are_refused() -> None:
 
 def tiny(kind: str) -> Any:
     torch.manual_seed(0)
-    sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     kv = {"num_key_value_heads": 1, "initializer_range": 0.5}
     if kind == "gemma2":
         return Gemma2ForCausalLM(Gemma2Config(**sizes, **kv, head_dim=8, final_logit_softcapping=3.0)).eval()
@@ -173,7 +221,9 @@ def tiny(kind: str) -> Any:
     if kind == "cohere":
         return CohereForCausalLM(CohereConfig(**sizes, **kv, logit_scale=0.25)).eval()
     if kind == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)).eval()
+        return GPT2LMHeadModel(
+            GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+        ).eval()
     return world.language_model(kind)
 
 

@@ -25,7 +25,9 @@ from tests.test_benchmarks import make_task
 def only_json(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Without the views of a report, but for the test that is about them."""
     if "views" not in request.keywords:
-        monkeypatch.setattr(report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE))
+        monkeypatch.setattr(
+            report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+        )
 
 
 def ran(plan: dict[str, Any], **changes: Any) -> GapReport:
@@ -45,7 +47,16 @@ def test_every_view_of_a_run_is_written(tiny_plan: dict[str, Any], monkeypatch: 
     found = ran(tiny_plan)
     folder = Path(tiny_plan["out"])
     assert load_report(folder) == found
-    for name in ("plan.json", "steps.json", "items.jsonl", "rejects.jsonl", "gap_report.json", "report.html", "report.md", "DONE"):
+    for name in (
+        "plan.json",
+        "steps.json",
+        "items.jsonl",
+        "rejects.jsonl",
+        "gap_report.json",
+        "report.html",
+        "report.md",
+        "DONE",
+    ):
         assert (folder / name).stat().st_size > 0 or name == "rejects.jsonl"
     assert list((folder / "figures").glob("*.svg"))
     assert not list(folder.glob("*.partial"))
@@ -58,7 +69,9 @@ def test_the_four_columns_are_about_the_same_items(tiny_plan: dict[str, Any]) ->
     assert len(items) == 8
     for column in COLUMNS:
         responses = records.read_jsonl(folder / f"respond.{column}.jsonl", Response)
-        assert Counter(response.item_id for response in responses) == dict.fromkeys(items, 1 if column.endswith("text") else 2)
+        assert Counter(response.item_id for response in responses) == dict.fromkeys(
+            items, 1 if column.endswith("text") else 2
+        )
         assert all(len(response.choice_logprobs or ()) == 3 for response in responses)
         scores = [score for score in records.read_jsonl(folder / "score.jsonl", Score) if score.column == column]
         value = sum(score.value or 0.0 for score in scores) / len(scores)
@@ -82,7 +95,9 @@ def test_what_was_done_is_in_the_report(tiny_plan: dict[str, Any]) -> None:
     assert (found.protocols[0].speak, found.protocols[0].shots, found.protocols[0].score) == ("context", 0, "ll")
 
 
-def test_the_text_column_is_lm_evals_own(tiny_plan: dict[str, Any], tiny_models: dict[str, Path], tiny_task: Path) -> None:
+def test_the_text_column_is_lm_evals_own(
+    tiny_plan: dict[str, Any], tiny_models: dict[str, Path], tiny_task: Path
+) -> None:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -125,7 +140,9 @@ def test_one_step_after_the_other_reads_the_ones_before(tiny_plan: dict[str, Any
 def test_spoken_shots_and_several_parts(tiny_plan: dict[str, Any]) -> None:
     found = ran(tiny_plan, shots=1, spoken_shots=True, voices=["en-us+f3"])
     assert (found.protocols[0].shots, found.protocols[0].spoken_shots) == (1, True)
-    renderings = [o.rendering for o in records.read_jsonl(Path(tiny_plan["out"]) / "render.jsonl", RenderOutcome) if o.rendering]
+    renderings = [
+        o.rendering for o in records.read_jsonl(Path(tiny_plan["out"]) / "render.jsonl", RenderOutcome) if o.rendering
+    ]
     assert Counter(rendering.part for rendering in renderings) == {"shot1.context": 8, "context": 8}
     assert len({rendering.sha256 for rendering in renderings if rendering.part == "shot1.context"}) == 1
 
@@ -170,7 +187,9 @@ def fail_to_render(monkeypatch: pytest.MonkeyPatch, fails: Any) -> None:
     monkeypatch.setattr(pipeline, "render", failing)
 
 
-def test_an_item_that_fails_in_one_voice_is_left_out_of_all_columns(tiny_plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_that_fails_in_one_voice_is_left_out_of_all_columns(
+    tiny_plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fail_to_render(monkeypatch, lambda job: job.item_id == "tiny:test-2" and job.voice == "en-us+m7")
     found = ran(tiny_plan)
     assert found.overall.n_items == 7
@@ -180,7 +199,9 @@ def test_an_item_that_fails_in_one_voice_is_left_out_of_all_columns(tiny_plan: d
         assert "tiny:test-2" not in (Path(tiny_plan["out"]) / f"respond.{column}.jsonl").read_text()
 
 
-def test_an_item_that_fails_in_every_voice_is_counted_once(tiny_plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_that_fails_in_every_voice_is_counted_once(
+    tiny_plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fail_to_render(monkeypatch, lambda job: job.item_id == "tiny:test-2")
     assert rejected(ran(tiny_plan)) == {"render: silent": 1}
 
@@ -203,7 +224,9 @@ def test_bad_rows_are_counted_in_the_report(tiny_plan: dict[str, Any], tmp_path:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed"])
-def test_sound_that_was_damaged_in_the_store_is_a_reject(damage: str, tiny_plan: dict[str, Any], tmp_path: Path) -> None:
+def test_sound_that_was_damaged_in_the_store_is_a_reject(
+    damage: str, tiny_plan: dict[str, Any], tmp_path: Path
+) -> None:
     plan = {**tiny_plan, "audio_store": str(tmp_path / "audio")}
     ran(plan)
     outcomes = records.read_jsonl(Path(plan["out"]) / "render.jsonl", RenderOutcome)
@@ -213,7 +236,11 @@ def test_sound_that_was_damaged_in_the_store_is_a_reject(damage: str, tiny_plan:
     file.write_bytes({"empty": b"", "cut": data[:3001], "changed": data[:-2] + b"\x55\x55"}[damage])
     # a run that has transcribed already meets the sound again where it is heard, and says which file it is
     with pytest.raises(AudioError, match="damaged"):
-        run(Plan.from_mapping({**plan, "adapted": {**plan["adapted"], "options": {**plan["adapted"]["options"], "max_length": 99}}}))
+        run(
+            Plan.from_mapping(
+                {**plan, "adapted": {**plan["adapted"], "options": {**plan["adapted"]["options"], "max_length": 99}}}
+            )
+        )
     shutil.rmtree(plan["out"])
     found = ran(plan)
     if damage == "changed":  # not seen by its length, so it was not spoken again
@@ -225,7 +252,9 @@ def test_sound_that_was_damaged_in_the_store_is_a_reject(damage: str, tiny_plan:
 
 def test_a_prompt_that_spells_out_what_is_spoken_is_a_reject(tiny_plan: dict[str, Any], tmp_path: Path) -> None:
     text = "In words: how many strings are four and twenty. {{question}}\nAnswer:"
-    table = [{**row, "question": "How many strings are 4 and twenty?"} if n == 6 else row for n, row in enumerate(rows())]
+    table = [
+        {**row, "question": "How many strings are 4 and twenty?"} if n == 6 else row for n, row in enumerate(rows())
+    ]
     found = ran(tiny_plan, tasks=[str(make_task(tmp_path, table, doc_to_text=text))], voices=["en-us+f3"])
     assert rejected(found) == {"render: spoken text is also written in the prompt": 1}
     assert found.overall.n_items == 7
@@ -289,4 +318,6 @@ def test_records_survive_their_files(tiny_plan: dict[str, Any]) -> None:
     for name, cls in (("render", RenderOutcome), ("transcribe", TranscribeOutcome), ("items", Item)):
         lines = (folder / f"{name}.jsonl").read_text().splitlines()
         assert [records.dumps(record) for record in records.read_jsonl(folder / f"{name}.jsonl", cls)] == lines
-    assert {field.name for field in dataclasses.fields(Rendering)} <= set(json.loads((folder / "render.jsonl").read_text().splitlines()[0])["rendering"])
+    assert {field.name for field in dataclasses.fields(Rendering)} <= set(
+        json.loads((folder / "render.jsonl").read_text().splitlines()[0])["rendering"]
+    )

@@ -24,15 +24,36 @@ SMALL: dict[str, Any] = {
 
 def test_defaults() -> None:
     plan = Plan.from_mapping(SMALL)
-    assert (plan.split, plan.limit, plan.seed, plan.perturbations, plan.n_resamples) == ("test", None, 0, ("clean",), DEFAULT_RESAMPLES)
-    assert (plan.shots, plan.spoken_shots, plan.score, plan.slice_fields, plan.created) == (None, None, None, None, None)
+    assert (plan.split, plan.limit, plan.seed, plan.perturbations, plan.n_resamples) == (
+        "test",
+        None,
+        0,
+        ("clean",),
+        DEFAULT_RESAMPLES,
+    )
+    assert (plan.shots, plan.spoken_shots, plan.score, plan.slice_fields, plan.created) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
     assert plan.folder == Path("runs/run")
 
 
 def test_the_nano_preset() -> None:
     plan = Plan.preset("nano")
-    assert (plan.name, plan.tasks, plan.split, plan.voices) == ("nano", ("salad_nano",), "test", ("en-us+f3", "en-us+m7"))
-    assert (plan.tts.name, plan.asr.name, plan.asr.options) == ("pyttsx3", "transformers-ctc", {"pretrained": "nano/asr"})
+    assert (plan.name, plan.tasks, plan.split, plan.voices) == (
+        "nano",
+        ("salad_nano",),
+        "test",
+        ("en-us+f3", "en-us+m7"),
+    )
+    assert (plan.tts.name, plan.asr.name, plan.asr.options) == (
+        "pyttsx3",
+        "transformers-ctc",
+        {"pretrained": "nano/asr"},
+    )
     assert (plan.base.system, plan.base.options) == ("hf-text", {"pretrained": "nano/base"})
     assert (plan.adapted.system, plan.adapted.options) == ("salad", {"pretrained": "nano/speech"})
 
@@ -122,7 +143,12 @@ def test_a_plan_file_round_trips(tmp_path: Path) -> None:
     assert Plan.from_yaml(tmp_path / "plan.json") == plan
 
 
-BAD_FILES = {"tasks: [": "is not valid YAML", "- a\n": "a plan is a mapping", "": "a plan is a mapping", "1: 2\n": "a plan is a mapping"}
+BAD_FILES = {
+    "tasks: [": "is not valid YAML",
+    "- a\n": "a plan is a mapping",
+    "": "a plan is a mapping",
+    "1: 2\n": "a plan is a mapping",
+}
 
 
 @pytest.mark.parametrize("text", BAD_FILES)

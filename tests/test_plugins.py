@@ -53,7 +53,9 @@ def break_one(monkeypatch: pytest.MonkeyPatch, group: plugins.Group, name: str, 
     """Register a plug-in whose module cannot be imported."""
     found = plugins._found
     broken = EntryPoint(name, target, group)
-    monkeypatch.setattr(plugins, "_found", lambda wanted: {**found(wanted), **({name: broken} if wanted == group else {})})
+    monkeypatch.setattr(
+        plugins, "_found", lambda wanted: {**found(wanted), **({name: broken} if wanted == group else {})}
+    )
 
 
 def test_a_broken_plugin_fails_by_name_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the views of a report, which take most of a small run's time and are made from its JSON."""
-    monkeypatch.setattr(report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE))
+    monkeypatch.setattr(
+        report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+    )
 
 
 def finished(plan: dict[str, Any], out: Path) -> bytes:
@@ -134,7 +136,7 @@ def dying(log, *lines):
 records.JsonlLog.append = dying
 pipeline.evaluate({str(plan)!r})
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (out / "respond.base_transcript.jsonl.partial").read_bytes()[-1:] != b"\n"
     assert finished(tiny_plan, out) == whole
@@ -163,7 +165,9 @@ def test_a_finished_run_is_not_made_again_and_loads_no_model(
 
     create = loaded.plugins.create
     created: list[str] = []
-    monkeypatch.setattr(loaded.plugins, "create", lambda group, name, options: created.append(name) or create(group, name, options))
+    monkeypatch.setattr(
+        loaded.plugins, "create", lambda group, name, options: created.append(name) or create(group, name, options)
+    )
     assert made_anew(tiny_plan, run_folder) == set()
     assert created == ["pyttsx3"]  # which is light, and has no files that could tell whether it changed
 
@@ -187,7 +191,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], set[str]]] 
         lambda plan: {**plan, "score": "ll_norm"},
         {"score", "respond.base_text", "respond.base_transcript", "respond.adapted_text", "respond.adapted_speech"},
     ),
-    "voices": (lambda plan: {**plan, "voices": ["en-us+f3"]}, set(STEPS) - {"respond.base_text", "respond.adapted_text", "comparable"}),
+    "voices": (
+        lambda plan: {**plan, "voices": ["en-us+f3"]},
+        set(STEPS) - {"respond.base_text", "respond.adapted_text", "comparable"},
+    ),
     "limit": (lambda plan: {**plan, "limit": 5}, set(STEPS) - {"comparable"}),
 }
 
@@ -210,7 +217,9 @@ def test_new_weights_under_an_old_name_are_noticed(
     plan = with_option(tiny_plan, "base", pretrained=str(copy))
     finished(plan, run_folder)
     weights = load_file(copy / "model.safetensors")
-    save_file({name: tensor * 1.5 for name, tensor in weights.items()}, copy / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: tensor * 1.5 for name, tensor in weights.items()}, copy / "model.safetensors", metadata={"format": "pt"}
+    )
     redone = made_anew(plan, run_folder)
     assert {"respond.base_text", "respond.base_transcript", "divergence"} <= redone
     assert not redone & {"render", "transcribe", "respond.adapted_text", "respond.adapted_speech"}
@@ -220,7 +229,9 @@ def test_a_raised_step_version_makes_its_lines_anew(
     run_folder: Path, tiny_plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "STEP_VERSION", {**pipeline.STEP_VERSION, "transcribe": "next"})
-    assert made_anew(tiny_plan, run_folder) == {"transcribe"}  # the transcripts came out equal, and with them all that follows
+    assert made_anew(tiny_plan, run_folder) == {
+        "transcribe"
+    }  # the transcripts came out equal, and with them all that follows
 
 
 def test_a_file_that_is_there_means_nothing_by_itself(whole: bytes, tiny_plan: dict[str, Any], tmp_path: Path) -> None:
@@ -243,7 +254,9 @@ def test_sound_that_has_gone_from_the_store_is_made_again(tiny_plan: dict[str, A
     assert "render" in made_anew(plan, tmp_path / "run")
 
 
-def test_a_run_that_goes_on_keeps_its_time_stamp(tiny_plan: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_on_keeps_its_time_stamp(
+    tiny_plan: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = {**tiny_plan, "created": None}
     with monkeypatch.context() as patch:
         kill_after(patch, "score", 1)

@@ -1,4 +1,5 @@
-"""The speech-adapted LLM: what an audio's embedding may depend on, what is refused, and that nothing is lost by saving."""
+"""The speech-adapted LLM: what an audio's embedding may depend on, what is refused, and that nothing is lost by
+saving."""
 
 from __future__ import annotations
 
@@ -146,7 +147,9 @@ def test_text_alone_is_exactly_the_lm(pair: tuple[SaladForConditionalGeneration,
     assert batch["input_ids"].tolist() == [world.tokenizer()("The capital of France is")["input_ids"]]
 
 
-def test_two_sounds_two_answers_one_sound_one_answer(pair: tuple[SaladForConditionalGeneration, SaladProcessor]) -> None:
+def test_two_sounds_two_answers_one_sound_one_answer(
+    pair: tuple[SaladForConditionalGeneration, SaladProcessor],
+) -> None:
     model, processor = pair
     first, second, _ = (samples[: processor.sampling_rate // 3] for samples in recordings(processor, (1.0, 1.0, 1.0)))
     logits = [model(**processor(text="x <|audio|> is", audio=one)).logits[:, -1] for one in (first, second, first)]
@@ -216,7 +219,9 @@ def test_whisper_refuses_more_than_its_window() -> None:
         processor.extract([np.zeros(16_000 * 31, np.float32)])
 
 
-def test_audio_positions_without_audio_are_an_error(parakeet: tuple[SaladForConditionalGeneration, SaladProcessor]) -> None:
+def test_audio_positions_without_audio_are_an_error(
+    parakeet: tuple[SaladForConditionalGeneration, SaladProcessor],
+) -> None:
     model, processor = parakeet
     batch = processor(text="<|audio|> is", audio=recordings(processor)[:1])
     with pytest.raises(ModelError, match="no audio"):
@@ -267,7 +272,9 @@ def test_saved_and_loaded_through_the_auto_classes(
         assert torch.equal(*generated)
 
 
-def test_generating_in_a_batch_equals_generating_alone(parakeet: tuple[SaladForConditionalGeneration, SaladProcessor]) -> None:
+def test_generating_in_a_batch_equals_generating_alone(
+    parakeet: tuple[SaladForConditionalGeneration, SaladProcessor],
+) -> None:
     model, processor = parakeet
     sounds = recordings(processor)
     texts = ["Say <|audio|> again", "<|audio|> and <|audio|>."]
@@ -289,7 +296,8 @@ def test_the_encoder_stays_frozen_while_training() -> None:
 
 
 def test_the_papers_adapter_has_about_122m_parameters() -> None:
-    """12 layers, width 960, MLP 2560, 15 heads, 5 key-value heads; 122M as reported, projections to a 7B LM (width 3584) included."""
+    """12 layers, width 960, MLP 2560, 15 heads, 5 key-value heads; 122M as reported, projections to a 7B LM (width
+    3584) included."""
     from salad_train.model import SaladAdapterConfig
     from salad_train.model.modeling_salad import SaladAdapter
 

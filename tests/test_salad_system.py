@@ -159,7 +159,9 @@ def test_generation_from_speech_is_the_models_own(system: SaladSystem) -> None:
     ids = system.model.generate(**batch, max_new_tokens=6, do_sample=False)[0, batch["input_ids"].shape[1] :].tolist()
     eos = system.tokenizer.eos_token_id
     expected = ids[: ids.index(eos)] if eos in ids else ids
-    assert system.generate([request], max_new_tokens=6, stop=()) == [system.tokenizer.decode(expected, skip_special_tokens=True)]
+    assert system.generate([request], max_new_tokens=6, stop=()) == [
+        system.tokenizer.decode(expected, skip_special_tokens=True)
+    ]
 
 
 def test_empty_sound_is_refused(system: SaladSystem) -> None:

@@ -1,4 +1,5 @@
-"""Stage I end to end on tiny random models saved in their real formats: it learns, repeats, resumes, and harms nobody."""
+"""Stage I end to end on tiny random models saved in their real formats: it learns, repeats, resumes, and harms
+nobody."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from salad_train.interleave import InterleaveSpec, WordRange
 from salad_train.model.audio_encoders import encoder_of
 from salad_train.model.loading import load_encoder, load_salad
 from salad_train.stages import AdapterSize, Stage1Plan
-from salad_train.trainer import StepLog, TrainPlan, batch_divergences, frozen_copy, mean_divergence, train
+from salad_train.trainer import StepLog, TrainPlan, batch_divergences, mean_divergence, train
 from tests import speech_llm_world as world
 
 SPEC = InterleaveSpec(WordRange(2, 6), WordRange(2, 5))
@@ -31,7 +32,8 @@ SPEC = InterleaveSpec(WordRange(2, 6), WordRange(2, 5))
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[Path, Path]]:
     return {
-        (lm, audio): world.save_parts(tmp_path_factory.mktemp(f"{lm}-{audio}"), lm, audio) for lm, audio, _ in world.PAIRS
+        (lm, audio): world.save_parts(tmp_path_factory.mktemp(f"{lm}-{audio}"), lm, audio)
+        for lm, audio, _ in world.PAIRS
     }
 
 
@@ -126,7 +128,9 @@ def test_divergence_pairs_the_same_next_token(parts: dict[tuple[str, str], tuple
         ids = torch.from_numpy(example.layout.input_ids)[None]
         p = model(input_ids=ids, encoder_hidden_states=frames, encoder_lengths=lengths).logits[0].log_softmax(-1)
         q = teacher(input_ids=torch.from_numpy(example.teacher_ids)[None]).logits[0].log_softmax(-1)
-        for here, there, token in zip(example.layout.student, example.layout.teacher, example.layout.targets, strict=True):
+        for here, there, token in zip(
+            example.layout.student, example.layout.teacher, example.layout.targets, strict=True
+        ):
             assert example.teacher_ids[there + 1] == token
             by_hand.append(float((q[there].exp() * (q[there] - p[here])).sum()))
     np.testing.assert_allclose(batched.detach().numpy(), by_hand, atol=1e-4)
@@ -175,6 +179,7 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
         raise AssertionError(f"spoken twice: {pairs}")
 
     resumed = weights(run(plan, tmp_path / "killed", silent))
+    assert (tmp_path / "whole" / "speech.json").read_text() == (tmp_path / "killed" / "speech.json").read_text()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert [line.step for line in read_jsonl(tmp_path / "killed" / "train.jsonl", StepLog)] == [1, 2, 3, 4, 5, 6]
 
@@ -185,7 +190,10 @@ def test_the_state_before_the_decay_is_kept(parts: dict[tuple[str, str], tuple[P
     assert plan.train.decay_start == 8
     kept = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-0000008", "step-0000009"]
-    assert json.loads((tmp_path / "checkpoints" / "step-0000008" / "state.json").read_text()) == {"step": 8, "keep": True}
+    assert json.loads((tmp_path / "checkpoints" / "step-0000008" / "state.json").read_text()) == {
+        "step": 8,
+        "keep": True,
+    }
 
 
 def test_a_frozen_lm_is_bit_for_bit_the_base(parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path) -> None:
@@ -275,7 +283,9 @@ def test_a_folder_of_another_plan_is_refused(parts: dict[tuple[str, str], tuple[
         run(plan_for(parts["llama", "parakeet"], steps=2), tmp_path)
 
 
-def test_documents_too_short_to_cut_are_refused(parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path) -> None:
+def test_documents_too_short_to_cut_are_refused(
+    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="could be cut"):
         stages.stage1(plan_for(parts["llama", "parakeet"]), [world.Doc("d", "any", "Gold")], [], world.speak, tmp_path)
 
@@ -298,15 +308,29 @@ def test_a_save_that_fails_leaves_the_last_model_intact(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_half_precision_on_disk_loads_as_float32(parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path) -> None:
+def test_tied_weights_are_written_once(parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path) -> None:
+    model, processor, _ = stages.build(plan_for(parts["qwen2", "mimi"]))
+    names = weights(stages.save(model, processor, tmp_path / "model", "float16"))
+    assert "language_model.model.embed_tokens.weight" in names
+    assert "language_model.lm_head.weight" not in names
+
+
+def test_half_precision_on_disk_loads_as_float32(
+    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
+) -> None:
     plan = plan_for(parts["llama", "parakeet"])
     model, processor, _ = stages.build(plan)
     folder = stages.save(model, processor, tmp_path / "model", "float16")
     assert weights(folder)["adapter.input_projection.weight"].dtype == torch.float16
     assert next(model.parameters()).dtype == torch.float32
-    again, _ = load_salad(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    assert config["dtype"] == "float32"
+    again, _ = load_salad(str(folder), dtype="auto")
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
     assert again.adapter.input_projection.weight.dtype == torch.float32
-    torch.testing.assert_close(again.adapter.input_projection.weight, model.adapter.input_projection.weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        again.adapter.input_projection.weight, model.adapter.input_projection.weight, atol=1e-3, rtol=1e-3
+    )
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------
@@ -349,24 +373,25 @@ def test_frames_come_back_as_they_went_in(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = {f"k{n}": rng.standard_normal((n, 4)).astype(np.float16) for n in (3, 1, 7)}
     store = FrameStore(tmp_path, 4, "x")
-    store.add(list(frames)[:2], list(frames.values())[:2])
-    store.add(["k7"], [frames["k7"]])
+    store.add(list(frames)[:2], list(frames.values())[:2], [0.1, 0.2])
+    store.add(["k7"], [frames["k7"]], [0.7])
     again = FrameStore(tmp_path, 4, "x")
     assert len(again) == 3
     for key, rows in frames.items():
         assert np.array_equal(again.get(key), rows)
+    assert again.seconds("k7") == 0.7
 
 
 def test_a_store_whose_writer_was_killed_goes_on(tmp_path: Path) -> None:
     store = FrameStore(tmp_path, 2, "x")
-    store.add(["a"], [np.ones((2, 2), np.float32)])
+    store.add(["a"], [np.ones((2, 2), np.float32)], [0.1])
     with open(tmp_path / "frames.f16", "ab") as file:
         file.write(b"\x00" * 7)  # rows whose index line was never written
     with open(tmp_path / "index.jsonl", "ab") as file:
         file.write(b'{"key": "b", "sta')
     again = FrameStore(tmp_path, 2, "x")
     assert "b" not in again
-    again.add(["b"], [np.full((3, 2), 2.0, np.float32)])
+    again.add(["b"], [np.full((3, 2), 2.0, np.float32)], [0.1])
     assert np.array_equal(FrameStore(tmp_path, 2, "x").get("b"), np.full((3, 2), 2.0))
     assert np.array_equal(FrameStore(tmp_path, 2, "x").get("a"), np.ones((2, 2)))
 
@@ -379,4 +404,4 @@ def test_frames_of_another_encoder_are_refused(tmp_path: Path) -> None:
 
 def test_frames_that_do_not_fit_half_precision_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="float16"):
-        FrameStore(tmp_path, 2, "x").add(["a"], [np.full((1, 2), 1e6)])
+        FrameStore(tmp_path, 2, "x").add(["a"], [np.full((1, 2), 1e6)], [0.1])

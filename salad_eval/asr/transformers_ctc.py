@@ -17,6 +17,7 @@ from salad_eval.audio import resample
 from salad_eval.errors import AudioError, ModelError, UserInputError
 from salad_eval.resources import resolve_pretrained
 from salad_eval.systems.loading import (
+    Weights,
     check_complete,
     check_folder,
     explained,
@@ -33,8 +34,8 @@ _TRAINING_ONLY = ("masked_spec_embed",)  # wav2vec 2.0 weights that only trainin
 class TransformersCTC:
     """Greedy CTC transcription, in batches whose results are those of each recording alone.
 
-    ``pretrained`` is ``nano/asr``, a folder or a hub id. ``dtype`` and ``device`` are those of the text systems.
-    ``batch_seconds`` bounds a batch, padding included, in seconds of sound, and with it memory.
+    ``pretrained`` is ``nano/asr``, a folder or a hub id. ``dtype``, ``device`` and ``weights`` are those of the text
+    systems. ``batch_seconds`` bounds a batch, padding included, in seconds of sound, and with it memory.
 
     Raises ``ModelError``, naming what is missing, for a checkpoint that is no CTC model, lacks weights, its feature
     extractor or its tokenizer.
@@ -45,14 +46,15 @@ class TransformersCTC:
         pretrained: str,
         dtype: str = "float32",
         device: str = "auto",
-        batch_seconds: float = 120.0,
+        batch_seconds: float = 60.0,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        weights: Weights = "safetensors",
     ) -> None:
         if not batch_seconds > 0:
             raise UserInputError(f"batch_seconds is {batch_seconds}; expected more than 0.")
         source = resolve_pretrained(pretrained)
-        check_folder(source)
+        check_folder(source, weights=weights)
         hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         with explained(source, "configuration"):
             config = AutoConfig.from_pretrained(source, **hub)
@@ -60,7 +62,12 @@ class TransformersCTC:
         self._extractor, self._tokenizer = _load_processor(source, hub)
         with explained(source, "model"):
             model, info = AutoModelForCTC.from_pretrained(
-                source, config=config, dtype=torch_dtype(dtype), use_safetensors=True, output_loading_info=True, **hub
+                source,
+                config=config,
+                dtype=torch_dtype(dtype),
+                use_safetensors=weights == "safetensors",
+                output_loading_info=True,
+                **hub,
             )
         check_complete(
             source, {**info, "missing_keys": [k for k in info["missing_keys"] if not k.endswith(_TRAINING_ONLY)]}
@@ -134,13 +141,9 @@ class TransformersCTC:
         if self._output_lengths is not None:
             ends = self._output_lengths(mask.sum(-1))
             beyond = torch.arange(ids.shape[1], device=ids.device) >= ends[:, None]
-            ids = ids.masked_fill(beyond, self._blank)
+            ids = ids.masked_fill(beyond, self._tokenizer.pad_token_id)  # the blank
         texts: list[str] = self._tokenizer.batch_decode(ids.cpu(), skip_special_tokens=True)
         return [" ".join(text.split()) for text in texts]
-
-    @property
-    def _blank(self) -> int:
-        return int(self._model.config.pad_token_id)
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""The speech-adapted LLM in Hugging Face form. Loading any of its names registers it with the Auto classes; importing the package alone does not."""
+"""The speech-adapted LLM in Hugging Face form. Loading any of its names registers it with the Auto classes; importing
+the package alone does not."""
 
 from __future__ import annotations
 
@@ -16,11 +17,19 @@ _WHERE = {
     "AUDIO_TOKEN": "processing_salad",
     "SaladProcessor": "processing_salad",
 }
-__all__ = ["AUDIO_TOKEN", "SaladAdapterConfig", "SaladConfig", "SaladForConditionalGeneration", "SaladProcessor", "register"]
+__all__ = [
+    "AUDIO_TOKEN",
+    "SaladAdapterConfig",
+    "SaladConfig",
+    "SaladForConditionalGeneration",
+    "SaladProcessor",
+    "register",
+]
 
 
 def register() -> None:
-    """Make ``AutoConfig``, ``AutoModelForCausalLM``, ``AutoModelForImageTextToText``'s audio kin and ``AutoProcessor`` know ``salad``."""
+    """Make ``AutoConfig``, ``AutoModelForCausalLM``, ``AutoModelForImageTextToText``'s audio kin and
+    ``AutoProcessor`` know ``salad``."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor
 
     from salad_train.model.configuration_salad import SaladConfig

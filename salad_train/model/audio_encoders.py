@@ -1,7 +1,8 @@
 """Any Hugging Face audio encoder behind one face: how long its output is, and output that no batch mate can change.
 
 Frozen encoders differ in three ways that matter here: how they shorten time, what padding does to them, and where their
-features come out. All three are stated as data in an ``EncoderSpec``; nothing else in this package asks which encoder it is.
+features come out. All three are stated as data in an ``EncoderSpec``; nothing else in this package asks which encoder
+it is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class EncoderSpec:
     Attributes:
         hidden_size: width of its output.
         geometry: (kernel, stride, padding) of each convolution along time; see ``output_length``.
-        reads_waveform: whether its input is sound, shape (n, samples), and not features, shape (n, frames, bins) or (n, bins, frames).
+        reads_waveform: whether its input is sound, shape (n, samples), and not features, shape (n, frames, bins) or
+            (n, bins, frames).
         sample_multiple: waveforms are zero-padded to a multiple of this many samples, so that the last frame is whole.
         fixed_window: whether every input is padded to the extractor's full window (Whisper's 30 s).
         batch_safe: whether padding is masked throughout, so that a padded batch equals its members encoded alone.
@@ -42,14 +44,16 @@ class EncoderSpec:
 
 
 def output_length(n: int, geometry: Sequence[Sequence[int]]) -> int:
-    """Frames that come out for ``n`` input frames (or samples): floor((n + 2·padding − kernel) / stride) + 1 at each convolution."""
+    """Frames that come out for ``n`` input frames (or samples): floor((n + 2·padding − kernel) / stride) + 1 at each
+    convolution."""
     for kernel, stride, padding in geometry:
         n = max(0, (n + 2 * padding - kernel) // stride + 1)
     return n
 
 
 def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
-    """The configuration of the encoder alone: a CTC or transducer model's ``encoder_config``, otherwise ``config`` itself."""
+    """The configuration of the encoder alone: a CTC or transducer model's ``encoder_config``, otherwise ``config``
+    itself."""
     if config.model_type == "mimi":
         return config
     inner = getattr(config, "encoder_config", None)
@@ -62,7 +66,7 @@ def spec_of(config: PretrainedConfig, geometry: Sequence[Sequence[int]] | None =
     Raises ``ModelError`` for an encoder whose geometry is neither known nor given.
     """
     stated: Geometry | None = tuple((int(k), int(s), int(p)) for k, s, p in geometry) if geometry is not None else None
-    width = int(getattr(config, "hidden_size", None) or getattr(config, "d_model", 0))
+    width = int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 0)
     if config.model_type == "mimi":
         # Causal convolutions over zeros: padded to whole frames, a shorter recording cannot tell what follows it.
         frame = int(config.frame_size)
@@ -88,7 +92,7 @@ def spec_of(config: PretrainedConfig, geometry: Sequence[Sequence[int]] | None =
     return EncoderSpec(width, stated, batch_safe=False)
 
 
-def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
+def build_encoder(config: Any) -> PreTrainedModel:
     """A randomly initialised encoder of this configuration, without any decoder."""
     if config.model_type == "whisper":
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -100,19 +104,20 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     return model.get_encoder() if getattr(config, "is_encoder_decoder", False) else model
 
 
-def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+def encoder_of(model: Any) -> PreTrainedModel:
     """The audio encoder inside ``model``: a CTC model's, an encoder-decoder's, or the model itself."""
     if model.config.model_type == "mimi":
         if getattr(model, "decoder", None) is not None:
             model.config.decoder_config = None
             model.decoder = None
-        return model
-    inner = getattr(model, "encoder", None)
-    if isinstance(inner, PreTrainedModel):
-        return inner
-    if getattr(model.config, "is_encoder_decoder", False):
-        return model.get_encoder()
-    return model.base_model
+        found: PreTrainedModel = model
+    elif isinstance(getattr(model, "encoder", None), PreTrainedModel):
+        found = model.encoder
+    elif getattr(model.config, "is_encoder_decoder", False):
+        found = model.get_encoder()
+    else:
+        found = model.base_model
+    return found
 
 
 @torch.no_grad()
@@ -132,11 +137,16 @@ def encode(
         mask: (n, frames or samples), 1 where real.
 
     Returns:
-        (n, frames, hidden_size), zero beyond each length, and lengths (n,) of type int64. Rows do not depend on each other.
+        (n, frames, hidden_size), zero beyond each length, and lengths (n,) of type int64. Rows do not depend on each
+        other.
     """
-    features = features.to(device=encoder.device, dtype=encoder.dtype if features.is_floating_point() else features.dtype)
+    features = features.to(
+        device=encoder.device, dtype=encoder.dtype if features.is_floating_point() else features.dtype
+    )
     n_inputs = [int(n) for n in mask.sum(-1)]
-    lengths = torch.tensor([output_length(n, spec.geometry) for n in n_inputs], dtype=torch.long, device=features.device)
+    lengths = torch.tensor(
+        [output_length(n, spec.geometry) for n in n_inputs], dtype=torch.long, device=features.device
+    )
     if not len(lengths) or int(lengths.min()) < 1:
         raise AudioError(
             f"a recording of {min(n_inputs, default=0)} input frames is too short for one frame of the audio encoder; leave it out."
@@ -145,7 +155,9 @@ def encode(
         hidden = _run(encoder, features, mask.to(features.device), mimi_latents, mimi_quantizers)
     else:
         alone = [
-            _run(encoder, features[i : i + 1, :n], mask[i : i + 1, :n].to(features.device), mimi_latents, mimi_quantizers)[0]
+            _run(
+                encoder, features[i : i + 1, :n], mask[i : i + 1, :n].to(features.device), mimi_latents, mimi_quantizers
+            )[0]
             for i, n in enumerate(n_inputs)
         ]
         hidden = nn.utils.rnn.pad_sequence(alone, batch_first=True)

@@ -22,7 +22,8 @@ _ADAPTER_DEFAULTS: dict[str, Any] = {
 
 
 class SaladAdapterConfig(LlamaConfig):
-    """The causal transformer between encoder and LM: a Llama decoder without vocabulary, sized as in the paper by default."""
+    """The causal transformer between encoder and LM: a Llama decoder without vocabulary, sized as in the paper by
+    default."""
 
     model_type: ClassVar[str] = "salad_adapter"
     base_config_key: ClassVar[str] = "adapter_config"
@@ -35,11 +36,13 @@ class SaladConfig(PretrainedConfig):
     """Composite configuration; each part may be given as a configuration object or as the dictionary it was saved as.
 
     Args:
-        audio_config: configuration of any Hugging Face audio encoder (Parakeet, Whisper, Mimi, the wav2vec 2.0 family…).
+        audio_config: configuration of any Hugging Face audio encoder (Parakeet, Whisper, Mimi, the wav2vec 2.0
+            family…).
             For an encoder-decoder or a CTC model, only its encoder is built.
         adapter_config: size of the causal adapter.
         text_config: configuration of any causal LM.
-        audio_token_id: the id that holds the place of one audio position in ``input_ids``; it may lie beyond the LM's vocabulary.
+        audio_token_id: the id that holds the place of one audio position in ``input_ids``; it may lie beyond the LM's
+            vocabulary.
         stack_frames: encoder frames joined into one audio position.
         length_geometry: how an encoder shortens its input, as (kernel, stride, padding) of each convolution along time;
             ``None`` derives it from ``audio_config`` and is an error for an encoder this package does not know.

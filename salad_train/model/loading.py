@@ -26,14 +26,15 @@ def load_salad(
         config = AutoConfig.from_pretrained(source, revision=revision)
     if config.model_type != "salad":
         raise ModelError(
-            f"{source} is a model of type {config.model_type!r}; expected 'salad', a SaladForConditionalGeneration as this package trains it."
+            f"{source} is a model of type {config.model_type!r}; expected 'salad', "
+            "a SaladForConditionalGeneration as this package trains it."
         )
     with explained(source, "model"):
         loaded: Any = SaladForConditionalGeneration.from_pretrained(
             source,
             config=config,
             dtype=torch_dtype(dtype),
-            revision=revision,
+            revision=revision or "main",
             use_safetensors=True,
             output_loading_info=True,
             **options,
@@ -41,7 +42,7 @@ def load_salad(
     model, info = loaded
     check_complete(source, info)
     with explained(source, "processor"):
-        processor = SaladProcessor.from_pretrained(source, revision=revision)
+        processor = SaladProcessor.from_pretrained(source, revision=revision or "main")
     if processor.audio_token_id != model.config.audio_token_id:
         raise ModelError(
             f"{source}: the processor marks audio with id {processor.audio_token_id}, the model expects {model.config.audio_token_id}; "

@@ -1,16 +1,23 @@
 """The speech-adapted LLM: frozen audio encoder → frame stacking → causal adapter → embeddings of a causal LM.
 
-Architecture after Cuervo et al., *Closing the Gap Between Text and Speech Understanding in LLMs* (arXiv 2510.13632); the adapter is a stock
+Architecture after Cuervo et al., *Closing the Gap Between Text and Speech Understanding in LLMs* (arXiv 2510.13632);
+the adapter is a stock
 Llama decoder, the encoder and the LM are any that transformers can build.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GenerationMixin, LlamaModel, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GenerationMixin,
+    LlamaModel,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from salad_eval.errors import ModelError
@@ -19,13 +26,14 @@ from salad_train.model.configuration_salad import SaladAdapterConfig, SaladConfi
 
 
 class SaladAdapter(nn.Module):
-    """Linear in, causal transformer, linear out: (n, t, frame width) → (n, t, LM width). Position i never sees beyond i."""
+    """Linear in, causal transformer, linear out: (n, t, frame width) → (n, t, LM width). Position i never sees beyond
+    i."""
 
     def __init__(self, config: SaladAdapterConfig, frame_size: int, output_size: int) -> None:
         super().__init__()
         self.input_projection = nn.Linear(frame_size, config.hidden_size)
         self.transformer = LlamaModel(config)
-        self.transformer.embed_tokens = None  # it reads embeddings only
+        self.transformer.embed_tokens = None  # type: ignore[assignment]  # it reads embeddings only
         self.output_projection = nn.Linear(config.hidden_size, output_size)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -37,6 +45,7 @@ class SaladAdapter(nn.Module):
 
 class SaladPreTrainedModel(PreTrainedModel):
     config_class = SaladConfig
+    config: SaladConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
@@ -44,14 +53,15 @@ class SaladPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _supports_cache_class = True
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012 (typed as an instance variable by its base class)
 
 
 class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
     """A causal LM that also reads speech.
 
     In ``input_ids`` each audio position is held by ``config.audio_token_id``. The sound comes as extractor features
-    (``input_features``, ``input_features_mask``) or, since the encoder is frozen, as its stored output (``encoder_hidden_states``,
+    (``input_features``, ``input_features_mask``) or, since the encoder is frozen, as its stored output
+    (``encoder_hidden_states``,
     ``encoder_lengths``), one row a recording in the order of the text. Without either it is exactly its LM.
     """
 
@@ -60,18 +70,22 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         audio_config = encoder_config(config.audio_config)
         self.spec = spec_of(audio_config, config.length_geometry)
         self.encoder = build_encoder(audio_config)
-        self.adapter = SaladAdapter(
-            config.adapter_config, self.spec.hidden_size * config.stack_frames, config.text_config.hidden_size
-        )
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.adapter = self._new_adapter()
+        self.language_model: Any = AutoModelForCausalLM.from_config(config.text_config)
         self.freeze_encoder()
         self.post_init()
+
+    def _new_adapter(self) -> SaladAdapter:
+        sizes = cast(SaladAdapterConfig, self.config.adapter_config)
+        return SaladAdapter(
+            sizes, self.spec.hidden_size * self.config.stack_frames, self.config.text_config.hidden_size
+        )
 
     @classmethod
     def from_parts(
         cls,
-        encoder: PreTrainedModel,
-        language_model: PreTrainedModel,
+        encoder: Any,
+        language_model: Any,
         adapter_config: SaladAdapterConfig,
         *,
         stack_frames: int = 1,
@@ -79,9 +93,11 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         seed: int = 0,
         **options: Any,
     ) -> SaladForConditionalGeneration:
-        """Join a trained encoder and a trained LM (both are taken, not copied) with a fresh adapter drawn from ``seed``.
+        """Join a trained encoder and a trained LM (both are taken, not copied) with a fresh adapter drawn from
+        ``seed``.
 
-        ``encoder`` may be a CTC or encoder-decoder model, of which the encoder is taken. The adapter's output is scaled to the
+        ``encoder`` may be a CTC or encoder-decoder model, of which the encoder is taken. The adapter's output is
+        scaled to the
         size of the LM's own embeddings. ``options`` go to ``SaladConfig``.
         """
         inner = encoder_of(encoder)
@@ -93,9 +109,11 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
             stack_frames=stack_frames,
             **options,
         )
+        with torch.device("meta"):  # encoder and LM are there already: building them again would double the memory
+            model = cls(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = cls(config)
+            model.adapter = model._new_adapter()
             # The final norm gives rows of unit mean square: this makes the projected ones as large as token embeddings.
             size = language_model.get_input_embeddings().weight.detach().float().pow(2).mean().sqrt()
             nn.init.normal_(model.adapter.output_projection.weight, std=float(size) / adapter_config.hidden_size**0.5)
@@ -120,19 +138,19 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> Any:
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
 
-    def get_output_embeddings(self) -> nn.Module:
+    def get_output_embeddings(self) -> Any:
         return self.language_model.get_output_embeddings()
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.language_model.set_output_embeddings(new_embeddings)
 
-    def get_decoder(self) -> nn.Module:
+    def get_decoder(self) -> Any:
         return self.language_model
 
     # --- speech ------------------------------------------------------------------------------------------------------
@@ -140,7 +158,8 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
     def encode_audio(
         self, input_features: torch.Tensor, input_features_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frozen encoder output (n, frames, encoder width), zero beyond each length, and lengths (n,). What may be cached."""
+        """Frozen encoder output (n, frames, encoder width), zero beyond each length, and lengths (n,). What may be
+        cached."""
         return encode(
             self.encoder,
             self.spec,
@@ -157,13 +176,18 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_lengths: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the LM reads for each recording: (n, positions, LM width) and lengths (n,), from features or from encoder output."""
+        """What the LM reads for each recording: (n, positions, LM width) and lengths (n,), from features or from
+        encoder output."""
         if input_features is not None:
             if input_features_mask is None:
-                raise ModelError("input_features came without input_features_mask; pass both, as SaladProcessor gives them.")
+                raise ModelError(
+                    "input_features came without input_features_mask; pass both, as SaladProcessor gives them."
+                )
             encoder_hidden_states, encoder_lengths = self.encode_audio(input_features, input_features_mask)
         if encoder_hidden_states is None or encoder_lengths is None:
-            raise ModelError("no audio: pass input_features with input_features_mask, or encoder_hidden_states with encoder_lengths.")
+            raise ModelError(
+                "no audio: pass input_features with input_features_mask, or encoder_hidden_states with encoder_lengths."
+            )
         frames, lengths = stack(encoder_hidden_states, encoder_lengths, self.config.stack_frames)
         weight = self.adapter.input_projection.weight
         return self.adapter(frames.to(device=weight.device, dtype=weight.dtype)), lengths.to(weight.device)
@@ -178,7 +202,8 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
     ) -> torch.Tensor:
         """Input embeddings (batch, length, LM width) with the recordings in the places of ``audio_token_id``.
 
-        Raises ``ModelError`` where audio positions and audio do not match exactly: an LM that did not hear must not answer.
+        Raises ``ModelError`` where audio positions and audio do not match exactly: an LM that did not hear must not
+        answer.
         """
         is_audio = input_ids == self.config.audio_token_id
         embeds: torch.Tensor = self.get_input_embeddings()(input_ids.masked_fill(is_audio, 0))
@@ -202,7 +227,8 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
     # --- language model ----------------------------------------------------------------------------------------------
 
     def hidden_states(self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """The LM's last hidden states (batch, length, LM width), before the output head: for losses that never hold all logits."""
+        """The LM's last hidden states (batch, length, LM width), before the output head: for losses that never hold
+        all logits."""
         decoder = self.language_model.base_model
         output: torch.Tensor = decoder(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False
@@ -211,14 +237,14 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
 
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         encoder_hidden_states: torch.Tensor | None = None,
@@ -230,7 +256,11 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
             raise ValueError("pass exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
             inputs_embeds = self.embed(
-                input_ids, input_features, input_features_mask, encoder_hidden_states, encoder_lengths
+                cast(torch.Tensor, input_ids),
+                input_features,
+                input_features_mask,
+                encoder_hidden_states,
+                encoder_lengths,
             )
         elif input_features is not None or encoder_hidden_states is not None:
             raise ValueError("audio can only be placed into input_ids; inputs_embeds must hold it already.")
@@ -249,8 +279,11 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         return output
 
     @torch.no_grad()
-    def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        """``GenerationMixin.generate``; the prompt's audio is encoded once and travels as embeddings (also under beams)."""
+    def generate(  # type: ignore[override]
+        self, inputs: torch.Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
+    ) -> Any:
+        """``GenerationMixin.generate``; the prompt's audio is encoded once and travels as embeddings (also under
+        beams)."""
         input_ids = kwargs.pop("input_ids", inputs)
         audio = {
             name: kwargs.pop(name, None)
@@ -259,12 +292,7 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         if input_ids is None:
             if any(value is not None for value in audio.values()):
                 raise ValueError("audio can only be placed into input_ids; pass them too.")
-            return super().generate(**kwargs)
+            return super().generate(generation_config=generation_config, **kwargs)  # type: ignore[misc]
         if kwargs.get("inputs_embeds") is None:
             kwargs["inputs_embeds"] = self.embed(input_ids, **audio)
-        return super().generate(input_ids=input_ids, **kwargs)
-
-
-def language_model_config(config: PretrainedConfig) -> PretrainedConfig:
-    """The text configuration of a composite model's configuration, or the configuration itself."""
-    return config.get_text_config(decoder=True)
+        return super().generate(generation_config=generation_config, input_ids=input_ids, **kwargs)  # type: ignore[misc]

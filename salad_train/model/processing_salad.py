@@ -22,15 +22,18 @@ _CALL_KEYWORDS = ("text", "audio", "sampling_rate", "padding", "padding_side", "
 class SaladProcessor(ProcessorMixin):
     """A feature extractor and a tokenizer, and the arithmetic that says how many positions a recording takes.
 
-    The tokenizer is the LM's own, unchanged: the placeholder is cut out of a text before it is tokenised, so texts without one have
-    exactly the LM's ids. Whitespace right before a placeholder is dropped, since the space before a spoken word is not text.
+    The tokenizer is the LM's own, unchanged: the placeholder is cut out of a text before it is tokenised, so texts
+    without one have
+    exactly the LM's ids. Whitespace right before a placeholder is dropped, since the space before a spoken word is
+    not text.
 
     Args:
         feature_extractor: the audio encoder's own.
         tokenizer: the LM's own.
         audio_token: what stands for one recording in a text.
         audio_token_id: the model's ``audio_token_id``, which fills the audio positions of ``input_ids``.
-        length_geometry, stack_frames, sample_multiple, fixed_window: as in ``EncoderSpec`` and ``SaladConfig``; ``from_parts`` fills them in.
+        length_geometry, stack_frames, sample_multiple, fixed_window: as in ``EncoderSpec`` and ``SaladConfig``;
+            ``from_parts`` fills them in.
     """
 
     def __init__(
@@ -54,8 +57,11 @@ class SaladProcessor(ProcessorMixin):
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
     @classmethod
-    def from_parts(cls, feature_extractor: Any, tokenizer: Any, config: SaladConfig, audio_token: str = AUDIO_TOKEN) -> SaladProcessor:
-        """The processor that fits a model configuration. The tokenizer is copied: saving marks it as this processor's."""
+    def from_parts(
+        cls, feature_extractor: Any, tokenizer: Any, config: SaladConfig, audio_token: str = AUDIO_TOKEN
+    ) -> SaladProcessor:
+        """The processor that fits a model configuration. The tokenizer is copied: saving marks it as this
+        processor's."""
         spec = spec_of(encoder_config(config.audio_config), config.length_geometry)
         return cls(
             feature_extractor,
@@ -82,7 +88,8 @@ class SaladProcessor(ProcessorMixin):
         return -(-output_length(n_input_frames, self.length_geometry) // self.stack_frames)
 
     def extract(self, audio: Sequence[np.ndarray]) -> BatchFeature:
-        """``input_features`` and ``input_features_mask`` (n, frames or samples) of mono recordings, each of shape (n_samples,).
+        """``input_features`` and ``input_features_mask`` (n, frames or samples) of mono recordings, each of shape
+        (n_samples,).
 
         Raises ``AudioError`` for a recording that is empty, not mono, not finite, or longer than a fixed window.
         """
@@ -126,7 +133,7 @@ class SaladProcessor(ProcessorMixin):
         missing = -len(array) % self.sample_multiple
         return np.pad(array, (0, missing)) if missing else array
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         text: str | Sequence[str] | None = None,
         audio: np.ndarray | Sequence[np.ndarray] | None = None,
@@ -145,7 +152,8 @@ class SaladProcessor(ProcessorMixin):
             audio: mono float recordings in the order of their placeholders over all texts, or one array.
             sampling_rate: of ``audio``, in Hz; checked against the extractor's.
 
-        Raises ``UserInputError`` for an unknown keyword, for another sampling rate, and where placeholders and recordings differ in number.
+        Raises ``UserInputError`` for an unknown keyword, for another sampling rate, and where placeholders and
+        recordings differ in number.
         """
         if unknown:
             name = next(iter(unknown))
@@ -157,7 +165,9 @@ class SaladProcessor(ProcessorMixin):
         if text is None:
             raise UserInputError("text is missing; pass text in which each recording is held by " + self.audio_token)
         texts = [text] if isinstance(text, str) else list(text)
-        recordings = [audio] if isinstance(audio, np.ndarray) and audio.ndim == 1 else list(audio if audio is not None else ())
+        recordings = (
+            [audio] if isinstance(audio, np.ndarray) and audio.ndim == 1 else list(audio if audio is not None else ())
+        )
         if recordings and sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise UserInputError(
                 f"audio has {sampling_rate} Hz, this model's extractor expects {self.sampling_rate} Hz; resample it first."
@@ -174,7 +184,10 @@ class SaladProcessor(ProcessorMixin):
             data = dict(self.extract(recordings))
             positions = [self.n_positions(int(n)) for n in data["input_features_mask"].sum(-1)]
         remaining = iter(positions)
-        rows = [self._ids(one, [next(remaining) for _ in range(n)], add_special_tokens) for one, n in zip(texts, n_places, strict=True)]
+        rows = [
+            self._ids(one, [next(remaining) for _ in range(n)], add_special_tokens)
+            for one, n in zip(texts, n_places, strict=True)
+        ]
         return BatchFeature({**self._padded(rows, padding, padding_side), **data})
 
     def _ids(self, text: str, positions: Sequence[int], add_special_tokens: bool) -> list[int]:
@@ -195,7 +208,11 @@ class SaladProcessor(ProcessorMixin):
         input_ids = torch.full((len(rows), width), fill if fill is not None else 0, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         for index, row in enumerate(rows):
-            place = slice(width - len(row), width) if (side or self.tokenizer.padding_side) == "left" else slice(0, len(row))
+            place = (
+                slice(width - len(row), width)
+                if (side or self.tokenizer.padding_side) == "left"
+                else slice(0, len(row))
+            )
             input_ids[index, place] = torch.tensor(row, dtype=torch.long)
             mask[index, place] = 1
         return {"input_ids": input_ids, "attention_mask": mask}

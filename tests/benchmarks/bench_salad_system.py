@@ -2,7 +2,8 @@
 
     python tests/benchmarks/bench_salad_system.py [--items 1700] [--seconds 2.5] [--threads 2]
 
-Random weights (speed does not depend on them). Prints processor time, which other work on the machine does not change much, and wall time.
+Random weights (speed does not depend on them). Prints processor time, which other work on the machine does not change
+much, and wall time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Processor time of a Stage I step at the sizes of the embedded models: 32 short sequences, a third of the batches text.
+"""Processor time of a Stage I step at the sizes of the embedded models: 32 short sequences, a third of the batches
+text.
 
     python -m tests.benchmarks.bench_stage1 [--steps 12] [--threads 1] [--bf16]
 
@@ -13,9 +14,8 @@ import time
 import numpy as np
 import torch
 
-from salad_train.data import Batch, Example, collate
+from salad_train.data import Batch, Example, collate, make_example
 from salad_train.interleave import Interleaved, Span
-from salad_train.data import make_example
 from salad_train.objective import LogitHead, objective
 from salad_train.trainer import TrainPlan, frozen_copy, make_optimizer, student_positions, teacher_positions, trainable
 from tests.benchmarks.bench_salad_system import nano_sized
@@ -38,7 +38,11 @@ def example(rng: np.random.Generator, number: int, *, speech: bool) -> Example:
     head, middle, tail = 2 + int(rng.integers(4)), 8 + int(rng.integers(6)), 3 + int(rng.integers(5))
     ids = tuple(int(i) for i in rng.integers(2, 2000, head + middle + tail))
     frames = int(rng.integers(40, 70))
-    spans = (Span("text", "", 0, head), Span("speech", "", head, head + middle), Span("text", "", head + middle, len(ids)))
+    spans = (
+        Span("text", "", 0, head),
+        Span("speech", "", head, head + middle),
+        Span("text", "", head + middle, len(ids)),
+    )
     if not speech:
         return make_example(Interleaved(f"t{number}", "", ids, (Span("text", "", 0, len(ids)),)), (), (), 2048)
     return make_example(Interleaved(f"s{number}", "", ids, spans), (f"{number}-{frames}",), (-(-frames // 2),), 2048)
@@ -74,7 +78,9 @@ def main() -> None:
             marks.append(time.process_time())
             theirs = teacher_positions(teacher, one)
             marks.append(time.process_time())
-        found = objective(ours, LogitHead.of(model.language_model), theirs, LogitHead.of(teacher), one.targets, alpha=1.0)
+        found = objective(
+            ours, LogitHead.of(model.language_model), theirs, LogitHead.of(teacher), one.targets, alpha=1.0
+        )
         marks.append(time.process_time())
         found.loss.backward()
         marks.append(time.process_time())
@@ -86,11 +92,15 @@ def main() -> None:
             for name, a, b in zip(took, marks, marks[1:], strict=False):
                 took[name] += b - a
             kinds["text" if one.encoder_lengths is None else "speech"] += marks[-1] - marks[0]
-    print(f"{args.steps} steps of 32 sequences, {args.threads} threads, {'bf16' if args.bf16 else 'fp32'}; processor time a step")
+    print(
+        f"{args.steps} steps of 32 sequences, {args.threads} threads, {'bf16' if args.bf16 else 'fp32'}; processor time a step"
+    )
     for name, seconds in took.items():
         print(f"  {name:10s} {1000 * seconds / args.steps:7.1f} ms")
     n_text = sum(one.encoder_lengths is None for one in batches)
-    print(f"  speech step {1000 * kinds['speech'] / (args.steps - n_text):6.1f} ms, text step {1000 * kinds['text'] / max(1, n_text):6.1f} ms")
+    print(
+        f"  speech step {1000 * kinds['speech'] / (args.steps - n_text):6.1f} ms, text step {1000 * kinds['text'] / max(1, n_text):6.1f} ms"
+    )
     print(f"  mean        {1000 * sum(took.values()) / args.steps:6.1f} ms")
 
 
