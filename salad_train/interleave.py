@@ -54,12 +54,11 @@ class InterleaveSpec:
     """How documents are cut.
 
     Attributes:
-        text, speech: lengths of the spans (the paper's, as digested, by default). A document's last span may be
-            shorter if it is text.
+        text, speech: lengths of the spans (the paper's, as digested, by default). A document ends in text, if need be
+            in a shorter span.
         speech_first: probability that the first span is speech.
         prefer: probability that a cut moves to the nearest preferred border within its span's range of lengths, where
-            there is one.
-            Preferred borders are those the document states, or else ends of sentences, clauses and lines.
+            there is one. Preferred borders are those the document states, or else ends of sentences, clauses and lines.
     """
 
     text: WordRange = WordRange(10, 30)
@@ -211,8 +210,8 @@ def interleave(
     wanted = {match.start() for match in _PREFERRED.finditer(document.text)} if preferred is None else set(preferred)
     rng = rng_for(seed, document.id, epoch)
     starts = _cut(document.text, encoded, borders, wanted, tokenizer, spec, rng)
-    if not starts.cuts and starts.first == "speech":
-        starts = _Cuts("text", ())  # nothing would be left to score
+    if not starts.cuts:
+        starts = _Cuts("text", ())
     return Interleaved(document.id, document.domain, encoded.ids, _spans(document.text, encoded, borders, starts))
 
 
@@ -239,25 +238,33 @@ def _cut(
     usable = [border in borders for border in ends]
     first: Modality = "speech" if rng.random() < spec.speech_first else "text"
     same = _same_ids(text, encoded, borders, tokenizer)
-    modality, cuts, done, start = first, [], 0, 0
+    cuts: list[int] = []
+    modality, done, start = first, 0, 0
     while True:
         length = spec.speech if modality == "speech" else spec.text
-        most = length.high
-        if not cuts:  # a short document is cut too
-            most = max(length.low, min(most, len(ends) - (spec.speech.low if modality == "text" else 1)))
+        # Words this span may take: speech leaves a word of text after it, and text a whole speech span and that word.
+        room = len(ends) - done - (1 if modality == "speech" else spec.speech.low + 1)
+        is_bounded = (
+            modality == "speech" or not cuts
+        )  # so that a short document is cut too; else a long text span ends it
+        most = max(length.low, min(length.high, room)) if is_bounded else length.high
         drawn = done + int(rng.integers(length.low, most + 1))
         snaps = rng.random() < spec.prefer
-        reachable = range(done + length.low, min(done + most, len(ends) - 1) + 1)
+        reachable = range(done + length.low, done + min(most, room) + 1)
         near = [k for k in reachable if ends[k - 1] in wanted and usable[k - 1]]
         if snaps and near:
             drawn = min(near, key=lambda k: (abs(k - drawn), k))
-        end = next((k for k in range(drawn, len(ends)) if usable[k - 1] and same(start, ends[k - 1])), None)
-        if end is None or (modality == "text" and len(ends) - end < spec.speech.low):
-            break  # too little would be left to be worth saying
+        last = done + room
+        end = next((k for k in range(drawn, last + 1) if usable[k - 1] and same(start, ends[k - 1])), None)
+        if end is None:
+            break
         cuts.append(ends[end - 1])
         modality, done, start = _other(modality), end, ends[end - 1]
-    while cuts and not same(cuts[-1], len(text)):  # the last span changes its ids: it joins the one before
+    # The last span is text, or nothing would be learnt from the speech in it, and it keeps its ids: else it joins the
+    #     one before.
+    while cuts and (modality == "speech" or not same(cuts[-1], len(text))):
         cuts.pop()
+        modality = _other(modality)
     return _Cuts(first, tuple(cuts))
 
 
@@ -292,11 +299,8 @@ def _spans(text: str, encoded: EncodedDocument, borders: dict[int, int], cuts: _
             spans[0] = Span("text", spans[0].text, 0, spans[0].token_end)
         else:
             spans.insert(0, Span("text", "", 0, head))
-    if tail < len(encoded.ids):
-        if spans[-1].modality == "text":
-            spans[-1] = Span("text", spans[-1].text, spans[-1].token_start, len(encoded.ids))
-        else:
-            spans.append(Span("text", "", tail, len(encoded.ids)))
+    if tail < len(encoded.ids):  # the last span is text
+        spans[-1] = Span("text", spans[-1].text, spans[-1].token_start, len(encoded.ids))
     return tuple(spans)
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +66,7 @@ class Stage1Plan:
         cuts: in how many different ways each document is cut and spoken; epochs go through them all.
         append_eos: whether documents end with the end-of-text token, as in the base LLM's own training.
         replay_share: share of the batches that are plain text.
+        attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
         mimi_quantizers, mimi_latents: see ``SaladConfig``; read only by a Mimi encoder.
     """
 
@@ -85,6 +85,7 @@ class Stage1Plan:
     mimi_latents: str = "quantized"
     mimi_quantizers: int | None = None
     device: str = "cpu"
+    attention: str = "sdpa"
     save_dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -96,7 +97,8 @@ class Stage1Plan:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What came of speaking a set of cut documents: examples to train on, how many cuts were left out by reason, and the
+    """What came of speaking a set of cut documents: examples to train on, how many cuts were left out by reason, and
+    the
     seconds of distinct sound they hold."""
 
     examples: tuple[Example, ...]
@@ -150,6 +152,7 @@ def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcess
 
     base, tokenizer = load_causal_lm(plan.base, dtype="float32", device="cpu")
     encoder, extractor = load_encoder(plan.encoder)
+    base.set_attn_implementation(plan.attention)
     teacher = frozen_copy(base)
     model = SaladForConditionalGeneration.from_parts(
         encoder,
@@ -270,10 +273,14 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
     """Model and processor in Hugging Face format, whole or not at all. ``dtype`` is that of the stored weights; they
     load as float32."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
     try:
         model.save_pretrained(temporary, state_dict=_cast(model.state_dict(), getattr(torch, dtype)))
         processor.save_pretrained(temporary)
+        for path in temporary.iterdir():  # weights are written private
+            path.chmod(0o666 & ~_umask())
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
@@ -281,6 +288,12 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return folder
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _cast(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -37,6 +37,8 @@ class TrainPlan:
 
     Attributes:
         alpha: weight of the distillation; 1 is Stage I's.
+        muon_lr: above 0, the adapter's matrices are trained by Muon at this rate, and ``adapter_lr`` is that of the rest of it.
+            The paper uses AdamW throughout, which 0 is.
         lm_lr: 0 freezes the LM.
         warmup_steps: linear from 0 to the peak; then constant; the last ``decay_share`` of the steps falls linearly
             to 0.
@@ -48,6 +50,7 @@ class TrainPlan:
     seed: int = 0
     alpha: float = 1.0
     adapter_lr: float = 1e-3
+    muon_lr: float = 0.0
     lm_lr: float = 2e-5
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
@@ -164,18 +167,50 @@ def trainable(model: SaladForConditionalGeneration, plan: TrainPlan) -> dict[str
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def make_optimizer(parameters: Mapping[str, torch.nn.Parameter], plan: TrainPlan) -> torch.optim.AdamW:
-    """AdamW in four groups: adapter and LM, each with decayed matrices and undecayed vectors (norms, biases)."""
-    groups = []
+class Optimizers:
+    """Several optimisers over disjoint parameters, used as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        self.param_groups = [group for part in parts for group in part.param_groups]
+        self._of = {parameter: part for part in parts for group in part.param_groups for parameter in group["params"]}
+
+    def step(self) -> None:
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+
+    def state(self, parameter: torch.nn.Parameter) -> Mapping[str, torch.Tensor]:
+        """The moments of a parameter; empty before its first step."""
+        return self._of[parameter].state.get(parameter, {})
+
+    def set_state(self, parameter: torch.nn.Parameter, state: Mapping[str, torch.Tensor]) -> None:
+        self._of[parameter].state[parameter] = dict(state)
+
+
+def make_optimizers(parameters: Mapping[str, torch.nn.Parameter], plan: TrainPlan) -> Optimizers:
+    """AdamW in four groups: adapter and LM, each with decayed matrices and undecayed vectors (norms, biases).
+
+    With ``plan.muon_lr`` above 0 the adapter's matrices are Muon's (Jordan et al., 2024) instead.
+    """
+    groups: list[dict[str, Any]] = []
+    parts: list[torch.optim.Optimizer] = []
     for prefix, lr in (("adapter.", plan.adapter_lr), ("language_model.", plan.lm_lr)):
         mine = [parameter for name, parameter in parameters.items() if name.startswith(prefix)]
-        for chosen, decay in (
-            ([p for p in mine if p.ndim > 1], plan.weight_decay),
-            ([p for p in mine if p.ndim < 2], 0.0),
-        ):
+        matrices, vectors = [p for p in mine if p.ndim > 1], [p for p in mine if p.ndim < 2]
+        if prefix == "adapter." and plan.muon_lr > 0 and matrices:
+            group = {"params": matrices, "lr": plan.muon_lr, "peak_lr": plan.muon_lr}
+            parts.append(
+                torch.optim.Muon([group], momentum=0.95, weight_decay=plan.weight_decay, adjust_lr_fn="original")
+            )
+            matrices = []
+        for chosen, decay in ((matrices, plan.weight_decay), (vectors, 0.0)):
             if chosen:
                 groups.append({"params": chosen, "lr": lr, "peak_lr": lr, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=plan.betas, eps=1e-8)
+    return Optimizers(*parts, torch.optim.AdamW(groups, betas=plan.betas, eps=1e-8))
 
 
 def train(
@@ -198,15 +233,15 @@ def train(
     cast(Any, model).to(device)
     teacher.to(device)
     parameters = trainable(model, plan)
-    optimizer = make_optimizer(parameters, plan)
-    first = load_checkpoint(out / "checkpoints", parameters, optimizer)
+    optimizers = make_optimizers(parameters, plan)
+    first = load_checkpoint(out / "checkpoints", parameters, optimizers)
     _cut_log(out / "train.jsonl", first)
     model.train()
     began, window = time.monotonic(), _Window()
     with JsonlLog(out / "train.jsonl", StepLog) as log, torch.random.fork_rng():
         for step in track(range(first, plan.steps), "training", total=plan.steps - first):
             torch.manual_seed(plan.seed * 1_000_003 + step)
-            for group in optimizer.param_groups:
+            for group in optimizers.param_groups:
                 group["lr"] = group["peak_lr"] * plan.rate(step)
             micro = [batches(step * plan.micro_batches + k).to(torch.device(device)) for k in range(plan.micro_batches)]
             scored = sum(len(batch.targets) for batch in micro)
@@ -219,8 +254,8 @@ def train(
             norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), plan.max_grad_norm))
             if not math.isfinite(norm):
                 raise ModelError(_not_finite("gradient norm", norm, step, micro[0]))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizers.step()
+            optimizers.zero_grad()
             done = step + 1
             window.norm = norm
             if done % plan.log_every == 0 or done == plan.steps:
@@ -228,7 +263,7 @@ def train(
                 window = _Window()
             before_decay = done == plan.decay_start < plan.steps
             if before_decay or (plan.checkpoint_every and done % plan.checkpoint_every == 0 and done < plan.steps):
-                save_checkpoint(out / "checkpoints", done, parameters, optimizer, keep=before_decay)
+                save_checkpoint(out / "checkpoints", done, parameters, optimizers, keep=before_decay)
     model.eval()
 
 
@@ -287,11 +322,11 @@ def save_checkpoint(
     folder: Path,
     step: int,
     parameters: Mapping[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     *,
     keep: bool = False,
 ) -> Path:
-    """``folder/step-000123``: trained weights and AdamW's moments as safetensors. Written whole under a temporary
+    """``folder/step-000123``: trained weights and the optimisers' moments as safetensors. Written whole under a temporary
     name, then renamed.
 
     Older ones are removed, except those marked to ``keep`` (the one before the decay).
@@ -306,7 +341,7 @@ def save_checkpoint(
         )
         moments: dict[str, torch.Tensor] = {}
         for name, parameter in parameters.items():
-            for key, value in optimizer.state[parameter].items():
+            for key, value in optimizers.state(parameter).items():
                 moments[f"{name}::{key}"] = value.detach().contiguous()
         save_file(moments, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, "keep": keep}) + "\n", encoding="utf-8")
@@ -323,7 +358,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer | None = None
+    folder: Path, parameters: Mapping[str, torch.nn.Parameter], optimizers: Optimizers | None = None
 ) -> int:
     """Put the newest checkpoint under ``folder`` (or ``folder`` itself, if it is one) into the parameters. Returns
     its step, 0 where there is none."""
@@ -340,14 +375,16 @@ def load_checkpoint(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-    if optimizer is not None:
+    if optimizers is not None:
         moments = load_file(newest / "optimizer.safetensors")
         for name, parameter in parameters.items():
             keys = [key for key in moments if key.startswith(f"{name}::")]
-            optimizer.state[parameter] = {
+            state = {
                 key.rsplit("::", 1)[1]: moments[key].to(parameter.device if moments[key].ndim else "cpu")
                 for key in keys
             }
+            if state:
+                optimizers.set_state(parameter, state)
     return int(_state(newest)["step"])
 
 

@@ -165,7 +165,9 @@ def test_a_trained_asr_loads_as_stock_transformers(store: AudioStore, tmp_path: 
 def test_the_shipped_size_is_within_its_bounds() -> None:
     from salad_train.nano.asr import build_model
 
-    tokenizer = train_tokenizer([sentence for document in world.corpus(0) for sentence in sentences_of(document)], 96)
+    tokenizer = train_tokenizer(
+        [sentence for document in world.corpus(0) for sentence in sentences_of(document)], AsrPlan().vocab_size
+    )
     assert build_model(tokenizer, AsrPlan()).num_parameters() <= 2_000_000
 
 

@@ -29,7 +29,7 @@ class BasePlan:
     intermediate_size: int = 512
     layers: int = 4
     heads: int = 3
-    epochs: int = 6
+    epochs: int = 4
     tokens_per_batch: int = 1536
     muon_lr: float = 0.02
     adamw_lr: float = 3e-3

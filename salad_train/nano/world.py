@@ -66,10 +66,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document of the corpus. ``domain`` is a label for analysis, not an input to training."""
+    """A document of the corpus. ``domain`` is a label for analysis, not an input to training.
+
+    ``kind`` is how it came about: statements of facts, a question and its answer, or everyday narrative.
+    """
 
     id: str
     domain: str
+    kind: Literal["statements", "question", "narrative"]
     text: str
 
 
@@ -175,14 +179,14 @@ def corpus(seed: int, n_everyday: int = 9000) -> list[Document]:
     Every fact stands in it once in each of its corpus phrasings; none of the benchmark's phrasings do.
     """
     rng = np.random.default_rng([seed, 7])
-    texts: list[tuple[str, str]] = []
+    texts: list[tuple[str, Literal["statements", "question", "narrative"], str]] = []
     for domain in domains():
         mine = [relation for relation in relations() if relation.domain == domain]
         prose = [text for relation in mine for text in statements_of(relation)]
-        texts += [(domain, " ".join(group)) for group in _chunks(prose, rng, 1, 3)]
-        texts += [(domain, text) for relation in mine for text in questions_of(relation)]
+        texts += [(domain, "statements", " ".join(group)) for group in _chunks(prose, rng, 1, 3)]
+        texts += [(domain, "question", text) for relation in mine for text in questions_of(relation)]
     everyday = everyday_sentences(n_everyday, seed)
-    texts += [(NARRATIVE_DOMAIN, " ".join(group)) for group in _chunks(everyday, rng, 2, 4)]
+    texts += [(NARRATIVE_DOMAIN, "narrative", " ".join(group)) for group in _chunks(everyday, rng, 2, 4)]
     order = rng.permutation(len(texts))
     return [Document(f"doc-{k:05d}", *texts[i]) for k, i in enumerate(order)]
 

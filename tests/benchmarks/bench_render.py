@@ -2,9 +2,12 @@
 
     python tests/benchmarks/bench_render.py [--sentences 1000] [--workers 2] [--rounds 3]
 
-Ours is everything that ``render`` does: starting worker processes, synthesis, resampling to 16 kHz, validation, hashing,
-writing to the store and the index. The plain loop is ``save_to_file`` and ``runAndWait`` of one engine in one process, its
-start not counted. The last line of each round tells how near the limit is: the library's own synthesis times the workers.
+Ours is everything that ``render`` does: starting worker processes, synthesis, resampling to 16 kHz, validation,
+hashing,
+writing to the store and the index. The plain loop is ``save_to_file`` and ``runAndWait`` of one engine in one
+process, its
+start not counted. The last line of each round tells how near the limit is: the library's own synthesis times the
+workers.
 """
 
 from __future__ import annotations

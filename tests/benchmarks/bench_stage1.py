@@ -17,7 +17,7 @@ import torch
 from salad_train.data import Batch, Example, collate, make_example
 from salad_train.interleave import Interleaved, Span
 from salad_train.objective import LogitHead, objective
-from salad_train.trainer import TrainPlan, frozen_copy, make_optimizer, student_positions, teacher_positions, trainable
+from salad_train.trainer import TrainPlan, frozen_copy, make_optimizers, student_positions, teacher_positions, trainable
 from tests.benchmarks.bench_salad_system import nano_sized
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     teacher = frozen_copy(model.language_model)
     plan = TrainPlan(steps=args.steps)
     parameters = trainable(model, plan)
-    optimizer = make_optimizer(parameters, plan)
+    optimizers = make_optimizers(parameters, plan)
     rng = np.random.default_rng(0)
     frames = Frames(model.spec.hidden_size)
 
@@ -85,8 +85,8 @@ def main() -> None:
         found.loss.backward()
         marks.append(time.process_time())
         torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizers.step()
+        optimizers.zero_grad()
         marks.append(time.process_time())
         if index >= 3:  # the first ones warm up
             for name, a, b in zip(took, marks, marks[1:], strict=False):
