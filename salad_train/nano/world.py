@@ -32,6 +32,7 @@ ITEMS_PER_DOMAIN = 60
 NARRATIVE_DOMAIN = "stories"  # the everyday sentences belong to the narrative domain
 
 Split = Literal["validation", "test"]
+Kind = Literal["statements", "question", "narrative"]
 _HERE = Path(__file__).resolve().parent
 
 
@@ -73,8 +74,8 @@ class Document:
 
     id: str
     domain: str
-    kind: Literal["statements", "question", "narrative"]
     text: str
+    kind: Kind = "statements"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +180,14 @@ def corpus(seed: int, n_everyday: int = 9000) -> list[Document]:
     Every fact stands in it once in each of its corpus phrasings; none of the benchmark's phrasings do.
     """
     rng = np.random.default_rng([seed, 7])
-    texts: list[tuple[str, Literal["statements", "question", "narrative"], str]] = []
+    texts: list[tuple[str, str, Kind]] = []
     for domain in domains():
         mine = [relation for relation in relations() if relation.domain == domain]
         prose = [text for relation in mine for text in statements_of(relation)]
-        texts += [(domain, "statements", " ".join(group)) for group in _chunks(prose, rng, 1, 3)]
-        texts += [(domain, "question", text) for relation in mine for text in questions_of(relation)]
+        texts += [(domain, " ".join(group), "statements") for group in _chunks(prose, rng, 1, 3)]
+        texts += [(domain, text, "question") for relation in mine for text in questions_of(relation)]
     everyday = everyday_sentences(n_everyday, seed)
-    texts += [(NARRATIVE_DOMAIN, "narrative", " ".join(group)) for group in _chunks(everyday, rng, 2, 4)]
+    texts += [(NARRATIVE_DOMAIN, " ".join(group), "narrative") for group in _chunks(everyday, rng, 2, 4)]
     order = rng.permutation(len(texts))
     return [Document(f"doc-{k:05d}", *texts[i]) for k, i in enumerate(order)]
 
