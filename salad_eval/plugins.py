@@ -14,7 +14,14 @@ from typing import Any, Literal
 from salad_eval.errors import PluginError, UnknownNameError, UserInputError, did_you_mean
 
 Group = Literal["salad.tts", "salad.asr", "salad.systems", "salad.signals", "salad.trainers", "salad.commands"]
-GROUPS: tuple[Group, ...] = ("salad.tts", "salad.asr", "salad.systems", "salad.signals", "salad.trainers", "salad.commands")
+GROUPS: tuple[Group, ...] = (
+    "salad.tts",
+    "salad.asr",
+    "salad.systems",
+    "salad.signals",
+    "salad.trainers",
+    "salad.commands",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,13 @@ def create(group: Group, name: str, options: Mapping[str, Any]) -> Any:
                     f"{group.removeprefix('salad.')} plug-in {name!r} has no option {key!r}"
                     f"{did_you_mean(key, parameters)}. Options: {', '.join(parameters) or 'none'}."
                 )
-    missing = [p.name for p in parameters.values() if p.default is p.empty
-               and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in options]
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in options
+    ]
     if missing:
-        raise UserInputError(f"{group.removeprefix('salad.')} plug-in {name!r} needs the option(s): {', '.join(missing)}.")
+        raise UserInputError(
+            f"{group.removeprefix('salad.')} plug-in {name!r} needs the option(s): {', '.join(missing)}."
+        )
     return factory(**options)

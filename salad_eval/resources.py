@@ -46,11 +46,15 @@ def resolve_pretrained(name: str) -> str:
         return str(local)
     if name.startswith("nano/"):
         if name.removeprefix("nano/") not in NANO_MODELS:
-            raise UserInputError(f"unknown embedded model {name!r}. Known: {', '.join('nano/' + m for m in NANO_MODELS)}.")
+            raise UserInputError(
+                f"unknown embedded model {name!r}. Known: {', '.join('nano/' + m for m in NANO_MODELS)}."
+            )
         path = models_dir() / name
         if not path.is_dir():
             raise SaladError(f"the embedded model {name!r} is missing at {path}. Build it with: salad nano train")
         return str(path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserInputError(f"no model folder at {name!r}. Give a folder that exists, a hub id, or nano/base, nano/asr, nano/speech.")
+        raise UserInputError(
+            f"no model folder at {name!r}. Give a folder that exists, a hub id, or nano/base, nano/asr, nano/speech."
+        )
     return name

@@ -191,7 +191,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """1.0 right, 0.0 wrong, or ``None`` with a reason. ``predicted`` is the chosen option, ``parsed`` false where a generation held no answer."""
+    """1.0 right, 0.0 wrong, or ``None`` with a reason.
+
+    ``predicted`` is the chosen option; ``parsed`` is false where a generation held no answer.
+    """
 
     item_id: str
     column: ColumnName

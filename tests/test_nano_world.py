@@ -102,7 +102,10 @@ def test_splits_and_corpus_share_no_phrasing_and_no_draw(documents: list[world.D
     validation, test = (world.benchmark(split, 0) for split in SPLITS)
     text = "\n".join(document.text for document in documents)
     # not only the phrasings that were drawn: any phrasing of any fact of either split
-    asked = {split: {world.say(t, s) for r in world.relations() for s, _ in r.facts for t in r.held_out[split]} for split in SPLITS}
+    asked = {
+        split: {world.say(t, s) for r in world.relations() for s, _ in r.facts for t in r.held_out[split]}
+        for split in SPLITS
+    }
     told = {world.say(t, s) for r in world.relations() for s, _ in r.facts for t in r.questions}
     assert not asked["validation"] & asked["test"]
     assert not (asked["validation"] | asked["test"]) & told

@@ -99,7 +99,6 @@ def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, flo
         num_hidden_layers=plan.layers,
         num_attention_heads=plan.heads,
         num_key_value_heads=plan.heads,
-        attn_implementation="eager",  # the fused CPU kernel is several times slower on sequences this short
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -107,6 +106,7 @@ def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, flo
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
+    model.set_attn_implementation("eager")  # the fused CPU kernel is several times slower on sequences this short
     optimizers = make_optimizers(model, plan)
     lengths = [len(row) for row in ids]
     rng = np.random.default_rng([plan.seed, 3])
