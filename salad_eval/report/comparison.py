@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from salad_eval.compare import ColumnChange, Comparison, ComparisonRow
 from salad_eval.report.markdown import escape_markdown
-from salad_eval.report.wording import COLUMN_TITLES, interval, one_line, percent, probability
+from salad_eval.report.terminal import SHORT_TITLES
+from salad_eval.report.wording import COLUMN_TITLES, STANDS_OUT, interval, one_line, percent, probability
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_NAME_WIDTH = 24
+_NAME_WIDTH = 12  # with the gap's columns within 80
 
 
 def comparison_headline(comparison: Comparison) -> tuple[str, ...]:
@@ -34,28 +35,18 @@ def comparison_headline(comparison: Comparison) -> tuple[str, ...]:
 
 
 def comparison_terminal(comparison: Comparison) -> RenderableType:
-    """A rich renderable: differences (second minus first) of every column and of the gap, with the gap's interval, p
-    and q."""
+    """A rich renderable: differences (second minus first) of every column and of the gap, with the gap's interval
+    and a star where q < 0.05."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     columns = list(comparison.overall.columns)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in (
-        "domain",
-        "n",
-        *(COLUMN_TITLES[column] for column in columns),
-        "gap A → B",
-        "difference",
-        "95%",
-        "p",
-        "q",
-    ):
-        table.add_column(
-            title, justify="left" if title == "domain" else "right", no_wrap=title in ("domain", "gap A → B", "95%")
-        )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))  # within 80 columns
+    table.add_column("domain", no_wrap=True)
+    for title in ("n", *(SHORT_TITLES[column] for column in columns), "gap A → B", "change", "95%"):
+        table.add_column(title, justify="right", no_wrap=True)
 
     def cells(row: ComparisonRow) -> list[Text]:
         texts = [
@@ -63,10 +54,8 @@ def comparison_terminal(comparison: Comparison) -> RenderableType:
             str(row.n_items),
             *(signed(row.columns[column].difference.value) for column in columns),
             f"{percent(row.gap.first)} → {percent(row.gap.second)}",
-            signed(row.gap.difference.value),
+            signed(row.gap.difference.value) + ("*" if row.q_value is not None and row.q_value < STANDS_OUT else ""),
             interval(row.gap.difference),
-            probability(row.gap.p_value),
-            probability(row.q_value),
         ]
         return [Text(text) for text in texts]
 
@@ -76,7 +65,7 @@ def comparison_terminal(comparison: Comparison) -> RenderableType:
     table.add_row(*cells(comparison.overall), style="bold")
     foot = [
         "Second minus first, in percentage points. Columns: above 0, the second answers more. Gap: below 0, the "
-        "second's is smaller.",
+        "second's is smaller. * q < 0.05.",
         *comparison.notes,
         f"A: {comparison.signature_a}",
         f"B: {comparison.signature_b}",

@@ -21,7 +21,7 @@ from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-_SHORT_TITLES: dict[ColumnName, str] = {
+SHORT_TITLES: dict[ColumnName, str] = {
     "base_text": "text\nLLM",
     "base_transcript": "cas-\ncade",
     "adapted_text": "adapt.\ntext",
@@ -53,7 +53,7 @@ class ReportTable:
         table.add_column("\ndomain")  # the one column that gives way where there is no room
         titles = [
             "\nn",
-            *(_SHORT_TITLES[column] for column in columns),
+            *(SHORT_TITLES[column] for column in columns),
             "\ngap",
             "\n95%",
             "for-\nget",
