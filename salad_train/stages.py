@@ -277,6 +277,7 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
+        model.config.text_config._name_or_path = ""  # a path on this machine says nothing on another
         model.save_pretrained(temporary, state_dict=_cast(model.state_dict(), getattr(torch, dtype)))
         processor.save_pretrained(temporary)
         for path in temporary.iterdir():  # weights are written private
