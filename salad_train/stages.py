@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from salad_train.data import (
 from salad_train.hearing import encoder_frames
 from salad_train.interleave import DocumentLike, Interleaved, InterleaveSpec, as_text, interleave
 from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
+from salad_train.saving import as_stored
 from salad_train.trainer import TrainPlan, frozen_copy, train
 
 
@@ -278,7 +279,7 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
     temporary.mkdir()
     try:
         model.config.text_config._name_or_path = ""  # a path on this machine says nothing on another
-        model.save_pretrained(temporary, state_dict=_cast(model.state_dict(), getattr(torch, dtype)))
+        model.save_pretrained(temporary, state_dict=as_stored(model.state_dict(), getattr(torch, dtype)))
         processor.save_pretrained(temporary)
         for path in temporary.iterdir():  # weights are written private
             path.chmod(0o666 & ~_umask())
@@ -295,17 +296,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _cast(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Floating tensors as ``dtype``. Tensors that share memory still do, so that tied weights are written once."""
-    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
-    return {
-        name: cast.setdefault((tensor.data_ptr(), tensor.shape), tensor.detach().to(dtype))
-        if tensor.is_floating_point()
-        else tensor
-        for name, tensor in tensors.items()
-    }
 
 
 def _same_plan(plan: Stage1Plan, path: Path) -> None:

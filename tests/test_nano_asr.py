@@ -19,8 +19,8 @@ from salad_eval.store import AudioStore
 from salad_eval.tts.espeak import parse_voice
 from salad_train.nano import world
 from salad_train.nano.asr import AsrPlan, cast, choose, measure_asr, sentences_of, train_asr, train_tokenizer
-from salad_train.nano.saving import save_float16
 from salad_train.nano.world import Document, Question
+from salad_train.saving import save_float16
 
 TINY = AsrPlan(
     n_sentences=12,

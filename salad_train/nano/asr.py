@@ -38,8 +38,8 @@ from salad_eval.transcribe import transcribe
 from salad_eval.tts.espeak import parse_voice
 from salad_eval.types import CLEAN, Rendering, Transcript
 from salad_train.nano.base import batches
-from salad_train.nano.saving import save_float16
 from salad_train.nano.world import EVALUATION_VOICES, TRAINING_VOICES, Document, Question
+from salad_train.saving import save_float16
 
 BLANK, UNKNOWN = "<pad>", "<unk>"  # the CTC blank is the padding token, as in every transformers CTC model
 TTS = "pyttsx3"

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_scheduler
 
 from salad_eval.progress import track
-from salad_train.nano.saving import save_float16
+from salad_train.saving import save_float16
 
 EOS, PAD, AUDIO = "<|endoftext|>", "<|pad|>", "<|audio|>"
 

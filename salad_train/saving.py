@@ -1,8 +1,9 @@
-"""Saving the embedded models: weights in float16, computed in float32."""
+"""How weights are stored: in another type than they are computed in, tied ones once."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,22 +25,22 @@ def save_float16(model: PreTrainedModel, processor: Saves | None, out: Path) -> 
     The configuration says float32, which is what ``from_pretrained`` then loads and computes in by default. Integer
     tensors keep their type, tied weights stay tied, and ``model`` itself is left as it is.
     """
-    model.save_pretrained(out, state_dict=_float16(model.state_dict()))
+    model.save_pretrained(out, state_dict=as_stored(model.state_dict(), STORED))
     _set_dtype(out / "config.json")
     if processor is not None:
         processor.save_pretrained(str(out))
 
 
-def _float16(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Floating tensors in half precision; tensors that share memory still do, so that a tied one is written once."""
+def as_stored(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Floating tensors as ``dtype``; tensors that share memory still do, so that a tied one is written once."""
     cast: dict[tuple[int, torch.Size, tuple[int, ...]], torch.Tensor] = {}
-    half = {}
+    stored = {}
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             memory = (tensor.data_ptr(), tensor.shape, tensor.stride())
-            tensor = cast.setdefault(memory, tensor.detach().to(STORED))
-        half[name] = tensor
-    return half
+            tensor = cast.setdefault(memory, tensor.detach().to(dtype))
+        stored[name] = tensor
+    return stored
 
 
 def _set_dtype(path: Path) -> None:
