@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,16 +23,46 @@ from salad_eval.records import JsonlLog, read_jsonl, write_jsonl
 from salad_eval.types import Audio
 from salad_train.interleave import Interleaved, Layout, lay_out, rng_for
 
-Speak = Callable[[Sequence[tuple[str, str]]], Iterable["Audio | None"]]
-"""Say (text, voice) pairs, one sound each in the same order; ``None`` where a sound could not be made."""
-
-
 # --- speech ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A span that is to be heard: characters ``start`` to ``end`` of a document, which read ``text`` without the whitespace
+    around it."""
+
+    document_id: str
+    text: str
+    voice: str
+    start: int
+    end: int
+
+
+class Speaker(Protocol):
+    """Where the sound of a span comes from: a synthetic voice that reads it, or the recording it is a part of."""
+
+    def key(self, utterance: Utterance) -> str:
+        """Names the sound in a frame store; equal keys mean equal sound."""
+        ...
+
+    def speak(self, utterances: Sequence[Utterance]) -> Iterable[Audio | None]:
+        """One sound each, in the same order; ``None`` where there is none."""
+        ...
 
 
 def span_key(text: str, voice: str) -> str:
     """Names what was said by whom: 16 bytes of sha256, in hex."""
     return hashlib.sha256(f"{voice}\x00{text}".encode()).hexdigest()[:32]
+
+
+def utterances_of(interleaved: Interleaved, voice: str) -> list[Utterance]:
+    """The speech spans of a cut document."""
+    found, at = [], 0
+    for span in interleaved.spans:
+        if span.modality == "speech":
+            found.append(Utterance(interleaved.document_id, span.spoken_text, voice, at, at + len(span.text)))
+        at += len(span.text)
+    return found
 
 
 def voice_for(document_id: str, epoch: int, voices: Sequence[str], seed: int) -> str:
@@ -141,29 +171,30 @@ class FrameStore:
 
 def fill_store(
     store: FrameStore,
-    wanted: Iterable[tuple[str, str]],
-    speak: Speak,
+    wanted: Iterable[Utterance],
+    speaker: Speaker,
     encode: Callable[[Sequence[Audio]], Sequence[np.ndarray]],
     *,
     block: int = 256,
 ) -> dict[str, str]:
-    """Speak and encode every (text, voice) that is not in the store yet. Returns the failures: key → reason.
+    """Speak and encode every utterance whose sound is not in the store yet. Returns the failures: key → reason.
 
     ``encode`` gives each recording's frozen encoder output, (n, width).
     """
-    missing = [(text, voice) for text, voice in dict.fromkeys(wanted) if span_key(text, voice) not in store]
+    keyed = {speaker.key(utterance): utterance for utterance in wanted}
+    missing = [(key, utterance) for key, utterance in keyed.items() if key not in store]
     failures: dict[str, str] = {}
     blocks = [missing[i : i + block] for i in range(0, len(missing), block)]
-    for pairs in track(blocks, "speaking and encoding"):
-        audios = list(speak(pairs))
-        if len(audios) != len(pairs):
-            raise AudioError(f"the voice gave {len(audios)} sounds for {len(pairs)} texts; expected one each.")
+    for part in track(blocks, "speaking and encoding"):
+        audios = list(speaker.speak([utterance for _, utterance in part]))
+        if len(audios) != len(part):
+            raise AudioError(f"the voice gave {len(audios)} sounds for {len(part)} texts; expected one each.")
         good: list[tuple[str, Audio]] = []
-        for pair, audio in zip(pairs, audios, strict=True):
+        for (key, _), audio in zip(part, audios, strict=True):
             if audio is None or not len(audio.samples):
-                failures[span_key(*pair)] = "no_audio"
+                failures[key] = "no_audio"
             else:
-                good.append((span_key(*pair), audio))
+                good.append((key, audio))
         if good:
             keys, sounds = [key for key, _ in good], [audio for _, audio in good]
             store.add(keys, encode(sounds), [audio.seconds for audio in sounds])
@@ -335,19 +366,26 @@ def pack(order: Sequence[int], lengths: Sequence[int], limits: BatchLimits) -> I
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Which source a step draws from: ``replay_share`` of the steps, evenly spread, read plain text, the others
-    interleaved speech."""
+    """Which source each batch is drawn from: sources take turns in proportion to ``weights``, as evenly as can be."""
 
-    replay_share: float
+    weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.replay_share <= 1.0:
-            raise UserInputError(f"replay_share is {self.replay_share}; expected a share in [0, 1].")
+        if not self.weights or min(self.weights) < 0 or not 0 < math.fsum(self.weights) < math.inf:
+            raise UserInputError(f"weights of the mixture are {self.weights}; expected shares ≥ 0, not all of them 0.")
 
-    def source(self, index: int) -> tuple[bool, int]:
-        """(whether batch ``index`` is replay, its number among its kind)."""
-        before, after = self._replays(index), self._replays(index + 1)
-        return (True, before) if after > before else (False, index - before)
+    def source(self, index: int) -> tuple[int, int]:
+        """(the source of batch ``index``, the batch's number among those of its source)."""
+        before, after = self._counts(index), self._counts(index + 1)
+        which = next(j for j, (a, b) in enumerate(zip(before, after, strict=True)) if b > a)
+        return which, before[which]
 
-    def _replays(self, index: int) -> int:
-        return math.floor(index * self.replay_share + 1e-9)  # 3 · (1/3) must reach 1
+    def _counts(self, index: int) -> list[int]:
+        """How many of the first ``index`` batches each source has; adding one to ``index`` adds one to exactly one of them."""
+        total = math.fsum(self.weights)
+        counts, left, rest = [], index, total
+        for weight in self.weights[:0:-1]:  # the last sources take their share of what the later ones left
+            taken = math.floor(left * weight / rest + 1e-9) if rest > 0 else 0  # 3 · (1/3) must reach 1
+            counts.append(taken)
+            left, rest = left - taken, rest - weight
+        return [left, *reversed(counts)]

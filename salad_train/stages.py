@@ -1,4 +1,4 @@
-"""Stage I, as the paper's method section reads: interleave, speak, encode once, distil, keep the state before the
+"""Stages I and II, as the paper's method section reads: interleave, speak, encode once, distil, keep the state before the
 decay."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from salad_eval.errors import DataError, UserInputError
+from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_eval.records import to_json
 from salad_train.data import (
     Batch,
@@ -23,11 +23,11 @@ from salad_train.data import (
     Example,
     FrameStore,
     Mixture,
-    Speak,
+    Speaker,
     collate,
     fill_store,
     make_example,
-    span_key,
+    utterances_of,
     voice_for,
 )
 from salad_train.hearing import encoder_frames
@@ -57,34 +57,26 @@ class AdapterSize:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Stage1Plan:
-    """Everything Stage I depends on, besides the documents and the way of speaking.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """What both stages depend on, besides the documents and the way of speaking.
 
     Attributes:
-        base, encoder: ``nano/…``, folders or hub ids.
         voices: each document is read in one of them, drawn anew in each cut.
         cuts: in how many different ways each document is cut and spoken; epochs go through them all.
         append_eos: whether documents end with the end-of-text token, as in the base LLM's own training.
         replay_share: share of the batches that are plain text.
         attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
-        mimi_quantizers, mimi_latents: see ``SaladConfig``; read only by a Mimi encoder.
     """
 
-    base: str
-    encoder: str
-    voices: tuple[str, ...]
     train: TrainPlan
-    adapter: AdapterSize = field(default_factory=AdapterSize)
-    stack_frames: int = 1
+    voices: tuple[str, ...] = ()
     interleave: InterleaveSpec = field(default_factory=InterleaveSpec)
     cuts: int = 1
     append_eos: bool = True
     limits: BatchLimits = BatchLimits(tokens=16_384, sequences=64)
     replay_share: float = 1 / 3
     replay_limits: BatchLimits | None = None
-    mimi_latents: str = "quantized"
-    mimi_quantizers: int | None = None
     device: str = "cpu"
     attention: str = "sdpa"
     save_dtype: str = "float32"
@@ -94,6 +86,79 @@ class Stage1Plan:
             raise UserInputError(f"cuts is {self.cuts}; expected at least 1.")
         if not self.voices:
             raise UserInputError("voices is empty; name at least one.")
+        if not 0 <= self.replay_share < 1:
+            raise UserInputError(f"replay_share is {self.replay_share}; expected a share in [0, 1).")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage1Plan(StagePlan):
+    """Stage I: a base LLM learns to hear.
+
+    Attributes:
+        base, encoder: ``nano/…``, folders or hub ids.
+        mimi_quantizers, mimi_latents: see ``SaladConfig``; read only by a Mimi encoder.
+    """
+
+    base: str
+    encoder: str
+    adapter: AdapterSize = field(default_factory=AdapterSize)
+    stack_frames: int = 1
+    mimi_latents: str = "quantized"
+    mimi_quantizers: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage2Plan(StagePlan):
+    """Stage II: the speech LLM goes on with speech made for it, beside what it heard in Stage I and plain text.
+
+    Attributes:
+        init: the speech LLM to go on from; base: the text LLM that teaches it. ``nano/…``, folders or hub ids.
+        checkpoint: a checkpoint of Stage I (``…/checkpoints/step-…``), whose weights and moments are then taken: the paper goes on
+            from before Stage I's decay. ``None`` takes the weights of ``init`` and fresh moments.
+        selected_share, natural_share, replay_share: shares of the batches, brought to a sum of 1; the paper's are equal.
+    """
+
+    init: str
+    base: str
+    checkpoint: str | None = None
+    selected_share: float = 1 / 3
+    natural_share: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        StagePlan.__post_init__(self)
+        if self.selected_share <= 0 or self.natural_share < 0:
+            raise UserInputError(
+                f"selected_share is {self.selected_share}, natural_share is {self.natural_share}; expected shares above 0 and "
+                "from 0."
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeechSource:
+    """Documents that are heard, and whose voice reads them. ``preferred``: where each would like to be cut; ``None`` for one
+    leaves it to its sentences. ``borders_of`` is the usual choice."""
+
+    documents: Sequence[DocumentLike]
+    speaker: Speaker
+    preferred: Callable[[Any], Sequence[int] | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage2Data:
+    """What Stage II reads: selected documents, Stage I's kind of speech (or none), and plain text.
+
+    ``frames`` is the store of encoded speech, which runs on one encoder may share; a run keeps its own if it is ``None``.
+    """
+
+    selected: SpeechSource
+    natural: SpeechSource | None
+    replay: Sequence[DocumentLike]
+    frames: Path | None = None
+
+
+def borders_of(document: Any) -> Sequence[int] | None:
+    """The borders a ``TextDocument`` states, if any."""
+    return document.borders or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,38 +172,44 @@ class Spoken:
     seconds: float
 
 
-def stage1(
-    plan: Stage1Plan,
-    documents: Sequence[DocumentLike],
-    replay: Sequence[DocumentLike],
-    speak: Speak,
-    out: Path,
-    *,
-    preferred: Callable[[Any], Sequence[int] | None] | None = None,
-) -> Path:
+def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike], out: Path) -> Path:
     """Train a speech-adapted LLM from a base LLM and a frozen audio encoder; returns the folder of the finished model.
 
     Args:
-        documents: what may be heard; replay: what is read as plain text.
-        speak: says (text, voice) pairs.
+        heard: what may be heard; replay: what is read as plain text.
         out: gets ``plan.json``, ``frames/``, ``train.jsonl``, ``checkpoints/`` and ``model/``. A killed run goes on
             from there.
-        preferred: where each document would like to be cut; ``None`` for one leaves it to its sentences.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _same_plan(plan, out / "plan.json")
+    same_plan(plan, out / "plan.json")
     model, processor, teacher = build(plan)
-    cut = cut_documents(documents, processor.tokenizer, plan, preferred)
     store = open_store(out / "frames", model)
-    spoken = speak_documents(cut, plan, model, processor, store, speak)
-    texts = text_examples(replay, processor.tokenizer, plan)
-    batches = mixed_batches(spoken.examples, texts, store, plan)
+    spoken = speak_documents(heard, plan, model, processor, store)
+    batches = mixed_batches([Heard(spoken.examples, store)], texts_of(replay, processor, plan), plan)
     train(model, teacher, batches, plan.train, out, device=plan.device)
-    (out / "speech.json").write_text(
-        json.dumps({"examples": len(spoken.examples), "left_out": spoken.left_out, "seconds": spoken.seconds}) + "\n",
-        encoding="utf-8",
-    )
+    _note_speech(out / "speech.json", heard=spoken)
+    return save(model, processor, out / "model", plan.save_dtype)
+
+
+def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
+    """Train a speech-adapted LLM on: selected speech, what Stage I heard and plain text take turns; returns the new model's
+    folder. A killed run goes on from there."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    same_plan(plan, out / "plan.json")
+    model, processor, teacher = open_models(plan)
+    store = open_store(data.frames or out / "frames", model)
+    selected = speak_documents(data.selected, plan, model, processor, store)
+    heard = [Heard(selected.examples, store, plan.selected_share)]
+    natural = None
+    if data.natural is not None and plan.natural_share > 0:
+        natural = speak_documents(data.natural, plan, model, processor, store)
+        heard.append(Heard(natural.examples, store, plan.natural_share))
+    batches = mixed_batches(heard, texts_of(data.replay, processor, plan), plan)
+    before_decay = None if plan.checkpoint is None else Path(plan.checkpoint)
+    train(model, teacher, batches, plan.train, out, device=plan.device, init_from=before_decay)
+    _note_speech(out / "speech.json", selected=selected, natural=natural)
     return save(model, processor, out / "model", plan.save_dtype)
 
 
@@ -167,10 +238,28 @@ def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcess
     return model, SaladProcessor.from_parts(extractor, tokenizer, model.config), teacher
 
 
+def open_models(plan: Stage2Plan) -> tuple[SaladForConditionalGeneration, SaladProcessor, Any]:
+    """Student, processor and teacher of Stage II. Raises ``ModelError`` where they do not read the same tokens."""
+    from salad_eval.systems.loading import load_causal_lm
+    from salad_eval.systems.prompts import tokenizer_fingerprint
+    from salad_train.model.loading import load_salad
+
+    model, processor = load_salad(plan.init, dtype="float32", device="cpu")
+    base, tokenizer = load_causal_lm(plan.base, dtype="float32", device="cpu")
+    if tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(processor.tokenizer):
+        raise ModelError(
+            f"{plan.init} and {plan.base} have different tokenizers; a teacher must read the student's tokens. "
+            "Set base to the text LLM that the speech LLM was made from."
+        )
+    for lm in (model.language_model, base):
+        lm.set_attn_implementation(plan.attention)
+    return model, processor, base.eval().requires_grad_(False)
+
+
 def cut_documents(
     documents: Sequence[DocumentLike],
     tokenizer: Any,
-    plan: Stage1Plan,
+    plan: StagePlan,
     preferred: Callable[[Any], Sequence[int] | None] | None = None,
 ) -> list[tuple[int, Interleaved]]:
     """Every document in every cut, with the cut's number; cuts in which nothing is spoken are left out."""
@@ -216,58 +305,84 @@ def encoder_fingerprint(model: SaladForConditionalGeneration) -> str:
 
 
 def speak_documents(
-    cut: Sequence[tuple[int, Interleaved]],
-    plan: Stage1Plan,
+    source: SpeechSource,
+    plan: StagePlan,
     model: SaladForConditionalGeneration,
     processor: SaladProcessor,
     store: FrameStore,
-    speak: Speak,
 ) -> Spoken:
-    """Speak every speech span, encode it once, and lay the documents out. A document with a span that could not be
-    spoken is left out."""
-    voices = [voice_for(doc.document_id, epoch, plan.voices, plan.train.seed) for epoch, doc in cut]
-    wanted = [(span.spoken_text, voice) for (_, doc), voice in zip(cut, voices, strict=True) for span in doc.speech]
-    failures = fill_store(store, wanted, speak, lambda audios: encoder_frames(model, processor, audios))
+    """Cut every document, speak every speech span, encode it once, and lay the documents out. A document with a span that
+    could not be spoken is left out."""
+    cut = cut_documents(source.documents, processor.tokenizer, plan, source.preferred)
+    spans = [utterances_of(doc, voice_for(doc.document_id, epoch, plan.voices, plan.train.seed)) for epoch, doc in cut]
+    wanted = [utterance for of_one in spans for utterance in of_one]
+    failures = fill_store(store, wanted, source.speaker, lambda audios: encoder_frames(model, processor, audios))
     examples: list[Example] = []
     left_out: dict[str, int] = {}
-    for (_, doc), voice in zip(cut, voices, strict=True):
-        keys = [span_key(span.spoken_text, voice) for span in doc.speech]
+    for (_, doc), utterances in zip(cut, spans, strict=True):
+        keys = [source.speaker.key(utterance) for utterance in utterances]
         reason = next((failures[key] for key in keys if key in failures), None)
         if reason is not None:
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
-        positions = [-(-store.n_frames(key) // plan.stack_frames) for key in keys]
+        positions = [-(-store.n_frames(key) // model.config.stack_frames) for key in keys]
         examples.append(make_example(doc, keys, positions, processor.audio_token_id))
+    if not examples:
+        raise DataError(f"none of {len(cut)} cut documents could be spoken ({left_out}).")
     used = {key for example in examples for key in example.recordings}
     return Spoken(tuple(examples), left_out, math.fsum(store.seconds(key) for key in used))
 
 
-def text_examples(documents: Sequence[DocumentLike], tokenizer: Any, plan: Stage1Plan) -> list[Example]:
+def texts_of(documents: Sequence[DocumentLike], processor: SaladProcessor, plan: StagePlan) -> list[Example]:
     """Text replay: whole documents, every token but the first scored."""
-    texts = [as_text(document, tokenizer, append_eos=plan.append_eos) for document in documents]
+    texts = [as_text(document, processor.tokenizer, append_eos=plan.append_eos) for document in documents]
     return [make_example(text, (), (), audio_token_id=-1) for text in texts if len(text.ids) > 1]
 
 
-def mixed_batches(
-    spoken: Sequence[Example], texts: Sequence[Example], store: FrameStore, plan: Stage1Plan
-) -> Callable[[int], Batch]:
-    """Batch ``i`` of the mixture: a pure function of the plan's seed and ``i``."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """Examples with speech, the store of their frames, and how often they are drawn beside other sources."""
+
+    examples: Sequence[Example]
+    store: FrameStore
+    weight: float = 1.0
+
+
+def mixed_batches(heard: Sequence[Heard], texts: Sequence[Example], plan: StagePlan) -> Callable[[int], Batch]:
+    """Batch ``i`` of the mixture: a pure function of the plan's seed and ``i``. Text is drawn as often as ``replay_share`` says,
+    the sources of speech share the rest by their weights."""
     # Text moves the LM only: replay would be idle steps while that is frozen.
-    mixture = Mixture(plan.replay_share if texts and plan.train.lm_lr > 0 else 0.0)
-    speech_order = BatchOrder([example.length for example in spoken], plan.limits, seed=plan.train.seed)
-    text_order = (
-        BatchOrder([example.length for example in texts], plan.replay_limits or plan.limits, seed=plan.train.seed + 1)
-        if texts
-        else None
-    )
+    replays = bool(texts) and plan.replay_share > 0 and plan.train.lm_lr > 0
+    total = math.fsum(source.weight for source in heard)
+    speech_share = 1.0 - (plan.replay_share if replays else 0.0)
+    weights = [source.weight / total * speech_share for source in heard] + ([plan.replay_share] if replays else [])
+    mixture = Mixture(tuple(weights))
+    pools: list[tuple[Sequence[Example], FrameStore | None, BatchLimits]] = [
+        (source.examples, source.store, plan.limits) for source in heard
+    ]
+    if replays:
+        pools.append((texts, None, plan.replay_limits or plan.limits))
+    orders = [
+        BatchOrder([example.length for example in examples], limits, seed=plan.train.seed + number)
+        for number, (examples, _, limits) in enumerate(pools)
+    ]
 
     def batch(index: int) -> Batch:
-        is_replay, number = mixture.source(index)
-        if is_replay and text_order is not None:
-            return collate([texts[i] for i in text_order.batch(number)], None)
-        return collate([spoken[i] for i in speech_order.batch(number)], store)
+        which, number = mixture.source(index)
+        examples, store, _ = pools[which]
+        return collate([examples[i] for i in orders[which].batch(number)], store)
 
     return batch
+
+
+def _note_speech(path: Path, **sources: Spoken | None) -> None:
+    """How much was heard of each source, and what was left out."""
+    found = {
+        name: {"examples": len(spoken.examples), "left_out": spoken.left_out, "seconds": spoken.seconds}
+        for name, spoken in sources.items()
+        if spoken is not None
+    }
+    path.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, dtype: str = "float32") -> Path:
@@ -298,7 +413,7 @@ def _umask() -> int:
     return mask
 
 
-def _same_plan(plan: Stage1Plan, path: Path) -> None:
+def same_plan(plan: StagePlan, path: Path) -> None:
     """Write the plan, or refuse to go on with another one in the same folder."""
     text = json.dumps(to_json(plan), indent=2) + "\n"
     if path.exists():

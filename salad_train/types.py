@@ -15,7 +15,7 @@ import numpy as np
 from salad_eval.types import GapReport
 
 if TYPE_CHECKING:
-    from salad_train.stages import Stage2Plan
+    from salad_train.stages import Stage2Data, Stage2Plan
 
 # --- corpus ----------------------------------------------------------------------------------------------------------
 
@@ -205,6 +205,35 @@ class Selection:
     signature: str
 
 
+# --- synthesis -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenSpan:
+    """A span of an interleaved document: read as text, or heard (then ``sha256`` names its sound in the audio store)."""
+
+    text: str
+    sha256: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenDocument:
+    """A line of ``synthesis.jsonl``: a selected document as it is trained on."""
+
+    document_id: str
+    domain: str
+    cluster: int
+    weight: float
+    voice: str
+    spans: tuple[SpokenSpan, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Sound in it."""
+        return sum(span.seconds for span in self.spans)
+
+
 # --- trainers --------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +243,10 @@ class Trainer(Protocol):
 
     def fingerprint(self) -> str: ...
 
-    def fit(self, plan: Stage2Plan, selection: Selection, out: Path) -> Path:
-        """Train on ``selection`` and return the folder of the adapted checkpoint (or of what would be trained on)."""
+    def fit(self, plan: Stage2Plan, selection: Selection, data: Stage2Data, out: Path) -> Path:
+        """Train and return the folder of the adapted checkpoint (or of what would be trained on).
+
+        ``selection`` says what was chosen and why; ``data`` holds its documents that were spoken, with the voice that reads them
+        (asking it again speaks nothing twice), and what else is read.
+        """
         ...

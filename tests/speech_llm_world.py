@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from salad_eval.types import Audio
+from salad_train.data import Utterance, span_key
 from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
@@ -204,15 +205,18 @@ def sound(text: str, voice: str = "a", rate: int = 16_000) -> Audio:
     return Audio((0.3 * np.concatenate(tones) + 1e-3 * noise).astype(np.float32), rate)
 
 
-def speak(pairs: Sequence[tuple[str, str]]) -> Iterator[Audio]:
-    for text, voice in pairs:
-        yield sound(text, voice)
+class Voice:
+    """Says everything but spans that hold ``mute_on``."""
 
+    def __init__(self, mute_on: str | None = None) -> None:
+        self.mute_on = mute_on
+        self.said: list[Utterance] = []
 
-def mute_on(word: str) -> Any:
-    """A voice that fails wherever ``word`` is to be said."""
+    def key(self, utterance: Utterance) -> str:
+        return span_key(utterance.text, utterance.voice)
 
-    def speak_some(pairs: Sequence[tuple[str, str]]) -> Iterable[Audio | None]:
-        return [None if word in text else sound(text, voice) for text, voice in pairs]
-
-    return speak_some
+    def speak(self, utterances: Sequence[Utterance]) -> Iterator[Audio | None]:
+        for utterance in utterances:
+            self.said.append(utterance)
+            mute = self.mute_on is not None and self.mute_on in utterance.text
+            yield None if mute else sound(utterance.text, utterance.voice)

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from salad_eval.store import AudioStore
+from salad_train.data import Utterance
 from salad_train.interleave import interleave
 from salad_train.nano import train, world
 from salad_train.nano.asr import AsrPlan
 from salad_train.nano.base import BasePlan, batches, train_tokenizer
 from salad_train.nano.card import Making, write_card
-from salad_train.nano.train import INTERLEAVE, NanoPlan, question_borders, speaker, train_nano
+from salad_train.nano.train import INTERLEAVE, NanoPlan, question_borders, train_nano
+from salad_train.speech import TTSSpeaker
 from salad_train.stages import AdapterSize
 from tests.gap_world import item, report, scores
 
@@ -100,13 +102,17 @@ def test_questions_are_spoken_whole_where_the_document_allows_it() -> None:
 
 def test_what_cannot_be_spoken_is_none_and_the_rest_is_kept(tmp_path: Path) -> None:
     store = AudioStore(tmp_path)
-    speak = speaker(store)
-    sounds = list(speak([(" a red rose", "en-us+m1"), (" \u4e16\u754c", "en-us+m1"), (" two cups", "en-us+f1")]))
+    voice = TTSSpeaker(store)
+    rose, chinese, cups = (
+        Utterance("d", text, who, 0, len(text))
+        for text, who in (("a red rose", "en-us+m1"), ("\u4e16\u754c", "en-us+m1"), ("two cups", "en-us+f1"))
+    )
+    sounds = list(voice.speak([rose, chinese, cups]))
     assert sounds[1] is None
     assert sounds[0] is not None
     assert sounds[2] is not None
     assert sounds[0].seconds > 0.3
-    again = list(speak([(" a red rose", "en-us+m1")]))
+    again = list(voice.speak([rose]))
     assert again[0] is not None
     assert (again[0].samples == sounds[0].samples).all(), "spoken twice instead of kept"
 

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_eval.records import read_jsonl
-from salad_eval.types import Audio
 from salad_train import data, stages, trainer
-from salad_train.data import Batch, BatchLimits, BatchOrder, FrameStore, Mixture
+from salad_train.data import Batch, BatchLimits, BatchOrder, FrameStore, Mixture, Speaker
 from salad_train.interleave import InterleaveSpec, WordRange
 from salad_train.model.audio_encoders import encoder_of
 from salad_train.model.loading import load_encoder, load_salad
-from salad_train.stages import AdapterSize, Stage1Plan
+from salad_train.stages import AdapterSize, Heard, SpeechSource, Stage1Plan
 from salad_train.trainer import StepLog, TrainPlan, batch_divergences, mean_divergence, train
 from tests import speech_llm_world as world
 
@@ -52,9 +53,13 @@ def plan_for(folders: tuple[Path, Path], stack: int = 2, **changes: Any) -> Stag
     )
 
 
-def run(plan: Stage1Plan, out: Path, speak: Any = world.speak, n: int = 12) -> Path:
+def run(plan: Stage1Plan, out: Path, voice: Speaker | None = None, n: int = 12) -> Path:
     docs = world.documents(n)
-    return stages.stage1(plan, docs, docs, speak, out)
+    return stages.stage1(plan, heard(docs, voice), docs, out)
+
+
+def heard(docs: Sequence[world.Doc], voice: Speaker | None = None) -> SpeechSource:
+    return SpeechSource(docs, voice or world.Voice())
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -91,11 +96,10 @@ def test_training_lowers_the_divergence_on_a_fixed_batch_and_leaves_the_teacher_
 
 
 def speech_batches(plan: Stage1Plan, model: Any, processor: Any, out: Path) -> Iterator[Batch]:
-    cut = stages.cut_documents(world.documents(6), processor.tokenizer, plan)
     store = stages.open_store(out / "frames", model)
-    spoken = stages.speak_documents(cut, plan, model, processor, store, world.speak)
+    spoken = stages.speak_documents(heard(world.documents(6)), plan, model, processor, store)
     for index in range(99):
-        yield stages.mixed_batches(spoken.examples, [], store, plan)(index)
+        yield stages.mixed_batches([Heard(spoken.examples, store)], [], plan)(index)
 
 
 def test_no_divergence_where_every_span_is_text_and_the_student_is_the_teacher(
@@ -103,7 +107,7 @@ def test_no_divergence_where_every_span_is_text_and_the_student_is_the_teacher(
 ) -> None:
     plan = plan_for(parts["llama", "parakeet"])
     model, processor, teacher = stages.build(plan)
-    texts = stages.text_examples(world.documents(6), processor.tokenizer, plan)
+    texts = stages.texts_of(world.documents(6), processor, plan)
     batch = data.collate(texts, None)
     assert len(batch.targets) == sum(len(text.teacher_ids) - 1 for text in texts)
     assert float(batch_divergences(model, teacher, batch).abs().max()) < 1e-6
@@ -118,9 +122,8 @@ def test_divergence_pairs_the_same_next_token(parts: dict[tuple[str, str], tuple
     """The teacher's and the student's scored positions, taken one document at a time by hand."""
     plan = plan_for(parts["llama", "parakeet"])
     model, processor, teacher = stages.build(plan)
-    cut = stages.cut_documents(world.documents(4), processor.tokenizer, plan)
     store = stages.open_store(tmp_path / "frames", model)
-    spoken = stages.speak_documents(cut, plan, model, processor, store, world.speak)
+    spoken = stages.speak_documents(heard(world.documents(4)), plan, model, processor, store)
     batched = batch_divergences(model, teacher, data.collate(spoken.examples, store))
     by_hand = []
     for example in spoken.examples:
@@ -175,10 +178,9 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
         run(plan, tmp_path / "killed")
     monkeypatch.setattr(trainer, "batch_objective", original)
 
-    def silent(pairs: Sequence[tuple[str, str]]) -> list[Audio]:
-        raise AssertionError(f"spoken twice: {pairs}")
-
+    silent = world.Voice()
     resumed = weights(run(plan, tmp_path / "killed", silent))
+    assert not silent.said, "spoken twice"
     assert (tmp_path / "whole" / "speech.json").read_text() == (tmp_path / "killed" / "speech.json").read_text()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert [line.step for line in read_jsonl(tmp_path / "killed" / "train.jsonl", StepLog)] == [1, 2, 3, 4, 5, 6]
@@ -211,9 +213,8 @@ def test_micro_batches_are_normalised_by_all_scored_tokens(
     results = []
     for accumulate in (False, True):
         model, processor, teacher = stages.build(plan)
-        cut = stages.cut_documents(world.documents(4), processor.tokenizer, plan)
         store = stages.open_store(tmp_path / f"frames-{accumulate}", model)
-        examples = stages.speak_documents(cut, plan, model, processor, store, world.speak).examples
+        examples = stages.speak_documents(heard(world.documents(4)), plan, model, processor, store).examples
         split = [examples[:1], examples[1:]] if accumulate else [examples]
         batches = [data.collate(part, store) for part in split]
         changed = dataclasses.replace(plan.train, micro_batches=len(batches))
@@ -268,11 +269,11 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
 def test_documents_that_cannot_be_spoken_are_left_out_and_counted(
     parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    run(plan_for(parts["llama", "parakeet"], steps=1), tmp_path, world.mute_on("gold"))
+    run(plan_for(parts["llama", "parakeet"], steps=1), tmp_path, world.Voice(mute_on="gold"))
     clean = run(plan_for(parts["llama", "parakeet"], steps=1), tmp_path / "clean")
     assert clean.exists()
-    muted = json.loads((tmp_path / "speech.json").read_text())
-    whole = json.loads((tmp_path / "clean" / "speech.json").read_text())
+    muted = json.loads((tmp_path / "speech.json").read_text())["heard"]
+    whole = json.loads((tmp_path / "clean" / "speech.json").read_text())["heard"]
     assert whole["left_out"] == {}
     assert muted["examples"] + sum(muted["left_out"].values()) == whole["examples"]
 
@@ -287,7 +288,7 @@ def test_documents_too_short_to_cut_are_refused(
     parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="could be cut"):
-        stages.stage1(plan_for(parts["llama", "parakeet"]), [world.Doc("d", "any", "Gold")], [], world.speak, tmp_path)
+        stages.stage1(plan_for(parts["llama", "parakeet"]), heard([world.Doc("d", "any", "Gold")]), [], tmp_path)
 
 
 def test_a_save_that_fails_leaves_the_last_model_intact(
@@ -357,13 +358,35 @@ def test_a_batch_is_a_function_of_seed_and_index_alone() -> None:
     assert [BatchOrder(lengths, limits, seed=2).batch(i) for i in range(60)] != expected
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1 / 3, 100), (0.5, 150), (1.0, 300)])
-def test_replay_has_its_share_and_no_batch_is_skipped(share: float, expected: int) -> None:
-    drawn = [Mixture(share).source(i) for i in range(300)]
-    assert sum(replay for replay, _ in drawn) == expected
-    for kind in (True, False):
-        numbers = [number for replay, number in drawn if replay is kind]
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ((1.0,), [300]),
+        ((2 / 3, 1 / 3), [200, 100]),
+        ((1 / 3, 1 / 3, 1 / 3), [100, 100, 100]),
+        ((0.6, 0.0, 0.4), [180, 0, 120]),
+        ((5, 3, 2), [150, 90, 60]),
+    ],
+)
+def test_sources_have_their_shares_and_no_batch_is_skipped(weights: tuple[float, ...], expected: list[int]) -> None:
+    drawn = [Mixture(weights).source(i) for i in range(300)]
+    assert [sum(which == source for which, _ in drawn) for source in range(len(weights))] == expected
+    for source in range(len(weights)):
+        numbers = [number for which, number in drawn if which == source]
         assert numbers == list(range(len(numbers)))
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=5).filter(lambda w: sum(w) > 0.1), st.integers(1, 200))
+def test_no_prefix_of_the_batches_is_far_from_the_shares(weights: list[float], n: int) -> None:
+    drawn = [Mixture(tuple(weights)).source(i)[0] for i in range(n)]
+    for source, weight in enumerate(weights):
+        assert abs(drawn.count(source) - n * weight / sum(weights)) < len(weights)
+
+
+@pytest.mark.parametrize("weights", [(), (0.0, 0.0), (-1.0, 2.0), (float("inf"),)])
+def test_impossible_shares_are_refused(weights: tuple[float, ...]) -> None:
+    with pytest.raises(UserInputError, match="weights of the mixture"):
+        Mixture(weights)
 
 
 # --- the frame store -------------------------------------------------------------------------------------------------

@@ -7,24 +7,22 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from salad_eval import resources
 from salad_eval.records import to_json
-from salad_eval.render import RenderJob, render
-from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.store import AudioStore
-from salad_eval.types import CLEAN, Audio, GapReport, Rendering
-from salad_train.data import BatchLimits, Speak
+from salad_eval.types import GapReport
+from salad_train.data import BatchLimits
 from salad_train.interleave import InterleaveSpec, WordRange
 from salad_train.nano import world
 from salad_train.nano.asr import AsrPlan, train_asr
 from salad_train.nano.base import BasePlan, train_base
 from salad_train.nano.card import Making, write_card
-from salad_train.stages import AdapterSize, Stage1Plan, stage1
+from salad_train.speech import TTSSpeaker
+from salad_train.stages import AdapterSize, SpeechSource, Stage1Plan, stage1
 from salad_train.trainer import TrainPlan
 
 DONE = "measured.json"  # in a model's folder: what it was made from and what was measured in the making
@@ -130,9 +128,9 @@ def train_speech(
     narrow = world.narrow_speech(documents)
     heard = [d for kind, n in budget.items() for d in [d for d in narrow if d.kind == kind][:n]]
     folder = work / f"stage1-{_digest(to_json(plan))}"
-    model = stage1(stage, heard, documents[: plan.n_replay], speaker(audio), folder, preferred=question_borders)
+    model = stage1(stage, SpeechSource(heard, TTSSpeaker(audio), question_borders), documents[: plan.n_replay], folder)
     shutil.copytree(model, out, dirs_exist_ok=True)
-    speech = json.loads((folder / "speech.json").read_text(encoding="utf-8"))
+    speech = json.loads((folder / "speech.json").read_text(encoding="utf-8"))["heard"]
     return {
         "steps": float(plan.steps),
         "documents": float(speech["examples"]),
@@ -145,22 +143,6 @@ def question_borders(document: world.Document) -> list[int] | None:
     """Where a question-and-answer document would like to be cut: around the whole question, as the benchmark's prompt is."""
     head, tail = "Question:", "\nAnswer:"
     return [len(head), document.text.index(tail)] if document.text.startswith(head) and tail in document.text else None
-
-
-def speaker(store: AudioStore, tts: str = "pyttsx3") -> Speak:
-    """A way of speaking for training: (text, voice) pairs in, one sound or ``None`` each out, kept in ``store``."""
-
-    def speak(pairs: Sequence[tuple[str, str]]) -> Iterator[Audio | None]:
-        jobs: dict[int, RenderJob] = {}
-        for k, (text, voice) in enumerate(pairs):
-            with suppress(Unspeakable):
-                jobs[k] = RenderJob(str(k), "span", voice, CLEAN, to_spoken(text))
-        outcomes = render(list(jobs.values()), tts=tts, tts_options={}, store=store, workers=1)
-        said = {int(o.item_id): o.sha256 for o in outcomes if isinstance(o, Rendering)}
-        for k in range(len(pairs)):
-            yield store.get(said[k]) if k in said else None
-
-    return speak
 
 
 # --- one model, once -------------------------------------------------------------------------------------------------
