@@ -187,20 +187,20 @@ def report_command(
 def compare_command(
     a: Annotated[Path, typer.Argument(help="The folder of a run.")],
     b: Annotated[Path, typer.Argument(help="The folder of another run on the same items.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for comparison.html, comparison.md and the figure.")
+    ] = None,
 ) -> None:
     """Compare two runs, paired on the items they share; differences are the second less the first."""
     from rich.console import Console
 
-    from salad_eval.compare import compare
-    from salad_eval.pipeline import read_run
-    from salad_eval.report.comparison import comparison_terminal
+    from salad_eval.pipeline import compare_runs
+    from salad_eval.report.comparison import comparison_terminal, write_comparison
 
-    first, second = read_run(a), read_run(b)
-    found = compare(
-        first.scores, first.items, first.report, second.scores, second.items, second.report,
-        seed=first.report.seed, n_resamples=first.report.n_resamples,
-    )  # fmt: skip
+    found = compare_runs(a, b)
     Console().print(comparison_terminal(found))
+    if out is not None:
+        print(f"\npage: {write_comparison(found, out).html}")
 
 
 # --- plugins, doctor -------------------------------------------------------------------------------------------------

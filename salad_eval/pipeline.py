@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -56,6 +56,9 @@ from salad_eval.types import (
     TaskProtocol,
     Transcript,
 )
+
+if TYPE_CHECKING:
+    from salad_eval.compare import Comparison
 
 # A step's number is raised whenever what it makes of equal inputs changes; its old lines are then not used again.
 STEP_VERSION: Mapping[str, str] = {"render": "1", "transcribe": "1", "respond": "1", "score": "1", "divergence": "1"}
@@ -223,6 +226,17 @@ def read_run(path: Path) -> FinishedRun:
 
 
 # --- before anything is made -----------------------------------------------------------------------------------------
+
+
+def compare_runs(a: Path, b: Path) -> Comparison:
+    """The second finished run less the first, on the items they share."""
+    from salad_eval.compare import compare
+
+    first, second = read_run(a), read_run(b)
+    return compare(
+        first.scores, first.items, first.report, second.scores, second.items, second.report,
+        seed=first.report.seed, n_resamples=first.report.n_resamples,
+    )  # fmt: skip
 
 
 def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:

@@ -1,8 +1,10 @@
-"""Views of a comparison of two runs: for a terminal and as Markdown."""
+"""Views of a comparison of two runs: for a terminal, as Markdown and as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salad_eval.compare import ColumnChange, Comparison, ComparisonRow
@@ -12,6 +14,50 @@ from salad_eval.report.wording import COLUMN_TITLES, STANDS_OUT, interval, one_l
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonFiles:
+    """Where ``write_comparison`` put things."""
+
+    html: Path
+    markdown: Path
+    figure: Path
+
+
+def write_comparison(
+    comparison: Comparison, out: Path, *, title: str = "Two runs compared", story: Sequence[str] = ()
+) -> ComparisonFiles:
+    """Write ``comparison.html``, ``comparison.md`` and ``comparison.png|svg`` into ``out``. ``story``: sentences that say what
+    happened between the runs. Loads matplotlib."""
+    from salad_eval.report.comparison_figure import comparison_figure
+    from salad_eval.report.html import data_uri
+    from salad_eval.report.json import write_atomic
+    from salad_eval.report.templates import environment
+
+    figure = comparison_figure(comparison)
+    write_atomic(out / "comparison.png", figure.png)
+    write_atomic(out / "comparison.svg", figure.svg)
+    templates = environment(autoescape=True)
+    templates.filters.update(data_uri=data_uri, signed=signed)
+    page = templates.get_template("comparison.html.j2").render(
+        title=title,
+        story=story,
+        comparison=comparison,
+        headline=comparison_headline(comparison),
+        columns=list(comparison.overall.columns),
+        column_titles=COLUMN_TITLES,
+        domains=sorted(comparison.domains, key=lambda row: (-row.gap.first, row.name)),
+        figure=figure,
+        stands_out_at=STANDS_OUT,
+    )
+    write_atomic(out / "comparison.html", page)
+    told = "".join(f"{escape_markdown(sentence)}\n\n" for sentence in story)
+    picture = f"![{escape_markdown(figure.alt)}](comparison.png)\n\n"
+    body = comparison_markdown(comparison).partition("\n\n")[2]
+    write_atomic(out / "comparison.md", f"# {escape_markdown(title)}\n\n{told}{picture}{body}")
+    return ComparisonFiles(out / "comparison.html", out / "comparison.md", out / "comparison.png")
+
 
 _NAME_WIDTH = 12  # with the gap's columns within 80
 

@@ -59,7 +59,7 @@ MARGIN_IN = 1.9  # title, axis, legend and small print of a figure of domain lin
 DPI = 150
 SMALL_PRINT_PT, SMALL_PRINT_COLUMNS = 6.0, 160  # what fits WIDTH_IN
 MOST_LABELS = 24  # points of a scatter that are named; of more, those with the largest gaps
-_STYLE: Mapping[str, object] = {
+STYLE: Mapping[str, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
     "font.size": 9.0,
     "axes.edgecolor": GREY,
@@ -91,17 +91,17 @@ def render_figures(report: GapReport) -> tuple[RenderedFigure, ...]:
     """All figures for which the report has data: WER and divergence are left out where they were not measured."""
     import matplotlib
 
-    with matplotlib.rc_context(cast("dict[Any, Any]", _STYLE)):
+    with matplotlib.rc_context(cast("dict[Any, Any]", STYLE)):
         figures = [
-            _rendered("accuracy", "Accuracy by reading and by ear", _accuracy_alt(report), accuracy_figure(report)),
-            _rendered(
+            rendered("accuracy", "Accuracy by reading and by ear", _accuracy_alt(report), accuracy_figure(report)),
+            rendered(
                 "decomposition", "Gap = forgetting + misalignment", _gap_alt(report), decomposition_figure(report)
             ),
-            _rendered("taxonomy", "Where answers are lost", _taxonomy_alt(report), taxonomy_figure(report)),
+            rendered("taxonomy", "Where answers are lost", _taxonomy_alt(report), taxonomy_figure(report)),
         ]
         if any(row.wer is not None for row in report.domains):
             figures.append(
-                _rendered(
+                rendered(
                     "wer_misalignment",
                     "Is it the recognisability of the speech?",
                     "Scatter: word error rate of each domain against its misalignment.",
@@ -110,7 +110,7 @@ def render_figures(report: GapReport) -> tuple[RenderedFigure, ...]:
             )
         if any(row.divergence_nats is not None for row in report.domains):
             figures.append(
-                _rendered(
+                rendered(
                     "divergence_gap",
                     "Does the divergence M predict the gap?",
                     "Scatter: cross-modal divergence M of each domain in nats against its gap.",
@@ -120,7 +120,7 @@ def render_figures(report: GapReport) -> tuple[RenderedFigure, ...]:
     return tuple(figures)
 
 
-def _rendered(name: str, title: str, alt: str, figure: Figure) -> RenderedFigure:
+def rendered(name: str, title: str, alt: str, figure: Figure) -> RenderedFigure:
     png, svg = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for a letter the font lacks
@@ -160,7 +160,7 @@ def accuracy_figure(report: GapReport) -> Figure:
         )[0]
         for column in columns
     ]
-    _legend(figure, handles)
+    legend(figure, handles)
     return figure
 
 
@@ -182,7 +182,7 @@ def decomposition_figure(report: GapReport) -> Figure:
         axes.barh([0], [0], color=MISALIGNMENT_COLOUR, label="misalignment"),
         axes.plot([], [], "o", color=INK, label="gap", markersize=4.5)[0],
     ]
-    _legend(figure, handles)
+    legend(figure, handles)
     return figure
 
 
@@ -202,7 +202,7 @@ def taxonomy_figure(report: GapReport) -> Figure:
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of items, %")
     handles = [axes.barh([0], [0], color=CAUSE_COLOURS[cause], label=TAXONOMY_TITLES[cause]) for cause in TAXONOMY]
-    _legend(figure, handles)
+    legend(figure, handles)
     return figure
 
 
@@ -244,10 +244,18 @@ def _figure(height_in: float) -> Figure:
     return figure
 
 
-def _small_print(figure: Figure, report: GapReport) -> float:
-    """Put n and the signature at the foot; returns its height in inches."""
-    parts = f"n = {report.overall.n_items} items · {report.signature}".replace("|", " | ")
-    lines = textwrap.wrap(parts, width=SMALL_PRINT_COLUMNS, break_on_hyphens=False)
+def traced(n_items: int, signature: str) -> str:
+    """The small print of a figure: how many items it rests on and how they were measured."""
+    return f"n = {n_items} items · {signature}".replace("|", " | ")
+
+
+def _small_print(figure: Figure, print_: str) -> float:
+    """Put it at the foot, line by line; returns its height in inches."""
+    lines = [
+        line
+        for paragraph in print_.split("\n")
+        for line in textwrap.wrap(paragraph, width=SMALL_PRINT_COLUMNS, break_on_hyphens=False)
+    ]
     figure.text(
         0.012,
         0.05 / figure.get_figheight(),
@@ -261,15 +269,21 @@ def _small_print(figure: Figure, report: GapReport) -> float:
 
 
 def _domain_axes(report: GapReport, rows: Sequence[GapRow], title: str, line_in: float = ROW_IN) -> tuple[Figure, Axes]:
-    """A figure with one line a row, the first on top, labels with n, and room for a legend and the small print."""
-    figure = _figure(MARGIN_IN + line_in * len(rows))
+    labels = [_label(row) for row in rows]
+    return line_axes(labels, title, traced(report.overall.n_items, report.signature), line_in)
+
+
+def line_axes(labels: Sequence[str], title: str, print_: str, line_in: float = ROW_IN) -> tuple[Figure, Axes]:
+    """A figure with one line a label, the first on top and the last (the sum of all) set off, with room for a legend and the
+    small print."""
+    figure = _figure(MARGIN_IN + line_in * len(labels))
     height = figure.get_figheight()
-    foot = _small_print(figure, report)
+    foot = _small_print(figure, print_)
     axes = figure.add_axes((0.27, (foot + 0.85) / height, 0.70, 1 - (foot + 0.85 + 0.42) / height))
     axes.set_title(title, x=-0.37, ha="left")
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
-    axes.axhline(len(rows) - 1.5, color=GREY, linewidth=0.8)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.axhline(len(labels) - 1.5, color=GREY, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.grid(axis="x", color=LIGHT, linewidth=0.7)
@@ -280,11 +294,14 @@ def _domain_axes(report: GapReport, rows: Sequence[GapRow], title: str, line_in:
 
 
 def _label(row: GapRow) -> str:
-    star = " *" if stands_out(row) else ""
-    return f"{one_line(row.name, 22)}{star}  (n={row.n_items})"
+    return line_label(row.name, row.n_items, stands_out(row))
 
 
-def _legend(figure: Figure, handles: Sequence[Any]) -> None:
+def line_label(name: str, n_items: int, starred: bool) -> str:
+    return f"{one_line(name, 22)}{' *' if starred else ''}  (n={n_items})"
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
     height = figure.get_figheight()
     foot = 0.12 + 0.105 * len(figure.texts[0].get_text().split("\n"))
     figure.legend(
@@ -310,7 +327,7 @@ def _scatter(
 ) -> Figure:
     figure = _figure(5.4)
     height = figure.get_figheight()
-    foot = _small_print(figure, report)
+    foot = _small_print(figure, traced(report.overall.n_items, report.signature))
     axes = figure.add_axes((0.09, (foot + 0.55) / height, 0.88, 1 - (foot + 0.55 + 0.42) / height))
     axes.set_title(title)
     axes.grid(color=LIGHT, linewidth=0.7)

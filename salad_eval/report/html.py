@@ -19,9 +19,10 @@ def html_page(report: GapReport, figures: Sequence[RenderedFigure]) -> str:
     from salad_eval.report.templates import context, environment
 
     templates = environment(autoescape=True)
-    templates.filters["data_uri"] = _data_uri
+    templates.filters["data_uri"] = data_uri
     return templates.get_template("report.html.j2").render(context(report, figures))
 
 
-def _data_uri(svg: bytes) -> str:
+def data_uri(svg: bytes) -> str:
+    """An SVG as the address of an inlined image."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
