@@ -10,6 +10,7 @@ import torch
 
 from salad_eval.audio import resample
 from salad_eval.types import Audio
+from salad_train.data import BatchLimits, pack, pad_frames
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
 from salad_train.model.processing_salad import SaladProcessor
 
@@ -60,5 +61,26 @@ def audio_embeddings(
         features = processor.extract([resample(audios[i], processor.sampling_rate).samples for i in batch])
         embeds, lengths = model.get_audio_features(**features)
         for index, rows, n in zip(batch, embeds, lengths.tolist(), strict=True):
+            out[index] = rows[:n].clone()
+    return out
+
+
+@torch.no_grad()
+def stored_embeddings(
+    model: SaladForConditionalGeneration,
+    frames: Sequence[np.ndarray],
+    batch_frames: int = 4_096,
+) -> list[torch.Tensor]:
+    """As ``audio_embeddings``, from recordings' encoder output, each (n_frames, width)."""
+    out: list[torch.Tensor] = [torch.empty(0)] * len(frames)
+    lengths = [len(rows) for rows in frames]
+    order = sorted(range(len(frames)), key=lambda i: (lengths[i], i))
+    device = model.get_input_embeddings().weight.device
+    for batch in pack(order, lengths, BatchLimits(batch_frames, len(frames))):
+        padded, n_frames = pad_frames([frames[i] for i in batch])
+        embeds, n_positions = model.get_audio_features(
+            encoder_hidden_states=padded.to(device), encoder_lengths=n_frames.to(device)
+        )
+        for index, rows, n in zip(batch, embeds, n_positions.tolist(), strict=True):
             out[index] = rows[:n].clone()
     return out

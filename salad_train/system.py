@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salad_eval.errors import AudioError, ModelError, UserInputError
@@ -14,6 +15,9 @@ from salad_eval.types import Audio, AudioSegment, Request
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from salad_train.model.modeling_salad import SaladForConditionalGeneration
+    from salad_train.model.processing_salad import SaladProcessor
 
 _Encoded = tuple["list[torch.Tensor]", "list[list[tuple[int, ...]]]", "list[list[tuple[int, int]]]"]
 
@@ -33,6 +37,8 @@ class SaladSystem:
             audio that
             does not fit is an error, since audio cannot be cut.
         cache_mb: memory for embeddings of recordings heard before, so that asking twice encodes once.
+        frames: a folder that keeps the frozen encoder's output (as float16, in which training reads it too), so that other
+            checkpoints with the same encoder need not encode the same sound again.
     """
 
     def __init__(
@@ -45,23 +51,58 @@ class SaladSystem:
         revision: str | None = None,
         max_length: int | None = None,
         cache_mb: int = 64,
+        frames: str | None = None,
     ) -> None:
         from salad_eval.systems.loading import weights_fingerprint
         from salad_train.model.loading import load_salad
 
+        model, processor = load_salad(pretrained, dtype=dtype, device=device, revision=revision)
+        self._take(model, processor, batch_tokens, batch_seconds, max_length, cache_mb, frames)
+        settings = f"dtype={dtype},max_length={self.max_length},tokenizer={self.tokenizer_fingerprint()}"
+        self._fingerprint = (
+            f"salad({weights_fingerprint(pretrained, self.model)},{settings}{',frames' if frames else ''})"
+        )
+
+    @classmethod
+    def live(
+        cls,
+        model: SaladForConditionalGeneration,
+        processor: SaladProcessor,
+        name: str = "live",
+        frames: str | None = None,
+    ) -> SaladSystem:
+        """A system around a model in memory, in training for instance; ``name`` is its fingerprint. Put it in eval mode first."""
+        system = cls.__new__(cls)
+        system._take(model, processor, 4_096, 40.0, None, 64, frames)
+        system._fingerprint = f"salad({name})"
+        return system
+
+    def _take(
+        self,
+        model: SaladForConditionalGeneration,
+        processor: SaladProcessor,
+        batch_tokens: int,
+        batch_seconds: float,
+        max_length: int | None,
+        cache_mb: int,
+        frames: str | None,
+    ) -> None:
         if batch_tokens < 1 or batch_seconds <= 0 or cache_mb < 0:
             raise UserInputError(
                 f"batch_tokens is {batch_tokens}, batch_seconds is {batch_seconds}, cache_mb is {cache_mb}; expected positive numbers."
             )
-        self.model, self.processor = load_salad(pretrained, dtype=dtype, device=device, revision=revision)
-        self.tokenizer = self.processor.tokenizer
+        self.model, self.processor = model, processor
+        self.tokenizer = processor.tokenizer
         self.batch_tokens, self.batch_seconds = batch_tokens, batch_seconds
-        own_length = prompts.max_length(self.model.config, self.tokenizer)
+        own_length = prompts.max_length(model.config, self.tokenizer)
         self.max_length = own_length if max_length is None else min(own_length, max_length)
         self._heard: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._cache_bytes = cache_mb << 20
-        settings = f"dtype={dtype},max_length={self.max_length},tokenizer={self.tokenizer_fingerprint()}"
-        self._fingerprint = f"salad({weights_fingerprint(pretrained, self.model)},{settings})"
+        self._frames = None
+        if frames is not None:
+            from salad_train.stages import open_store
+
+            self._frames = open_store(Path(frames), model)
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -195,8 +236,6 @@ class SaladSystem:
 
     def _hear(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
         """Embeddings of every recording in the requests by sha256, each encoded once."""
-        from salad_train.hearing import audio_embeddings
-
         wanted: dict[str, Audio] = {}
         for request in requests:
             for segment in request.prompt:
@@ -207,10 +246,22 @@ class SaladSystem:
         found = {key: self._heard[key] for key in wanted if key in self._heard}
         new = [key for key in wanted if key not in found]
         if new:
-            embedded = audio_embeddings(self.model, self.processor, [wanted[key] for key in new], self.batch_seconds)
+            embedded = self._embed({key: wanted[key] for key in new})
             found.update(zip(new, embedded, strict=True))
             self._remember(dict(zip(new, embedded, strict=True)))
         return found
+
+    def _embed(self, recordings: dict[str, Audio]) -> list[torch.Tensor]:
+        """What the LM reads for each recording (sha256 → sound), by way of the kept frames where there is a store of them."""
+        from salad_train.hearing import audio_embeddings, encoder_frames, stored_embeddings
+
+        if self._frames is None:
+            return audio_embeddings(self.model, self.processor, list(recordings.values()), self.batch_seconds)
+        new = {key: audio for key, audio in recordings.items() if key not in self._frames}
+        if new:
+            rows = encoder_frames(self.model, self.processor, list(new.values()), self.batch_seconds)
+            self._frames.add(list(new), rows, [audio.seconds for audio in new.values()])
+        return stored_embeddings(self.model, [self._frames.get(key) for key in recordings])
 
     def _remember(self, embedded: dict[str, torch.Tensor]) -> None:
         """Keep what fits, newest first."""

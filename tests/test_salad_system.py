@@ -146,6 +146,19 @@ def test_equal_sound_is_encoded_once(system: SaladSystem, monkeypatch: pytest.Mo
     assert encoded == [2]
 
 
+def test_kept_frames_answer_alike_and_are_encoded_once_for_all_checkpoints(
+    folder: Path, system: SaladSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [spoken("1", "Say ", heard("gold"), " is"), spoken("2", heard("a long river", "b"), " is")]
+    plain = system.loglikelihoods(requests)
+    kept = SaladSystem(str(folder), frames=str(tmp_path / "frames")).loglikelihoods(requests)
+    assert np.allclose(kept, plain, atol=2e-2)  # float16
+    assert kept != plain
+    monkeypatch.setattr(type(system.model), "encode_audio", None)  # nothing is encoded any more
+    live = SaladSystem.live(system.model, system.processor, frames=str(tmp_path / "frames"))
+    assert live.loglikelihoods(requests) == kept
+
+
 def test_the_memory_for_sounds_is_bounded(folder: Path) -> None:
     system = SaladSystem(str(folder), device="cpu", cache_mb=0)
     assert np.isfinite(system.loglikelihoods([spoken("a", heard("gold"), " is")])[0]).all()
