@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from salad_eval.errors import UnknownNameError, UserInputError
+from salad_eval.perturb import canonical
 from salad_eval.types import CLEAN, ScoreKind
 from salad_eval.validation import parse
 
@@ -28,9 +29,25 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _perturbation(name: str) -> str:
+    """In canonical form, so that equal perturbations are one, in the store as in the report."""
+    try:
+        return canonical(name)
+    except (
+        UserInputError
+    ) as cause:  # pydantic gathers ValueErrors alone, and the sentence it ends in has its own full stop
+        raise ValueError(str(cause).removesuffix(".")) from None
+
+
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 Names: TypeAlias = Annotated[
     tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list), Field(min_length=1)
+]
+Perturbations: TypeAlias = Annotated[
+    tuple[Annotated[Text, AfterValidator(_perturbation)], ...],
+    BeforeValidator(_as_tuple),
+    BeforeValidator(_as_list),
+    Field(min_length=1),
 ]
 Options: TypeAlias = dict[str, JsonValue]
 
@@ -57,6 +74,7 @@ class Plan(_Typed):
     """What is evaluated, on what, how, and where the run goes.
 
     ``tasks``: names or paths of task YAMLs. ``limit``: items a task. ``shots``, ``spoken_shots`` and ``score`` override the tasks' own.
+    ``perturbations``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form.
     ``slice_fields``: ``voice``, ``perturbation``, ``task`` or columns of the data; by default voice and what the tasks name.
     ``workers``: processes that render; by default one a core. ``audio_store``: where sound is kept; by default shared by all runs.
     ``created``: time stamp of the report, UTC; set when a run begins and kept when it resumes.
@@ -68,7 +86,7 @@ class Plan(_Typed):
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     voices: Names
-    perturbations: Names = (CLEAN,)
+    perturbations: Perturbations = (CLEAN,)
     tts: PluginChoice
     asr: PluginChoice
     base: SystemChoice

@@ -1,4 +1,5 @@
-"""Plug-ins by entry point: ``salad.tts``, ``salad.asr``, ``salad.systems``, ``salad.signals``, ``salad.trainers``, ``salad.commands``.
+"""Plug-ins by entry point: ``salad.tts``, ``salad.asr``, ``salad.systems``, ``salad.embedders``, ``salad.signals``,
+``salad.trainers``, ``salad.commands``.
 
 Built-ins come through the same groups, so nothing is registered by being imported. A broken plug-in fails when it is asked
 for, not when another one is.
@@ -13,11 +14,14 @@ from typing import Any, Literal
 
 from salad_eval.errors import PluginError, UnknownNameError, UserInputError, did_you_mean
 
-Group = Literal["salad.tts", "salad.asr", "salad.systems", "salad.signals", "salad.trainers", "salad.commands"]
+Group = Literal[
+    "salad.tts", "salad.asr", "salad.systems", "salad.embedders", "salad.signals", "salad.trainers", "salad.commands"
+]
 GROUPS: tuple[Group, ...] = (
     "salad.tts",
     "salad.asr",
     "salad.systems",
+    "salad.embedders",
     "salad.signals",
     "salad.trainers",
     "salad.commands",

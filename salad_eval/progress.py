@@ -7,6 +7,13 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
+_silent = False
+
+
+def silence() -> None:
+    """No bars in this process from now on: for workers, whose parent shows one."""
+    global _silent
+    _silent = True
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -28,7 +35,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=console, transient=True, disable=_silent or not sys.stderr.isatty()) as bar:
         task = bar.add_task(description, total=total)
         for item in items:
             yield item

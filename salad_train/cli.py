@@ -59,3 +59,35 @@ def world_command(
     for name, text in tables.items():
         (out / f"{name}.jsonl").write_text(text, encoding="utf-8")
         typer.echo(f"{out / f'{name}.jsonl'}: {text.count(chr(10)):,} lines")
+
+
+@app.command("study")
+def study_command(
+    out: Annotated[Path, typer.Option(help="Gets runs.jsonl, findings.json, figures and the page.")] = Path(
+        "reports/nano-study"
+    ),
+    work: Annotated[
+        Path, typer.Option(help="Sound and encoded speech while it runs; can be removed afterwards.")
+    ] = Path("runs/nano-study"),
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1,2,3,4",
+    parts: Annotated[
+        str | None, typer.Option(help="Some of stage2, tuning, transfer, gamma, clusters, stage1; by default all.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time, of one thread each; by default one a core.")
+    ] = None,
+) -> None:
+    """Reproduce the method in small: every run, the figures, and a page that says what was found. Stopped, it goes on where it was."""
+    from salad_eval.errors import UserInputError
+    from salad_train.nano.study.execute import execute
+    from salad_train.nano.study.page import write_page
+    from salad_train.nano.study.plan import PARTS, StudyPlan
+
+    try:
+        numbers = tuple(int(seed) for seed in seeds.split(","))
+    except ValueError:
+        raise UserInputError(f"--seeds {seeds!r}: expected whole numbers separated by commas, such as 0,1,2.") from None
+    chosen = PARTS if parts is None else tuple(parts.split(","))
+    plan = StudyPlan(seeds=numbers, parts=chosen)  # type: ignore[arg-type]
+    command = f"salad nano study --seeds {seeds}" + (f" --parts {parts}" if parts else "")
+    typer.echo(write_page(plan, execute(plan, out, work, processes=processes), out, command))

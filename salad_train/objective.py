@@ -14,15 +14,18 @@ head in the forward pass, and forgotten. The backward pass multiplies by the inc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch.autograd.function import once_differentiable
 
-from salad_eval.errors import ModelError
+from salad_eval.errors import MissingExtraError, ModelError, UnknownNameError
 
-DEFAULT_CHUNK_LOGITS = 1 << 22  # logits of one model held at a time: 16 MiB in float32
+Backend = Literal["torch", "liger"]
+CHUNK_LOGITS = 1 << 22  # logits of one model held at a time (16 MiB in float32): stays near the processor's caches
+CHUNK_ROWS = 128  # but no fewer positions: each chunk reads the whole head, and adds to its whole gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,8 @@ def objective(
     *,
     alpha: float,
     denominator: float | None = None,
-    chunk_logits: int = DEFAULT_CHUNK_LOGITS,
+    chunk_logits: int | None = None,
+    backend: Backend = "torch",
 ) -> Objective:
     """The training loss of one batch of scored positions.
 
@@ -109,7 +113,10 @@ def objective(
         alpha: weight of the distillation in [0, 1].
         denominator: scored tokens of the *whole* optimiser step, over all micro-batches and processes; ``None``: of
             this batch.
-        chunk_logits: at most this many logits of a model are held at a time (at least one position's).
+        chunk_logits: at most this many logits of a model are held at a time (at least one position's); ``None``: see
+            ``position_chunks``.
+        backend: ``"torch"`` is this module's own. ``"liger"`` is liger-kernel's ``LigerFusedLinearJSDLoss``, which for beta = 0 is
+            this KL; it knows no scale and no soft cap, and takes its logarithms in the dtype of the hidden states.
 
     Raises ``ModelError`` for vocabularies of different sizes and where no position is scored.
     """
@@ -125,6 +132,19 @@ def objective(
             f"the student's vocabulary has {student_head.weight.shape[0]} entries, the teacher's {teacher_head.weight.shape[0]}; "
             "distillation needs the same tokenizer."
         )
+    if backend == "liger":
+        return _liger_objective(
+            student_hidden,
+            student_head,
+            teacher_hidden.detach(),
+            teacher_head,
+            targets,
+            alpha=alpha,
+            denominator=float(n if denominator is None else denominator),
+            chunk_logits=chunk_logits,
+        )
+    if backend != "torch":
+        raise UnknownNameError("objective backend", backend, ("torch", "liger"))
     loss, sums = _ChunkedObjective.apply(
         student_hidden,
         student_head.weight,
@@ -141,25 +161,115 @@ def objective(
     return Objective(loss, kl_sum, nll_sum, n)
 
 
+@dataclass(frozen=True, eq=False)
+class CachedPositions:
+    """Of a teacher at n positions, what was kept: KL(Q ‖ P) is then ``constant`` − Σ weights·log P(ids) − tail·log P(all others).
+
+    Attributes:
+        ids, weights: (n, k) tokens and the mass they stand for. tail: (n,) mass of all other tokens, or ``None`` where the tokens
+            were drawn (an id may then come several times) and stand for all of it. weights and tail add up to 1.
+        constant: (n,) the part that does not depend on P. entropy: (n,) H(Q) in nats, of the whole distribution.
+        vocabulary: how many tokens Q knows.
+    """
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    tail: torch.Tensor | None
+    constant: torch.Tensor
+    entropy: torch.Tensor
+    vocabulary: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> CachedPositions:
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return CachedPositions(**{**vars(self), **moved})
+
+
+def cached_objective(
+    student_hidden: torch.Tensor,
+    student_head: LogitHead,
+    teacher: CachedPositions,
+    targets: torch.Tensor,
+    *,
+    alpha: float,
+    denominator: float | None = None,
+    chunk_logits: int | None = None,
+) -> Objective:
+    """``objective`` with the teacher's distributions from a cache (``salad_train.teacher_cache`` says what that leaves out).
+
+    The gradient by the logits stays closed: P − w at the kept tokens, and P·(1 − τ / P_tail) at all others, where τ is the teacher's
+    mass there and P_tail the student's: what is known of the tail, its mass, moves all of it in proportion to P.
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise ModelError(f"alpha is {alpha}; expected a weight in [0, 1].")
+    n = len(targets)
+    if not n or len(student_hidden) != n or len(teacher) != n:
+        raise ModelError(
+            f"{n} targets, {len(student_hidden)} student and {len(teacher)} cached positions; expected equal and positive numbers."
+        )
+    _same_vocabulary(student_head, teacher)
+    loss, sums = _CachedObjective.apply(
+        student_hidden,
+        student_head.weight,
+        student_head.bias,
+        student_head,
+        teacher,
+        targets,
+        float(alpha),
+        float(n if denominator is None else denominator),
+        chunk_logits,
+    )
+    kl_sum, nll_sum = sums.tolist()
+    return Objective(loss, kl_sum, nll_sum, n)
+
+
+@torch.no_grad()
+def cached_divergences(
+    hidden: torch.Tensor, head: LogitHead, teacher: CachedPositions, chunk_logits: int | None = None
+) -> torch.Tensor:
+    """KL(Q ‖ P) in nats at each position as far as the cache knows Q, (n,) float64, without gradients."""
+    _same_vocabulary(head, teacher)
+    parts = []
+    for rows in position_chunks(len(hidden), head.weight.shape[0], chunk_logits):
+        z = head.logits(hidden[rows])
+        parts.append(_cached_kl(z, *softmax_and_lse(z), teacher, rows))
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+
+def _same_vocabulary(head: LogitHead, teacher: CachedPositions) -> None:
+    if head.weight.shape[0] != teacher.vocabulary:
+        raise ModelError(
+            f"the student's vocabulary has {head.weight.shape[0]} entries, the cached teacher's {teacher.vocabulary}; distillation needs "
+            "the same tokenizer."
+        )
+
+
 def position_divergences(
     p_hidden: torch.Tensor,
     p_head: LogitHead,
     q_hidden: torch.Tensor,
     q_head: LogitHead,
-    chunk_logits: int = DEFAULT_CHUNK_LOGITS,
+    chunk_logits: int | None = None,
 ) -> torch.Tensor:
     """KL(Q ‖ P) in nats at each position, shape (n,), without gradients: the measure behind F, M and D."""
     values = []
     with torch.no_grad():
-        for rows in _chunks(len(p_hidden), p_head.weight.shape[0], chunk_logits):
+        for rows in position_chunks(len(p_hidden), p_head.weight.shape[0], chunk_logits):
             log_p = p_head.logits(p_hidden[rows]).log_softmax(-1)
             log_q = q_head.logits(q_hidden[rows]).log_softmax(-1)
             values.append((log_q.exp() * (log_q - log_p)).sum(-1))
     return torch.cat(values) if values else torch.zeros(0)
 
 
-def _chunks(n: int, vocabulary: int, chunk_logits: int) -> Iterator[slice]:
-    size = max(1, chunk_logits // vocabulary)
+def position_chunks(n: int, vocabulary: int, chunk_logits: int | None = None) -> Iterator[slice]:
+    """Slices that cover ``n`` positions, each of at most ``chunk_logits`` logits (but at least one position).
+
+    ``None`` takes ``CHUNK_LOGITS``, and no fewer than ``CHUNK_ROWS`` positions.
+    """
+    most = max(CHUNK_LOGITS, CHUNK_ROWS * vocabulary) if chunk_logits is None else chunk_logits
+    size = max(1, most // vocabulary)
     for start in range(0, n, size):
         yield slice(start, min(n, start + size))
 
@@ -179,56 +289,223 @@ class _ChunkedObjective(torch.autograd.Function):
         targets: torch.Tensor,
         alpha: float,
         denominator: float,
-        chunk_logits: int,
+        chunk_logits: int | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        compute = hidden.dtype
-        matrix = weight.to(compute)
-        exact = torch.float64 if compute == torch.float64 else torch.float32
-        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=exact) if wants_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=exact) if wants_bias and bias is not None else None
+        gradients = _Gradients(ctx.needs_input_grad[:3], hidden, weight, bias)
         totals = torch.zeros(2, dtype=torch.float64, device=hidden.device)
-        for rows in _chunks(len(hidden), weight.shape[0], chunk_logits):
-            h = hidden[rows]
-            z = head.logits(h)
-            # d logits / d (W·h + b), before z is overwritten
-            slope = None if head.softcap is None else (1.0 - (z / head.softcap).square())
-            log_p = z.sub_(z.logsumexp(-1, keepdim=True))
-            picked = log_p.gather(-1, targets[rows, None])
-            totals[1] -= picked.sum(dtype=torch.float64)
-            log_q = teacher_head.logits(teacher_hidden[rows].to(teacher_head.weight.dtype))
-            log_q.sub_(log_q.logsumexp(-1, keepdim=True))
-            q = log_q.exp()
-            totals[0] += torch.einsum("nv,nv->n", q, log_q.sub_(log_p)).sum(dtype=torch.float64)
-            if not (wants_hidden or wants_weight or wants_bias):
-                continue
-            grad = log_p.exp_().sub_(q, alpha=alpha) if alpha else log_p.exp_()
-            if alpha < 1.0:
-                grad.scatter_add_(-1, targets[rows, None], grad.new_full((len(h), 1), alpha - 1.0))
-            grad.mul_(head.scale / denominator)
-            if slope is not None:
-                grad.mul_(slope)
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-            grad = grad.to(compute)
-            if grad_hidden is not None:
-                torch.mm(grad, matrix, out=grad_hidden[rows])
-            if grad_weight is not None:
-                if compute == exact:
-                    grad_weight.addmm_(grad.t(), h)
-                else:
-                    grad_weight += grad.t() @ h
+        for rows in position_chunks(len(hidden), weight.shape[0], chunk_logits):
+            z = head.logits(hidden[rows])
+            t = teacher_head.logits(teacher_hidden[rows].to(teacher_head.weight.dtype))
+            q, mass_q, lse_q = softmax_and_lse(t)
+            # KL = Σ q·(t − z) − (lse_q − lse_p): the large parts of t and z cancel before any of them is rounded.
+            means = t.sub_(z).mul_(q).sum(-1).double() / mass_q
+            del t  # before the next buffer is taken: three of them at a time are the most
+            p, _, lse_p = softmax_and_lse(z)
+            totals[0] += (means + lse_p - lse_q).sum()
+            totals[1] += (lse_p - z.gather(-1, targets[rows, None])[:, 0].double()).sum()
+            if gradients.wanted:
+                grad = p.sub_(q, alpha=alpha) if alpha else p
+                del q
+                if alpha < 1.0:
+                    grad.scatter_add_(-1, targets[rows, None], grad.new_full((len(grad), 1), alpha - 1.0))
+                gradients.add(rows, _through_head(grad, z, head).div_(denominator))
         loss = (alpha * totals[0] + (1.0 - alpha) * totals[1]) / denominator
-        ctx.save_for_backward(
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
-        )
+        ctx.save_for_backward(*gradients.finished())
         ctx.mark_non_differentiable(totals)
-        return loss.to(exact), totals
+        return loss.to(gradients.exact), totals
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> tuple[Any, ...]:
-        grads = [None if g is None else g * grad_loss.to(g.dtype) for g in ctx.saved_tensors]
-        return (*grads, None, None, None, None, None, None, None)
+        return (*scaled_gradients(ctx.saved_tensors, grad_loss), None, None, None, None, None, None, None)
+
+
+class _CachedObjective(torch.autograd.Function):
+    """As ``_ChunkedObjective``, with what is kept of the teacher."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        head: LogitHead,
+        teacher: CachedPositions,
+        targets: torch.Tensor,
+        alpha: float,
+        denominator: float,
+        chunk_logits: int | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        gradients = _Gradients(ctx.needs_input_grad[:3], hidden, weight, bias)
+        totals = torch.zeros(2, dtype=torch.float64, device=hidden.device)
+        for rows in position_chunks(len(hidden), weight.shape[0], chunk_logits):
+            z = head.logits(hidden[rows])
+            p, mass, lse = softmax_and_lse(z)
+            totals[0] += _cached_kl(z, p, mass, lse, teacher, rows).sum()
+            totals[1] += (lse - z.gather(-1, targets[rows, None])[:, 0].double()).sum()
+            if gradients.wanted:
+                ids, kept = teacher.ids[rows], teacher.weights[rows].to(p.dtype)
+                if teacher.tail is not None:
+                    p_kept = p.gather(-1, ids)
+                    p.scatter_(-1, ids, 0.0)
+                    ratio = teacher.tail[rows, None].to(p.dtype) / p.sum(-1, keepdim=True).clamp_min_(_least(p))
+                    p.mul_(ratio.mul_(-alpha).add_(1.0)).scatter_(-1, ids, p_kept)
+                p.scatter_add_(-1, ids, kept * -alpha)
+                if alpha < 1.0:
+                    p.scatter_add_(-1, targets[rows, None], p.new_full((len(p), 1), alpha - 1.0))
+                gradients.add(rows, _through_head(p, z, head).div_(denominator))
+        loss = (alpha * totals[0] + (1.0 - alpha) * totals[1]) / denominator
+        ctx.save_for_backward(*gradients.finished())
+        ctx.mark_non_differentiable(totals)
+        return loss.to(gradients.exact), totals
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> tuple[Any, ...]:
+        return (*scaled_gradients(ctx.saved_tensors, grad_loss), None, None, None, None, None, None)
+
+
+def _cached_kl(
+    z: torch.Tensor, p: torch.Tensor, mass: torch.Tensor, lse: torch.Tensor, teacher: CachedPositions, rows: slice
+) -> torch.Tensor:
+    """KL of each position of a chunk, (n,) float64; z logits, the others of ``softmax_and_lse``."""
+    ids = teacher.ids[rows]
+    log_p = z.gather(-1, ids).double() - lse[:, None]
+    kl = teacher.constant[rows].double() - (teacher.weights[rows].double() * log_p).sum(-1)
+    if teacher.tail is not None:
+        # The student's mass in the tail, by summing it: 1 − Σ of the kept would be all rounding where little is left.
+        rest = p.scatter(-1, ids, 0.0).sum(-1).clamp_min_(_least(p)).double()
+        kl -= teacher.tail[rows].double() * (rest / mass).log()
+    return kl
+
+
+def _least(p: torch.Tensor) -> float:
+    return float(torch.finfo(p.dtype).tiny)
+
+
+# --- Liger -----------------------------------------------------------------------------------------------------------
+
+
+def _liger_objective(
+    student_hidden: torch.Tensor,
+    student_head: LogitHead,
+    teacher_hidden: torch.Tensor,
+    teacher_head: LogitHead,
+    targets: torch.Tensor,
+    *,
+    alpha: float,
+    denominator: float,
+    chunk_logits: int | None,
+) -> Objective:
+    """The same loss by liger-kernel: it divides by its own count of positions, so the sums are multiplied out again."""
+    try:
+        from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+    except ImportError:
+        raise MissingExtraError(
+            "the objective's liger backend", "liger-kernel", "pip install 'salad-gap[liger]'"
+        ) from None
+    bent = [
+        name
+        for name, head in (("student", student_head), ("teacher", teacher_head))
+        if head.softcap or head.scale != 1.0
+    ]
+    if bent:
+        raise ModelError(
+            f"the {bent[0]}'s head scales or caps its logits, which liger-kernel's loss does not; use the torch backend."
+        )
+    first = next(position_chunks(len(targets), student_head.weight.shape[0], chunk_logits))
+    liger = LigerFusedLinearJSDLoss(
+        weight_hard_loss=1.0 - alpha,
+        weight_soft_loss=alpha,
+        beta=0.0,  # its generalised Jensen–Shannon divergence is then KL(teacher ‖ student)
+        compiled=student_hidden.is_cuda,  # compiling takes longer than it saves elsewhere
+        chunk_size=first.stop,
+        return_soft_hard_loss=True,
+    )
+    teacher_weight = teacher_head.weight.detach()
+    dtype = student_hidden.dtype
+    loss, soft, hard = liger(
+        student_hidden,
+        student_head.weight.to(dtype),
+        teacher_hidden.to(teacher_weight.dtype).to(dtype),
+        teacher_weight.to(dtype),
+        targets,
+        None if student_head.bias is None else student_head.bias.to(dtype),
+        None if teacher_head.bias is None else teacher_head.bias.detach().to(dtype),
+    )
+    n = len(targets)
+    return Objective(loss * (n / denominator), float(soft.detach()) * n, float(hard.detach()) * n, n)
+
+
+# --- what every chunked loss is made of ------------------------------------------------------------------------------
+
+
+def softmax_and_lse(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """softmax, (n, v), its sum, and logsumexp, (n,) float64 each.
+
+    The softmax of 152k logits in float32 adds up to 1 within some 1e-5 only, and a log-softmax is off by as much. With m the
+    place of the greatest logit, z_m − log(p_m / Σp) is good to the rounding of the logits themselves.
+    """
+    p = logits.softmax(-1)
+    mass = p.sum(-1).double()
+    return p, mass, logits.amax(-1).double() - (p.amax(-1).double() / mass).log()
+
+
+def _through_head(grad: torch.Tensor, logits: torch.Tensor, head: LogitHead) -> torch.Tensor:
+    """From the gradient by the logits to that by W·h + b, in place; ``logits`` are lost."""
+    if head.scale != 1.0:
+        grad.mul_(head.scale)
+    if head.softcap is not None:
+        grad.mul_(logits.div_(head.softcap).square_().neg_().add_(1.0))
+    return grad
+
+
+class _Gradients:
+    """The gradients of hidden states, head and bias, gathered a chunk at a time in at least float32."""
+
+    def __init__(
+        self, wants: Sequence[bool], hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> None:
+        self.states, self.weight, self.bias = hidden, weight, bias
+        self.exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        self.wanted = any(wants)
+        self.matrix = weight.to(hidden.dtype) if wants[0] else weight
+        self.of_hidden = torch.empty_like(hidden) if wants[0] else None
+        self.of_weight = torch.zeros_like(weight, dtype=self.exact) if wants[1] else None
+        self.of_bias = torch.zeros_like(bias, dtype=self.exact) if wants[2] and bias is not None else None
+
+    def add(self, rows: slice, grad: torch.Tensor) -> None:
+        """``grad``: (rows, vocabulary), by W·h + b."""
+        if self.of_bias is not None:
+            self.of_bias += grad.sum(0)
+        grad, states = grad.to(self.states.dtype), self.states[rows]
+        if self.of_hidden is not None:
+            torch.mm(grad, self.matrix, out=self.of_hidden[rows])
+        if self.of_weight is not None:
+            if grad.dtype == self.exact:
+                self.of_weight.addmm_(grad.t(), states)
+            else:
+                self.of_weight += grad.t() @ states
+
+    def finished(self) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """In the dtypes of what they are the gradients of."""
+        return (
+            self.of_hidden,
+            None if self.of_weight is None else self.of_weight.to(self.weight.dtype),
+            None if self.of_bias is None or self.bias is None else self.of_bias.to(self.bias.dtype),
+        )
+
+
+def scaled_gradients(saved: Sequence[torch.Tensor | None], grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """The saved gradients times the incoming one. In place where the graph is freed after this pass: the head's gradient is
+    the largest tensor there is, and a copy of it would double what the loss takes."""
+    if _keeps_graph():
+        return tuple(None if g is None else g * grad_loss.to(g.dtype) for g in saved)
+    return tuple(None if g is None else g.mul_(grad_loss.to(g.dtype)) for g in saved)
+
+
+def _keeps_graph() -> bool:
+    """Whether the running backward pass may be followed by another over the same graph (``retain_graph=True``). PyTorch has no
+    public name for this; where its own is missing, assume so."""
+    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return True if ask is None else bool(ask())

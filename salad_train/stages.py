@@ -8,10 +8,11 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from salad_eval.errors import DataError, ModelError, UserInputError
@@ -116,6 +117,7 @@ class Stage2Plan(StagePlan):
         checkpoint: a checkpoint of Stage I (``…/checkpoints/step-…``), whose weights and moments are then taken: the paper goes on
             from before Stage I's decay. ``None`` takes the weights of ``init`` and fresh moments.
         selected_share, natural_share, replay_share: shares of the batches, brought to a sum of 1; the paper's are equal.
+        natural_documents: how many of Stage I's documents are heard again, drawn by the seed; ``None`` takes them all.
     """
 
     init: str
@@ -123,6 +125,7 @@ class Stage2Plan(StagePlan):
     checkpoint: str | None = None
     selected_share: float = 1 / 3
     natural_share: float = 1 / 3
+    natural_documents: int | None = None
 
     def __post_init__(self) -> None:
         StagePlan.__post_init__(self)
@@ -130,6 +133,10 @@ class Stage2Plan(StagePlan):
             raise UserInputError(
                 f"selected_share is {self.selected_share}, natural_share is {self.natural_share}; expected shares above 0 and "
                 "from 0."
+            )
+        if self.natural_documents is not None and self.natural_documents < 1:
+            raise UserInputError(
+                f"natural_documents is {self.natural_documents}; expected at least 1, or none for all."
             )
 
 
@@ -204,13 +211,22 @@ def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
     heard = [Heard(selected.examples, store, plan.selected_share)]
     natural = None
     if data.natural is not None and plan.natural_share > 0:
-        natural = speak_documents(data.natural, plan, model, processor, store)
+        again = _some(data.natural, plan.natural_documents, plan.train.seed)
+        natural = speak_documents(again, plan, model, processor, store)
         heard.append(Heard(natural.examples, store, plan.natural_share))
     batches = mixed_batches(heard, texts_of(data.replay, processor, plan), plan)
     before_decay = None if plan.checkpoint is None else Path(plan.checkpoint)
     train(model, teacher, batches, plan.train, out, device=plan.device, init_from=before_decay)
     _note_speech(out / "speech.json", selected=selected, natural=natural)
     return save(model, processor, out / "model", plan.save_dtype)
+
+
+def _some(source: SpeechSource, n: int | None, seed: int) -> SpeechSource:
+    """``n`` of a source's documents, drawn without replacement."""
+    if n is None or n >= len(source.documents):
+        return source
+    chosen = np.random.default_rng([seed, 3]).choice(len(source.documents), size=n, replace=False)
+    return replace(source, documents=[source.documents[i] for i in sorted(chosen.tolist())])
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -352,7 +368,7 @@ def mixed_batches(heard: Sequence[Heard], texts: Sequence[Example], plan: StageP
     """Batch ``i`` of the mixture: a pure function of the plan's seed and ``i``. Text is drawn as often as ``replay_share`` says,
     the sources of speech share the rest by their weights."""
     # Text moves the LM only: replay would be idle steps while that is frozen.
-    replays = bool(texts) and plan.replay_share > 0 and plan.train.lm_lr > 0
+    replays = bool(texts) and plan.replay_share > 0 and plan.train.trains_lm
     total = math.fsum(source.weight for source in heard)
     speech_share = 1.0 - (plan.replay_share if replays else 0.0)
     weights = [source.weight / total * speech_share for source in heard] + ([plan.replay_share] if replays else [])

@@ -17,7 +17,7 @@ from salad_eval.types import Rendering
 from salad_train.data import utterances_of, voice_for
 from salad_train.interleave import Interleaved, interleave
 from salad_train.speech import TTSSpeaker
-from salad_train.stages import StagePlan, borders_of
+from salad_train.stages import Stage2Plan, StagePlan, borders_of
 from salad_train.types import SelectedDocument, Selection, SpokenDocument, SpokenSpan, TextDocument
 
 TOLERANCE = 0.01  # of the budget
@@ -112,6 +112,15 @@ def _spoken(chosen: SelectedDocument, one: Interleaved, voice: str, sounds: Sequ
             spans.append(SpokenSpan(span.text, sound.sha256, sound.seconds))
     document = chosen.document
     return SpokenDocument(document.id, document.domain, chosen.cluster, chosen.weight, voice, tuple(spans))
+
+
+def tokenizer_of(plan: Stage2Plan) -> Any:
+    """The tokenizer of the speech LLM that Stage II goes on from, without its weights."""
+    from transformers import AutoTokenizer
+
+    from salad_eval.resources import resolve_pretrained
+
+    return AutoTokenizer.from_pretrained(resolve_pretrained(plan.init))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -1,34 +1,40 @@
-"""The training loop: distillation of a frozen teacher into a student that hears. Plain PyTorch, resumable to the bit
-on CPU.
+"""Training: distillation of a frozen teacher into a student that hears. The loop is ``transformers.Trainer``'s (``SaladTrainer``
+in ``hf_trainer``), resumable to the bit on CPU.
 
-A step is a pure function of the state before it and of (seed, step): batches come from a callable of the step, and
-chance (dropout,
-if a model has any) is seeded by the step.
+A step is a pure function of the state before it and of (seed, step): batches come from a callable of their number, and
+chance (dropout, if a model has any) is seeded by the step.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from torch import nn
 
-from salad_eval.errors import DataError, ModelError, UserInputError
-from salad_eval.progress import track
-from salad_eval.records import JsonlLog
+from salad_eval.errors import UserInputError
+from salad_train.checkpoints import (
+    check_teacher,
+    load_weights,
+    named_parameters,
+    teacher_fingerprint,
+    weight_names,
+)
 from salad_train.data import Batch
+from salad_train.lora import LoraPlan, add_lora, has_lora, is_lora, merge_lora
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
-from salad_train.objective import LogitHead, Objective, check_head, objective, position_divergences
+from salad_train.objective import LogitHead, Objective, check_head, objective
+from salad_train.optim import ParameterGroup
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +45,16 @@ class TrainPlan:
         alpha: weight of the distillation; 1 is Stage I's.
         muon_lr: above 0, the adapter's matrices are trained by Muon at this rate, and ``adapter_lr`` is that of the rest of it.
             The paper uses AdamW throughout, which 0 is.
-        lm_lr: 0 freezes the LM.
+        tune: what is trained beside the adapter, which always is: nothing ("adapter": the LM is frozen), LoRA ("lora", see
+            ``lora``) or the whole LM ("full").
+        lm_lr: of the LM, or of its LoRA; 0 freezes the LM as ``tune="adapter"`` does.
         warmup_steps: linear from 0 to the peak; then constant; the last ``decay_share`` of the steps falls linearly
             to 0.
+        micro_batches: batches accumulated to a step, in each process.
         bf16: run the models under bfloat16 autocast (weights, optimiser and loss stay in float32).
         checkpoint_every: steps between resumable checkpoints; 0 keeps only the one before the decay.
+        gradient_checkpointing: hold the inputs of the layers only, and compute the rest again in the backward pass.
+        report_to: names of transformers' reporting callbacks, such as "tensorboard" or "wandb".
     """
 
     steps: int
@@ -61,6 +72,10 @@ class TrainPlan:
     bf16: bool = False
     log_every: int = 10
     checkpoint_every: int = 0
+    tune: Literal["adapter", "lora", "full"] = "full"
+    lora: LoraPlan = LoraPlan()
+    gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.micro_batches < 1:
@@ -69,6 +84,17 @@ class TrainPlan:
             )
         if not 0.0 <= self.alpha <= 1.0 or not 0.0 <= self.decay_share <= 1.0:
             raise UserInputError(f"alpha is {self.alpha}, decay_share is {self.decay_share}; expected both in [0, 1].")
+        if self.tune not in ("adapter", "lora", "full"):
+            raise UserInputError(f"tune is {self.tune!r}; expected 'adapter', 'lora' or 'full'.")
+        if self.tune == "lora" and self.lm_lr <= 0:
+            raise UserInputError(
+                f"tune is 'lora' and lm_lr is {self.lm_lr}; expected the learning rate of LoRA, above 0."
+            )
+
+    @property
+    def trains_lm(self) -> bool:
+        """Whether the LM can change: text replay is of use only then."""
+        return self.tune != "adapter" and self.lm_lr > 0
 
     @property
     def decay_start(self) -> int:
@@ -106,11 +132,25 @@ def frozen_copy(lm: Any) -> Any:
     return teacher.requires_grad_(False)
 
 
-def student_positions(model: SaladForConditionalGeneration, batch: Batch) -> torch.Tensor:
-    """Last hidden states of the student at the scored positions, (n, LM width)."""
+def student_positions(
+    model: SaladForConditionalGeneration, batch: Batch, *, through_adapter: bool = False
+) -> torch.Tensor:
+    """Last hidden states of the student at the scored positions, (n, LM width).
+
+    ``through_adapter``: let a batch of text, too, go through the adapter, to no effect. Where parameters are sharded, all
+    processes must gather the same ones in the same order, whatever their batches hold.
+    """
     embeds = model.embed(
         batch.input_ids, encoder_hidden_states=batch.encoder_hidden_states, encoder_lengths=batch.encoder_lengths
     )
+    if through_adapter and batch.encoder_lengths is None:
+        silence = batch.input_ids.new_zeros(
+            (1, model.config.stack_frames, model.spec.hidden_size), dtype=model.adapter.input_projection.weight.dtype
+        )
+        heard, _ = model.get_audio_features(
+            encoder_hidden_states=silence, encoder_lengths=batch.input_ids.new_tensor([model.config.stack_frames])
+        )
+        embeds = embeds + 0.0 * heard.sum().to(embeds.dtype)
     return model.hidden_states(embeds).flatten(0, 1)[batch.student]
 
 
@@ -129,88 +169,117 @@ def batch_objective(
     alpha: float,
     denominator: float | None = None,
     bf16: bool = False,
+    through_adapter: bool = False,
 ) -> Objective:
     """The loss of one batch; see ``objective``."""
     device = batch.input_ids.device.type
     with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
-        ours, theirs = student_positions(model, batch), teacher_positions(teacher, batch)
-    return objective(
-        ours,
-        LogitHead.of(model.language_model),
-        theirs,
-        LogitHead.of(teacher),
-        batch.targets,
-        alpha=alpha,
-        denominator=denominator,
-    )
+        ours = student_positions(model, batch, through_adapter=through_adapter)
+        theirs = teacher_positions(teacher, batch)
+    with torch.autocast(device, enabled=False):  # the loss keeps its own precision under anybody's autocast
+        return objective(
+            ours,
+            LogitHead.of(model.language_model),
+            theirs,
+            LogitHead.of(teacher),
+            batch.targets,
+            alpha=alpha,
+            denominator=denominator,
+        )
 
 
-@torch.no_grad()
-def batch_divergences(model: SaladForConditionalGeneration, teacher: Any, batch: Batch) -> torch.Tensor:
-    """KL(teacher on pure text ‖ student on the batch) in nats at each scored position, (n,): D; F where the batch is
-    text."""
-    was_training = model.training
-    model.eval()
-    ours, theirs = student_positions(model, batch), teacher_positions(teacher, batch)
-    model.train(was_training)
-    return position_divergences(ours, LogitHead.of(model.language_model), theirs, LogitHead.of(teacher))
+class Scored(NamedTuple):
+    """What a forward pass of ``Distillation`` gives: ``loss`` with gradients, and sums in nats over ``n`` positions."""
+
+    loss: torch.Tensor
+    kl_sum: float
+    nll_sum: float
+    n: int
 
 
-# --- the loop --------------------------------------------------------------------------------------------------------
+class Distillation(nn.Module):
+    """Student and frozen teacher as one module, whose forward pass is the objective.
+
+    The loss is computed inside, since that is where the wrappers of data-parallel training look: DDP sees which parameters
+    took part, and FSDP2 has the output heads (often tied to the embeddings) gathered.
+
+    Args:
+        student: trained; what ``requires_grad`` says is kept.
+        teacher: a causal LM that stands by itself (``frozen_copy``); it is frozen here.
+        alpha: weight of the distillation; see ``objective``.
+    """
+
+    def __init__(self, student: SaladForConditionalGeneration, teacher: Any, alpha: float = 1.0) -> None:
+        super().__init__()
+        check_head(teacher)
+        self.student, self.alpha = student, alpha
+        self.teacher = teacher.requires_grad_(False).eval()
+        self.through_adapter = False  # see ``student_positions``
+        # Read by FSDP: the layers that are sharded and gathered one by one.
+        parts = (student.language_model, student.adapter.transformer, teacher)
+        self._no_split_modules = sorted({name for part in parts for name in (part._no_split_modules or ())})
+
+    def forward(self, batch: Batch, denominator: float | None = None) -> Scored:
+        """``denominator``: scored tokens of the whole optimiser step; ``None``: of this batch."""
+        # A batch of text does not reach the adapter: where the LM is frozen, nothing would carry a gradient.
+        through_adapter = self.through_adapter or not self._lm_is_trained()
+        found = batch_objective(
+            self.student,
+            self.teacher,
+            batch,
+            alpha=self.alpha,
+            denominator=denominator,
+            through_adapter=through_adapter,
+        )
+        return Scored(found.loss, found.kl_sum, found.nll_sum, found.n)
+
+    def _lm_is_trained(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.student.language_model.parameters())
+
+    def train(self, mode: bool = True) -> Distillation:
+        if mode != self.training or mode != self.student.training:
+            super().train(mode)
+            self.teacher.eval()
+        return self
+
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """Called by transformers' Trainer; adapter and LM then recompute their layers in the backward pass."""
+        student: Any = self.student
+        enable = getattr(student, "activation_checkpointing_enable", None) or student.gradient_checkpointing_enable
+        enable(**options)
+
+    gradient_checkpointing_enable = activation_checkpointing_enable  # its name in older releases of transformers 5
 
 
-def trainable(model: SaladForConditionalGeneration, plan: TrainPlan) -> dict[str, torch.nn.Parameter]:
-    """The parameters that are trained, by name; sets ``requires_grad`` accordingly."""
+# --- what is trained, and how ----------------------------------------------------------------------------------------
+
+
+def prepare_tuning(model: SaladForConditionalGeneration, plan: TrainPlan) -> None:
+    """Set ``requires_grad`` as ``plan.tune`` says, putting LoRA into the LM where it asks for it and there is none yet."""
     model.freeze_encoder()
     model.adapter.requires_grad_(True)
-    model.language_model.requires_grad_(plan.lm_lr > 0)
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if plan.tune == "lora":
+        if not has_lora(model.language_model):
+            add_lora(model.language_model, plan.lora, plan.seed)
+        for name, parameter in model.language_model.named_parameters():
+            parameter.requires_grad_(is_lora(name))
+    else:
+        model.language_model.requires_grad_(plan.trains_lm)
 
 
-class Optimizers:
-    """Several optimisers over disjoint parameters, used as one."""
-
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
-        self._parts = parts
-        self.param_groups = [group for part in parts for group in part.param_groups]
-        self._of = {parameter: part for part in parts for group in part.param_groups for parameter in group["params"]}
-
-    def step(self) -> None:
-        for part in self._parts:
-            part.step()
-
-    def zero_grad(self) -> None:
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
-
-    def state(self, parameter: torch.nn.Parameter) -> Mapping[str, torch.Tensor]:
-        """The moments of a parameter; empty before its first step."""
-        return self._of[parameter].state.get(parameter, {})
-
-    def set_state(self, parameter: torch.nn.Parameter, state: Mapping[str, torch.Tensor]) -> None:
-        self._of[parameter].state[parameter] = dict(state)
-
-
-def make_optimizers(parameters: Mapping[str, torch.nn.Parameter], plan: TrainPlan) -> Optimizers:
-    """AdamW in four groups: adapter and LM, each with decayed matrices and undecayed vectors (norms, biases).
-
-    With ``plan.muon_lr`` above 0 the adapter's matrices are Muon's (Jordan et al., 2024) instead.
-    """
-    groups: list[dict[str, Any]] = []
-    parts: list[torch.optim.Optimizer] = []
-    for prefix, lr in (("adapter.", plan.adapter_lr), ("language_model.", plan.lm_lr)):
+def parameter_groups(parameters: dict[str, nn.Parameter], plan: TrainPlan) -> list[ParameterGroup]:
+    """Adapter and LM, each as decayed matrices and undecayed vectors (norms, biases); the adapter's matrices are Muon's
+    where ``plan.muon_lr`` is above 0. ``parameters`` by the student's names."""
+    groups = []
+    for prefix, lr, muon_lr in (("adapter.", plan.adapter_lr, plan.muon_lr), ("language_model.", plan.lm_lr, 0.0)):
         mine = [parameter for name, parameter in parameters.items() if name.startswith(prefix)]
         matrices, vectors = [p for p in mine if p.ndim > 1], [p for p in mine if p.ndim < 2]
-        if prefix == "adapter." and plan.muon_lr > 0 and matrices:
-            group = {"params": matrices, "lr": plan.muon_lr, "peak_lr": plan.muon_lr}
-            parts.append(
-                torch.optim.Muon([group], momentum=0.95, weight_decay=plan.weight_decay, adjust_lr_fn="original")
-            )
-            matrices = []
-        for chosen, decay in ((matrices, plan.weight_decay), (vectors, 0.0)):
-            if chosen:
-                groups.append({"params": chosen, "lr": lr, "peak_lr": lr, "weight_decay": decay})
-    return Optimizers(*parts, torch.optim.AdamW(groups, betas=plan.betas, eps=1e-8))
+        if muon_lr > 0:
+            groups.append(ParameterGroup(matrices, muon_lr, plan.weight_decay, "muon"))
+        else:
+            groups.append(ParameterGroup(matrices, lr, plan.weight_decay))
+        groups.append(ParameterGroup(vectors, lr))
+    return groups
 
 
 def train(
@@ -221,186 +290,60 @@ def train(
     out: Path,
     *,
     device: str = "cpu",
+    init_from: Path | None = None,
+    fresh_moments: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Train ``model`` in place for ``plan.steps`` steps, or on from the last checkpoint in ``out``.
 
-    ``batches(i)`` gives micro-batch ``i`` and must always give the same. Writes ``out/train.jsonl`` and
-    ``out/checkpoints/``. Raises
-    ``ModelError`` naming the batch where loss or gradients are not finite; the last checkpoint then still stands.
+    ``batches(i)`` gives micro-batch ``i`` and must always give the same; of R processes, process r takes micro-batch
+    ``(step · micro_batches + k) · R + r`` as its k-th of a step. Writes ``out/train.jsonl`` and ``out/checkpoints/``. LoRA is
+    merged at the end. Under FSDP2 the model stays sharded: save it by ``whole_state_dict``.
+
+    Args:
+        device: "cpu", or the kind of the accelerator ("cuda", "auto").
+        init_from: a checkpoint to start from (Stage II: the one before Stage I's decay), weights and moments; steps are
+            counted from 0.
+        fresh_moments: take only weights from ``init_from``, of which there may be more or fewer than what is trained now.
+        callbacks: ``transformers.TrainerCallback``s.
+
+    Raises ``ModelError`` naming the batch where loss or gradients are not finite (the last checkpoint then still stands) and
+    ``DataError`` for a checkpoint of another model, teacher or choice of what is trained.
     """
+    from salad_train.hf_trainer import SaladTrainer, training_arguments
+
     out = Path(out)
-    check_head(teacher)
-    cast(Any, model).to(device)
-    teacher.to(device)
-    parameters = trainable(model, plan)
-    optimizers = make_optimizers(parameters, plan)
-    first = load_checkpoint(out / "checkpoints", parameters, optimizers)
-    _cut_log(out / "train.jsonl", first)
-    model.train()
-    began, window = time.monotonic(), _Window()
-    with JsonlLog(out / "train.jsonl", StepLog) as log, torch.random.fork_rng():
-        for step in track(range(first, plan.steps), "training", total=plan.steps - first):
-            torch.manual_seed(plan.seed * 1_000_003 + step)
-            for group in optimizers.param_groups:
-                group["lr"] = group["peak_lr"] * plan.rate(step)
-            micro = [batches(step * plan.micro_batches + k).to(torch.device(device)) for k in range(plan.micro_batches)]
-            scored = sum(len(batch.targets) for batch in micro)
-            for batch in micro:
-                found = batch_objective(model, teacher, batch, alpha=plan.alpha, denominator=scored, bf16=plan.bf16)
-                if not math.isfinite(float(found.loss.detach())):
-                    raise ModelError(_not_finite("loss", float(found.loss.detach()), step, batch))
-                found.loss.backward()
-                window.add(batch, found)
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), plan.max_grad_norm))
-            if not math.isfinite(norm):
-                raise ModelError(_not_finite("gradient norm", norm, step, micro[0]))
-            optimizers.step()
-            optimizers.zero_grad()
-            done = step + 1
-            window.norm = norm
-            if done % plan.log_every == 0 or done == plan.steps:
-                log.append(window.line(done, plan.rate(step), time.monotonic() - began))
-                window = _Window()
-            before_decay = done == plan.decay_start < plan.steps
-            if before_decay or (plan.checkpoint_every and done % plan.checkpoint_every == 0 and done < plan.steps):
-                save_checkpoint(out / "checkpoints", done, parameters, optimizers, keep=before_decay)
+    fingerprint = teacher_fingerprint(teacher)
+    start = None if init_from is None else Path(init_from)
+    if start is not None:
+        check_teacher(start, fingerprint)
+    early = start is not None and fresh_moments and not any(map(is_lora, weight_names(start)))
+    if start is not None and early:  # while the LM's weights still have their own names
+        load_weights(start, named_parameters(model, trained=False), only_known=True)
+    with _own_chance():
+        prepare_tuning(model, plan)
+        if start is not None and not early:
+            load_weights(start, named_parameters(model, trained=not fresh_moments), only_known=fresh_moments)
+        trainer = SaladTrainer(
+            model=Distillation(model, teacher, plan.alpha),
+            args=training_arguments(plan, out, device=device),
+            plan=plan,
+            batches=batches,
+            init_moments=None if fresh_moments else start,
+            callbacks=list(callbacks),
+        )
+        trainer.train(resume_from_checkpoint=True)
+    merge_lora(model.language_model)
     model.eval()
 
 
-def _not_finite(what: str, value: float, step: int, batch: Batch) -> str:
-    shown = ", ".join(batch.document_ids[:8]) + (", …" if len(batch.document_ids) > 8 else "")
-    return (
-        f"{what} is {value} at step {step}, in the batch of documents {shown}. Training stopped; the last checkpoint stands. "
-        "Lower the learning rate or look at these documents."
-    )
-
-
-class _Window:
-    """Sums over the steps between two lines of the log."""
-
-    def __init__(self) -> None:
-        self.speech = self.nll = self.replay = 0.0
-        self.n_speech = self.n_replay = 0
-        self.norm = 0.0
-
-    def add(self, batch: Batch, found: Objective) -> None:
-        if batch.encoder_lengths is None:
-            self.replay, self.n_replay = self.replay + found.kl_sum, self.n_replay + found.n
-        else:
-            self.speech, self.nll, self.n_speech = (
-                self.speech + found.kl_sum,
-                self.nll + found.nll_sum,
-                self.n_speech + found.n,
-            )
-
-    def line(self, step: int, rate: float, seconds: float) -> StepLog:
-        return StepLog(
-            step=step,
-            rate=rate,
-            seconds=seconds,
-            scored=self.n_speech + self.n_replay,
-            speech_kl=self.speech / self.n_speech if self.n_speech else None,
-            speech_nll=self.nll / self.n_speech if self.n_speech else None,
-            replay_kl=self.replay / self.n_replay if self.n_replay else None,
-            grad_norm=self.norm,
-        )
-
-
-def _cut_log(path: Path, first: int) -> None:
-    """Drop lines of steps that will be done again, so that a resumed run writes each once."""
-    if not path.exists():
-        return
-    from salad_eval.records import write_jsonl
-
-    write_jsonl(path, [line for line in JsonlLog(path, StepLog).read() if line.step <= first])
-
-
-# --- checkpoints -----------------------------------------------------------------------------------------------------
-
-
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    parameters: Mapping[str, torch.nn.Parameter],
-    optimizers: Optimizers,
-    *,
-    keep: bool = False,
-) -> Path:
-    """``folder/step-000123``: trained weights and the optimisers' moments as safetensors. Written whole under a temporary
-    name, then renamed.
-
-    Older ones are removed, except those marked to ``keep`` (the one before the decay).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"step-{step:07d}"
-    temporary = Path(tempfile.mkdtemp(prefix=".step-", dir=folder))
+@contextmanager
+def _own_chance() -> Iterator[None]:
+    """transformers' Trainer seeds every global generator: leave them as they were."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is the global one that is meant)
     try:
-        save_file(
-            {name: parameter.detach().contiguous() for name, parameter in parameters.items()},
-            temporary / "model.safetensors",
-        )
-        moments: dict[str, torch.Tensor] = {}
-        for name, parameter in parameters.items():
-            for key, value in optimizers.state(parameter).items():
-                moments[f"{name}::{key}"] = value.detach().contiguous()
-        save_file(moments, temporary / "optimizer.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step, "keep": keep}) + "\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    for other in _checkpoints(folder):
-        if other != target and not _state(other)["keep"]:
-            shutil.rmtree(other)
-    return target
-
-
-def load_checkpoint(
-    folder: Path, parameters: Mapping[str, torch.nn.Parameter], optimizers: Optimizers | None = None
-) -> int:
-    """Put the newest checkpoint under ``folder`` (or ``folder`` itself, if it is one) into the parameters. Returns
-    its step, 0 where there is none."""
-    found = [folder] if (folder / "state.json").exists() else _checkpoints(folder)
-    if not found:
-        return 0
-    newest = found[-1]
-    weights = load_file(newest / "model.safetensors")
-    if set(weights) != set(parameters):
-        odd = sorted(set(weights) ^ set(parameters))[:3]
-        raise DataError(
-            f"the checkpoint {newest} is of another model or of another choice of what is trained (for example {odd})."
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-    if optimizers is not None:
-        moments = load_file(newest / "optimizer.safetensors")
-        for name, parameter in parameters.items():
-            keys = [key for key in moments if key.startswith(f"{name}::")]
-            state = {
-                key.rsplit("::", 1)[1]: moments[key].to(parameter.device if moments[key].ndim else "cpu")
-                for key in keys
-            }
-            if state:
-                optimizers.set_state(parameter, state)
-    return int(_state(newest)["step"])
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
-
-
-def _state(checkpoint: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
-        raise DataError(f"{checkpoint} is no whole checkpoint ({cause}); remove it.") from None
-    return state
-
-
-def mean_divergence(model: SaladForConditionalGeneration, teacher: Any, batches: Sequence[Batch]) -> float:
-    """Mean KL in nats per scored position over batches."""
-    values = torch.cat([batch_divergences(model, teacher, batch) for batch in batches])
-    return float(values.double().mean())
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002

@@ -193,7 +193,11 @@ class SelectedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to speak next, and why."""
+    """What to speak next, and why.
+
+    Attributes:
+        probes: what was measured on the clusters, where it was. notes: what a reader should know besides.
+    """
 
     signal: str
     gamma: float
@@ -203,6 +207,8 @@ class Selection:
     weights: tuple[ClusterWeight, ...]
     documents: tuple[SelectedDocument, ...]
     signature: str
+    probes: tuple[ClusterProbe, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 # --- synthesis -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,8 +21,16 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from salad_eval.errors import ModelError
-from salad_train.objective import LogitHead, check_head, objective, position_divergences
+from salad_eval.errors import MissingExtraError, ModelError, UnknownNameError
+from salad_train.objective import (
+    CachedPositions,
+    LogitHead,
+    cached_divergences,
+    cached_objective,
+    check_head,
+    objective,
+    position_divergences,
+)
 from tests import speech_llm_world as world
 
 N, VOCABULARY, WIDTH, TEACHER_WIDTH = 7, 11, 5, 6
@@ -246,3 +256,189 @@ def test_a_head_of_another_kind_is_refused() -> None:
     lm.forward = bent
     with pytest.raises(ModelError, match="does not know"):
         check_head(lm)
+
+
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+def test_float32_at_a_large_vocabulary_is_nearer_to_float64_than_a_dense_log_softmax() -> None:
+    """A softmax of 150k logits in float32 adds up to 1 within 1e-5 only; the chunked form must not inherit that."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(150_000, 16, generator=generator)
+    hidden = torch.randn(2, 16, generator=generator)
+    other = hidden + 0.1 * torch.randn(2, 16, generator=generator)
+    head = LogitHead(weight)
+    found = objective(hidden, head, other, head, torch.zeros(2, dtype=torch.long), alpha=1.0).kl_sum
+    # from the same float32 logits on: what is lost in making those is neither form's doing
+    log_p, log_q = ((x @ weight.t()).double().log_softmax(-1) for x in (hidden, other))
+    exact = float((log_q.exp() * (log_q - log_p)).sum())
+    assert found == pytest.approx(exact, rel=3e-6)
+
+
+def test_a_retained_graph_can_be_gone_through_again_and_a_freed_one_gives_its_gradient_away() -> None:
+    p = problem()
+    loss = chunked(p, 1.0, 1.0, None, N, 3)
+    loss.backward(retain_graph=True)
+    once = p["weight"].grad.clone()
+    (3 * loss).backward()
+    torch.testing.assert_close(p["weight"].grad, 4 * once)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+# --- a cached teacher ------------------------------------------------------------------------------------------------
+
+
+def cached(p: dict[str, Any], k: int, draws: torch.Tensor | None = None) -> CachedPositions:
+    """The teacher of a problem, its k likeliest tokens kept (or the tokens drawn)."""
+    q = (p["teacher_hidden"] @ p["teacher_weight"].t()).double().softmax(-1)
+    entropy = -(q * q.log()).sum(-1)
+    if draws is not None:
+        weights = torch.full(draws.shape, 1 / draws.shape[1], dtype=torch.float64)
+        return CachedPositions(draws, weights, None, -entropy, entropy, VOCABULARY)
+    weights, ids = q.topk(k, dim=-1)
+    tail = q.scatter(-1, ids, 0.0).sum(-1)
+    constant = torch.special.xlogy(weights, weights).sum(-1) + torch.special.xlogy(tail, tail)
+    return CachedPositions(ids, weights, tail, constant, entropy, VOCABULARY)
+
+
+def from_cache(p: dict[str, Any], teacher: CachedPositions, alpha: float, head: LogitHead, rows: int = 3) -> Any:
+    return cached_objective(
+        p["hidden"], head, teacher, p["targets"], alpha=alpha, denominator=5.0, chunk_logits=rows * VOCABULARY
+    )
+
+
+@pytest.mark.parametrize(("scale", "softcap", "bias"), HEADS)
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("k", [1, 4, VOCABULARY])
+def test_gradcheck_with_a_cached_teacher(k: int, alpha: float, scale: float, softcap: float | None, bias: bool) -> None:
+    p = problem(bias=bias)
+    teacher = cached(p, k)
+
+    def loss(hidden: torch.Tensor, weight: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        head = LogitHead(weight, rest[0] if rest else None, scale, softcap)
+        return from_cache({**p, "hidden": hidden}, teacher, alpha, head).loss
+
+    assert torch.autograd.gradcheck(loss, [p["hidden"], p["weight"], *([p["bias"]] if bias else [])])
+
+
+def test_gradcheck_with_drawn_tokens_one_of_them_twice() -> None:
+    p = problem()
+    draws = torch.randint(VOCABULARY, (N, 5), generator=torch.Generator().manual_seed(0))
+    draws[:, 1] = draws[:, 0]
+    teacher = cached(p, 5, draws)
+
+    def loss(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return from_cache({**p, "hidden": hidden}, teacher, 0.7, LogitHead(weight, bias)).loss
+
+    assert torch.autograd.gradcheck(loss, [p["hidden"], p["weight"], p["bias"]])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_all_tokens_kept_is_the_full_objective(alpha: float) -> None:
+    ours, theirs = problem(), problem()
+    found = from_cache(ours, cached(ours, VOCABULARY), alpha, LogitHead(ours["weight"], ours["bias"]))
+    expected = dense(theirs, alpha, 1.0, None, 5.0)
+    torch.testing.assert_close(found.loss, expected)
+    found.loss.backward()
+    expected.backward()
+    for name in ("hidden", "weight", "bias"):
+        torch.testing.assert_close(ours[name].grad, theirs[name].grad)
+    assert found.nll_sum == pytest.approx(float(dense(theirs, 0.0, 1.0, None, 1.0).detach()))
+
+
+@given(st.integers(0, 9999), st.floats(0.1, 6))
+@settings(max_examples=60, deadline=None)
+def test_fewer_kept_tokens_never_give_more_divergence(seed: int, spread: float) -> None:
+    """Data processing: throwing tokens together cannot set two distributions further apart; each position by itself."""
+    p = problem(seed)
+    p["teacher_hidden"] = spread * p["teacher_hidden"]
+    head = LogitHead(p["weight"].detach(), p["bias"].detach())
+    hidden = p["hidden"].detach()
+    full = position_divergences(hidden, head, p["teacher_hidden"], LogitHead(p["teacher_weight"]))
+    before = torch.zeros(N, dtype=torch.float64)
+    for k in range(1, VOCABULARY + 1):  # top-k is a refinement of top-(k − 1)
+        now = cached_divergences(hidden, head, cached(p, k), chunk_logits=2 * VOCABULARY)
+        assert bool((now >= before - 1e-9).all())
+        before = now
+    torch.testing.assert_close(before, full, rtol=1e-6, atol=1e-9)
+
+
+def test_drawn_tokens_are_right_on_average() -> None:
+    p = problem()
+    head, hidden = LogitHead(p["weight"].detach(), p["bias"].detach()), p["hidden"].detach()
+    q = (p["teacher_hidden"] @ p["teacher_weight"].t()).softmax(-1)
+    draws = torch.multinomial(q, 20_000, replacement=True, generator=torch.Generator().manual_seed(0))
+    full = position_divergences(hidden, head, p["teacher_hidden"], LogitHead(p["teacher_weight"]))
+    torch.testing.assert_close(cached_divergences(hidden, head, cached(p, 0, draws)), full, rtol=0.05, atol=0.05)
+
+
+def test_a_cached_teacher_of_other_shape_is_refused() -> None:
+    p = problem()
+    teacher = cached(p, 3)
+    with pytest.raises(ModelError, match="same tokenizer"):
+        from_cache(p, teacher, 1.0, LogitHead(p["weight"][:-1]))
+    with pytest.raises(ModelError, match="cached positions"):
+        from_cache({**p, "targets": p["targets"][:-1]}, teacher, 1.0, LogitHead(p["weight"]))
+    with pytest.raises(ModelError, match="alpha"):
+        from_cache(p, teacher, -0.1, LogitHead(p["weight"]))
+
+
+# --- liger -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("bias", [True, False])
+def test_parity_with_liger(alpha: float, bias: bool) -> None:
+    pytest.importorskip("liger_kernel.chunked_loss", reason="liger-kernel is not installed")
+    ours, theirs = problem(bias=bias, dtype=torch.float32), problem(bias=bias, dtype=torch.float32)
+    found = {}
+    for backend, p in (("torch", ours), ("liger", theirs)):
+        head = LogitHead(p["weight"], p["bias"])
+        found[backend] = objective(
+            p["hidden"], head, p["teacher_hidden"], LogitHead(p["teacher_weight"]), p["targets"],
+            alpha=alpha, denominator=13.0, chunk_logits=3 * VOCABULARY, backend=backend,
+        )  # fmt: skip
+        (2 * found[backend].loss).backward()
+    a, b = found["torch"], found["liger"]
+    torch.testing.assert_close(b.loss, a.loss, rtol=1e-5, atol=1e-6)
+    assert (b.kl_sum, b.nll_sum, b.n) == (pytest.approx(a.kl_sum, rel=1e-5), pytest.approx(a.nll_sum, rel=1e-5), N)
+    for name in ("hidden", "weight", *(["bias"] if bias else [])):
+        torch.testing.assert_close(theirs[name].grad, ours[name].grad, rtol=1e-4, atol=1e-6)
+
+
+def test_parity_with_liger_compiled_on_a_gpu() -> None:
+    pytest.importorskip("liger_kernel.chunked_loss", reason="liger-kernel is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    found = {}
+    for backend in ("torch", "liger"):
+        p = {k: v.detach().cuda() if v is not None else None for k, v in problem(dtype=torch.float32).items()}
+        head, teacher = LogitHead(p["weight"].requires_grad_(), p["bias"]), LogitHead(p["teacher_weight"])
+        found[backend] = objective(
+            p["hidden"].requires_grad_(), head, p["teacher_hidden"], teacher, p["targets"], alpha=0.5, backend=backend
+        )
+        found[backend].loss.backward()
+        found[f"{backend} gradient"] = p["weight"].grad
+    torch.testing.assert_close(found["liger"].loss, found["torch"].loss, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["liger gradient"], found["torch gradient"], rtol=1e-3, atol=1e-5)
+
+
+def test_liger_says_how_to_get_it_and_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problem()
+
+    def ask(head: LogitHead, backend: Any) -> Any:
+        teacher = LogitHead(p["teacher_weight"])
+        return objective(p["hidden"], head, p["teacher_hidden"], teacher, p["targets"], alpha=1.0, backend=backend)
+
+    stand_in = ModuleType("liger_kernel.chunked_loss")
+    stand_in.LigerFusedLinearJSDLoss = None  # type: ignore[attr-defined]  # not reached: the head is refused before
+    monkeypatch.setitem(sys.modules, "liger_kernel", ModuleType("liger_kernel"))
+    monkeypatch.setitem(sys.modules, "liger_kernel.chunked_loss", stand_in)
+    with pytest.raises(ModelError, match="student's head scales or caps"):
+        ask(LogitHead(p["weight"], softcap=3.0), "liger")
+    monkeypatch.setitem(sys.modules, "liger_kernel.chunked_loss", None)
+    with pytest.raises(MissingExtraError, match=r"salad-gap\[liger\]"):
+        ask(LogitHead(p["weight"]), "liger")
+    with pytest.raises(UnknownNameError, match=r"ligre.*liger"):
+        ask(LogitHead(p["weight"]), "ligre")

@@ -80,6 +80,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no tasks": ({"tasks": []}, "tasks is []: "),
     "an empty name": ({"voices": [""]}, "voices.0 is '': "),
     "a voice twice": ({"voices": ["a", "a"]}, "voices names 'a' twice"),
+    "unknown perturbation": ({"perturbations": ["clean", "nose,snr=1"]}, "perturbations.1 is 'nose,snr=1': unknown perturbation 'nose'"),
+    "a perturbation's setting": ({"perturbations": "noise,snr=loud"}, "snr is 'loud', expected a number from -20 to 60."),
+    "a comma YAML took for its own": ({"perturbations": ["noise", "snr=10"]}, "snr is missing, expected 'noise,snr=N' (in quotes"),
+    "an empty perturbation": ({"perturbations": [""]}, "perturbations.0 is '': "),
+    "no perturbations": ({"perturbations": []}, "perturbations is []: "),
+    "a perturbation twice": ({"perturbations": ["noise,snr=10", "noise, snr=10.0"]}, "perturbations names 'noise,snr=10' twice"),
     "several faults": ({"seed": -1, "shots": -1}, "shots is -1"),
 }  # fmt: skip
 
@@ -91,6 +97,7 @@ def test_a_fault_is_named_with_its_value_and_what_was_expected(case: str) -> Non
         Plan.from_mapping(with_overrides(SMALL, changes), "my plan")
     assert message in str(caught.value)
     assert str(caught.value).startswith("my plan: ")
+    assert not str(caught.value).endswith("..")
     assert caught.value.exit_code == 2
 
 
@@ -105,10 +112,19 @@ def test_one_name_stands_for_a_list_of_one() -> None:
     assert (plan.tasks, plan.voices) == (("t",), ("en-us",))
 
 
+def test_equal_perturbations_are_one() -> None:
+    plan = Plan.from_mapping({**SMALL, "perturbations": ["clean", "noise, snr=10.0", "telephone"]})
+    assert plan.perturbations == ("clean", "noise,snr=10", "telephone")
+    assert Plan.from_mapping(plan.model_dump(mode="json")) == plan
+    assert Plan.from_mapping({**SMALL, "perturbations": "noise,snr=1e1"}).perturbations == ("noise,snr=10",)
+
+
 SETTINGS = {
     "limit=5": ("limit", 5),
     "base.options.dtype=bfloat16": ("base.options.dtype", "bfloat16"),
     "voices=[a, b]": ("voices", ["a", "b"]),
+    "perturbations=noise,snr=10": ("perturbations", "noise,snr=10"),
+    "perturbations=[clean, 'noise,snr=10']": ("perturbations", ["clean", "noise,snr=10"]),
     "base.options.pretrained=a=b": ("base.options.pretrained", "a=b"),
     "score=": ("score", None),
     "spoken_shots=true": ("spoken_shots", True),

@@ -39,6 +39,7 @@ from salad_eval.tts.espeak import parse_voice
 from salad_eval.types import CLEAN, Rendering, Transcript
 from salad_train.nano.base import batches
 from salad_train.nano.world import EVALUATION_VOICES, TRAINING_VOICES, Document, Question
+from salad_train.optim import CombinedOptimizer, ParameterGroup, make_optimizer
 from salad_train.saving import save_float16
 
 BLANK, UNKNOWN = "<pad>", "<unk>"  # the CTC blank is the padding token, as in every transformers CTC model
@@ -251,18 +252,20 @@ def train_asr(
     }
 
 
-def make_optimizers(model: ParakeetForCTC, middle_head: torch.nn.Linear, plan: AsrPlan) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for the matrices of the Conformer blocks, AdamW for everything else."""
+def optimizer_for(model: ParakeetForCTC, middle_head: torch.nn.Linear, plan: AsrPlan) -> CombinedOptimizer:
+    """Muon for the matrices of the Conformer blocks, AdamW for everything else."""
     layers = model.encoder.layers.named_parameters()
     matrices = [p for name, p in layers if p.ndim == 2 and "bias" not in name]
     taken = set(map(id, matrices))
     others = [p for p in (*model.parameters(), *middle_head.parameters()) if id(p) not in taken]
-    return [
-        torch.optim.Muon(
-            matrices, lr=plan.muon_lr, momentum=0.95, weight_decay=plan.weight_decay, adjust_lr_fn="original"
-        ),
-        torch.optim.AdamW(others, lr=plan.adamw_lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True),
-    ]
+    return make_optimizer(
+        [
+            ParameterGroup(matrices, plan.muon_lr, plan.weight_decay, "muon"),
+            ParameterGroup(others, plan.adamw_lr, plan.weight_decay),
+        ],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
 
 
 def _fit(
@@ -282,12 +285,12 @@ def _fit(
     characters = train_tokenizer(sentences, plan.middle_vocab_size)
     final_labels, middle_labels = (_Labels(of, sentences) for of in (tokenizer, characters))
     middle_head = torch.nn.Linear(plan.hidden_size, len(characters))
-    optimizers = make_optimizers(model, middle_head, plan)
+    optimizer = optimizer_for(model, middle_head, plan)
     frames_per_batch = int(plan.seconds_per_batch * 100)
     lengths = [len(mel) for mel in mels]
     schedule = [batch for _ in range(plan.epochs) for batch in batches(lengths, frames_per_batch, rng)]
     warmup = int(plan.warmup * len(schedule))
-    schedulers = [get_scheduler("cosine", optimizer, warmup, len(schedule)) for optimizer in optimizers]
+    scheduler = get_scheduler("cosine", optimizer, warmup, len(schedule))
     model.train()
     losses: list[float] = []
     for index in track(schedule, "ASR"):
@@ -302,10 +305,9 @@ def _fit(
         middle = middle_labels.loss(middle_logits, n_frames, index)
         ((1 - plan.middle_loss) * final + plan.middle_loss * middle).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
         losses.append(float(final.detach()))
     model.eval()
     return len(schedule), float(np.mean(losses[-100:]))

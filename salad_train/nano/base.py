@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_scheduler
 
 from salad_eval.progress import track
+from salad_train.optim import CombinedOptimizer, ParameterGroup, make_optimizer
 from salad_train.saving import save_float16
 
 EOS, PAD, AUDIO = "<|endoftext|>", "<|pad|>", "<|audio|>"
@@ -70,19 +71,17 @@ def batches(lengths: Sequence[int], tokens_per_batch: int, rng: np.random.Genera
         yield np.asarray(groups[k])
 
 
-def make_optimizers(model: LlamaForCausalLM, plan: BasePlan) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for the matrices of the layers, AdamW for embeddings and norms.
+def optimizer_for(model: LlamaForCausalLM, plan: BasePlan) -> CombinedOptimizer:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms.
 
     On this world Muon needs about half the epochs AdamW needs to the same validation accuracy.
     """
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    return [
-        torch.optim.Muon(
-            matrices, lr=plan.muon_lr, momentum=0.95, weight_decay=plan.weight_decay, adjust_lr_fn="original"
-        ),
-        torch.optim.AdamW(others, lr=plan.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-    ]
+    return make_optimizer(
+        [ParameterGroup(matrices, plan.muon_lr, plan.weight_decay, "muon"), ParameterGroup(others, plan.adamw_lr)],
+        fused=True,
+    )
 
 
 def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, float]:
@@ -107,12 +106,12 @@ def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, flo
     )
     model = LlamaForCausalLM(config)
     model.set_attn_implementation("eager")  # the fused CPU kernel is several times slower on sequences this short
-    optimizers = make_optimizers(model, plan)
+    optimizer = optimizer_for(model, plan)
     lengths = [len(row) for row in ids]
     rng = np.random.default_rng([plan.seed, 3])
     schedule = [batch for _ in range(plan.epochs) for batch in batches(lengths, plan.tokens_per_batch, rng)]
     steps = len(schedule)
-    schedulers = [get_scheduler("cosine", optimizer, int(plan.warmup * steps), steps) for optimizer in optimizers]
+    scheduler = get_scheduler("cosine", optimizer, int(plan.warmup * steps), steps)
     model.train()
     loss_sum, n_logged, final_loss = 0.0, 0, math.nan
     for step, index in enumerate(track(schedule, "base LLM")):
@@ -131,10 +130,9 @@ def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, flo
         loss = torch.nn.functional.cross_entropy(logits.float(), targets[kept])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
         loss_sum, n_logged = loss_sum + float(loss.detach()), n_logged + 1
         if n_logged == 100 or step == steps - 1:
             final_loss, loss_sum, n_logged = loss_sum / n_logged, 0.0, 0

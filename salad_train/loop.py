@@ -1,0 +1,307 @@
+"""The loop that the gap report steers: evaluate → select → synthesise → train → evaluate, round by round.
+
+What is looked at to select (the validation split) is never what the result is measured on (the test split). Every step is kept under
+a key of what it was made from, so that a killed loop goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from salad_eval import plugins
+from salad_eval.artefacts import digest
+from salad_eval.compare import Comparison
+from salad_eval.errors import UnknownNameError, UserInputError
+from salad_eval.pipeline import compare_runs, read_items, read_tasks
+from salad_eval.pipeline import run as run_evaluation
+from salad_eval.plan import Plan, with_overrides
+from salad_eval.records import Json, to_json
+from salad_eval.report.comparison import ComparisonFiles, write_comparison
+from salad_eval.report.json import write_atomic
+from salad_eval.store import AudioStore
+from salad_eval.types import GapReport, Item
+from salad_train.probe import Readers
+from salad_train.recipe import (
+    Recipe,
+    documents_of,
+    load_recipe,
+    natural_source,
+    parse_record,
+    replay_documents,
+    voice_of,
+)
+from salad_train.select import SelectPlan, Voice, read_selection, read_steering, select, write_selection
+from salad_train.stages import SpeechSource, Stage2Data, Stage2Plan, borders_of, open_models
+from salad_train.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
+from salad_train.types import Corpus, Selection, TextDocument, Trainer
+
+STEER_ON, MEASURE_ON = "validation", "test"
+DONE = "done.json"
+_LOOPS = Path(__file__).resolve().parent / "loops"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopPlan:
+    """What a loop does, as its YAML file says it.
+
+    Attributes:
+        recipe: a recipe's name or file. Its Stage II is trained in each round, first of all from its ``stage2.init``.
+        settings: keys of the recipe to be set otherwise, such as ``stage2: {train: {steps: 100}}``.
+        evaluation: a preset of ``salad run`` or a plan file; its adapted system is replaced by the model of the round.
+        steer: settings of the evaluation that steers (dotted keys), such as fewer voices or items, to save time.
+        select: one round's selection; each round has its budget, and takes no document a second time.
+        trainer: a plug-in of ``salad.trainers``, with its options.
+    """
+
+    recipe: str
+    evaluation: str
+    select: SelectPlan
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    rounds: int = 1
+    steer: Mapping[str, Json] = field(default_factory=dict)
+    trainer: str = "hf"
+    trainer_options: Mapping[str, Json] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise UserInputError(f"rounds is {self.rounds}; expected at least 1.")
+
+
+def load_loop(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> LoopPlan:
+    """A loop that ships with the package, or one from a YAML file; ``overrides`` are dotted keys and their values."""
+    known = {path.stem: path for path in sorted(_LOOPS.glob("*.yaml"))}
+    path = known.get(str(name_or_path), Path(name_or_path).expanduser())
+    if not path.is_file():
+        raise UnknownNameError("loop", str(name_or_path), known)
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
+        raise UserInputError(f"{path}: is not valid YAML: {' '.join(str(cause).split())}.") from None
+    if not isinstance(table, dict):
+        raise UserInputError(
+            f"{path}: a loop is a mapping of keys to values, this file holds a {type(table).__name__}."
+        )
+    return parse_record(LoopPlan, with_overrides(table, overrides or {}), f"loop {name_or_path}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoopResult:
+    """The model after the last round, and how it compares with the one before the first, on the test split."""
+
+    model: Path
+    comparison: Comparison
+    files: ComparisonFiles
+    selections: tuple[Selection, ...]
+
+
+def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: None) -> LoopResult:
+    """Run ``plan.rounds`` rounds, or go on from where an earlier call was stopped; ends with ``out/comparison.html``.
+
+    ``out`` gets ``before/`` and ``after/`` (evaluations on the test split), and for each round ``validation/``, ``selection/``,
+    ``synthesis/`` and ``stage2/``. ``tell`` is told what is being done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    recipe = load_recipe(plan.recipe, dotted(plan.settings))
+    audio = AudioStore(recipe.audio_store)
+    model = recipe.stage2.init
+    tell("measuring the model as it is, on the test split")
+    evaluate_model(plan, recipe, model, MEASURE_ON, out / "before", out / "questions")
+    tell("reading the corpus")
+    corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe))
+    selections: list[Selection] = []
+    trained_on: list[TextDocument] = []
+    for number in range(1, plan.rounds + 1):
+        folder = out / f"round-{number}"
+        stage = round_plan(recipe.stage2, model, number)
+        tell(f"round {number} of {plan.rounds}: where is the gap? (validation split)")
+        evaluate_model(plan, recipe, model, STEER_ON, folder / "validation", out / "questions", plan.steer)
+        tell(f"round {number}: what to speak?")
+        selection = chosen(plan, recipe, stage, _without(corpus, trained_on), folder, audio)
+        selections.append(selection)
+        tell(f"round {number}: speaking {selection.budget_seconds:,.0f} s")
+        trained_on += spoken(recipe, stage, selection, folder / "synthesis", audio)
+        tell(f"round {number}: training on {len(trained_on):,} documents, {stage.train.steps} steps")
+        model = str(trained(plan, recipe, stage, selection, trained_on, folder / "stage2", audio, out / "frames"))
+    tell("measuring the model as it is now, on the test split")
+    evaluate_model(plan, recipe, model, MEASURE_ON, out / "after", out / "questions")
+    comparison = compare_runs(out / "before", out / "after")
+    files = write_comparison(comparison, out, title="Before and after Stage II", story=story(recipe, selections))
+    return LoopResult(Path(model), comparison, files, tuple(selections))
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def evaluation_of(plan: LoopPlan, recipe: Recipe, changes: Mapping[str, Any]) -> Plan:
+    """The loop's evaluation with ``changes``."""
+    if recipe.audio_store is not None:
+        changes = {**changes, "audio_store": recipe.audio_store}
+    is_file = Path(plan.evaluation).suffix in (".yaml", ".yml", ".json")
+    return (Plan.from_yaml if is_file else Plan.preset)(plan.evaluation, changes)
+
+
+def benchmark_items(plan: LoopPlan, recipe: Recipe) -> tuple[Item, ...]:
+    """The questions of both splits: no document of the corpus may hold one."""
+    splits = [evaluation_of(plan, recipe, {"split": split}) for split in (STEER_ON, MEASURE_ON)]
+    return tuple(item for one in splits for item in read_items(one, read_tasks(one)).items)
+
+
+def evaluate_model(
+    plan: LoopPlan,
+    recipe: Recipe,
+    model: str,
+    split: str,
+    out: Path,
+    frames: Path,
+    settings: Mapping[str, Any] | None = None,
+) -> GapReport:
+    """The gap report of a model. ``frames`` keeps the questions' encoded sound, which all models of a loop share."""
+    changes = {
+        **(settings or {}),
+        "split": split,
+        "out": str(out),
+        "adapted.options.pretrained": model,
+        "adapted.options.frames": str(frames),
+    }
+    return run_evaluation(evaluation_of(plan, recipe, changes))
+
+
+def dotted(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= dotted(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
+
+
+def round_plan(stage: Stage2Plan, model: str, number: int) -> Stage2Plan:
+    """Stage II of a round: it goes on from the model of the round before, with chance of its own. What lies before Stage I's decay
+    is where the first round begins only."""
+    seed = stage.train.seed + 1000 * (number - 1)
+    return dataclasses.replace(
+        stage,
+        init=model,
+        checkpoint=stage.checkpoint if number == 1 else None,
+        train=dataclasses.replace(stage.train, seed=seed),
+    )
+
+
+def chosen(
+    plan: LoopPlan, recipe: Recipe, stage: Stage2Plan, corpus: Corpus, folder: Path, audio: AudioStore
+) -> Selection:
+    """The round's selection, steered by its validation report."""
+    out = folder / "selection"
+    steering = read_steering(folder / "validation")
+
+    def make() -> Selection:
+        model, processor, teacher = open_models(stage)
+        voice = Voice(stage, voice_of(recipe, audio), processor.tokenizer)
+        readers = Readers(model, processor, teacher, f"{stage.init}|{stage.base}")
+        selection = select(plan.select, corpus, voice, out, readers=readers, steering=steering)
+        write_selection(selection, out)
+        return selection
+
+    key = digest(to_json(plan.select), to_json(stage), corpus.fingerprint, steering.report.signature)
+    return _once(out, key, make, lambda: read_selection(out))
+
+
+def spoken(
+    recipe: Recipe, stage: Stage2Plan, selection: Selection, out: Path, audio: AudioStore
+) -> tuple[TextDocument, ...]:
+    """The selected documents that were spoken within the budget."""
+
+    def make() -> tuple[TextDocument, ...]:
+        synthesis = synthesise(selection, stage, tokenizer_of(stage), voice_of(recipe, audio))
+        write_synthesis(synthesis, selection, stage, out)
+        return spoken_documents(selection, synthesis)
+
+    key = digest(selection.signature, to_json(stage), str(audio.root))
+    return _once(out, key, make, lambda: spoken_documents(selection, read_synthesis(out, selection, stage)))
+
+
+def trained(
+    plan: LoopPlan,
+    recipe: Recipe,
+    stage: Stage2Plan,
+    selection: Selection,
+    documents: Sequence[TextDocument],
+    out: Path,
+    audio: AudioStore,
+    frames: Path,
+) -> Path:
+    """The checkpoint that the trainer makes of all documents selected so far."""
+    data = Stage2Data(
+        SpeechSource(documents, voice_of(recipe, audio), borders_of),
+        natural_source(recipe, audio=audio, work=frames),
+        replay_documents(recipe),
+        frames,
+    )
+
+    def make() -> Path:
+        trainer: Trainer = plugins.create("salad.trainers", plan.trainer, plan.trainer_options)
+        return trainer.fit(stage, selection, data, out)
+
+    key = digest(to_json(stage), selection.signature, [document.id for document in documents], plan.trainer)
+    model = _once(out, key, lambda: {"model": str(make())}, lambda: _stated(out)["made"])
+    return Path(model["model"])
+
+
+def story(recipe: Recipe, selections: Sequence[Selection]) -> list[str]:
+    """What was done between the two evaluations, in sentences."""
+    lines = []
+    for number, selection in enumerate(selections, start=1):
+        most = sorted((w for w in selection.weights if w.target > 0), key=lambda w: -w.target)[:5]
+        terms = {cluster.id: ", ".join(cluster.terms[:3]) for cluster in selection.clusters}
+        named = "; ".join(f"{100 * w.target:.0f}% of it about {terms[w.cluster]}" for w in most)
+        lines.append(
+            f"Round {number}: the signal {selection.signal!r} (γ = {selection.gamma:g}) chose {selection.budget_seconds:,.0f} s of "
+            f"speech from {len(selection.clusters)} clusters by the validation split; {named}. "
+            f"Trained for {recipe.stage2.train.steps} steps."
+        )
+    return lines
+
+
+def _without(corpus: Corpus, documents: Sequence[TextDocument]) -> Corpus:
+    """The corpus less what was selected in earlier rounds."""
+    from salad_train.corpus import corpus_fingerprint
+
+    taken = {document.id for document in documents}
+    if not taken:
+        return corpus
+    left = tuple(document for document in corpus.documents if document.id not in taken)
+    return Corpus(left, corpus.rejects, corpus_fingerprint(left))
+
+
+# --- once ------------------------------------------------------------------------------------------------------------
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    try:
+        stated: dict[str, Any] = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stated
+
+
+def _once(folder: Path, key: str, make: Callable[[], T], read: Callable[[], T]) -> T:
+    """What ``make`` gives, or what an earlier call under the same key left. A folder of another key is made anew; one that was
+    not finished is gone on with, if its own files know how."""
+    stated = _stated(folder)
+    if stated.get("key") == key and "made" in stated:
+        return read()
+    if stated.get("key") != key:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / DONE, json.dumps({"key": key}) + "\n")
+    made = make()
+    write_atomic(folder / DONE, json.dumps({"key": key, "made": made if isinstance(made, dict) else True}) + "\n")
+    return made

@@ -1,0 +1,346 @@
+"""The study's page: what was found, whatever it is, as Markdown and as HTML, from the same content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from salad_eval.records import to_json
+from salad_eval.report.figures import RenderedFigure
+from salad_eval.report.html import data_uri
+from salad_eval.report.json import write_atomic
+from salad_eval.report.markdown import escape_markdown
+from salad_eval.report.templates import environment
+from salad_eval.types import Estimate
+from salad_train.nano import world
+from salad_train.nano.study import analysis
+from salad_train.nano.study.analysis import ArmResult, Difference
+from salad_train.nano.study.figures import figures
+from salad_train.nano.study.plan import BUDGET, CLUSTERS, GAMMA, SIGNALS, Record, StudyPlan
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    blocks: tuple[Paragraph | Table | RenderedFigure, ...]
+
+
+def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: str) -> Path:
+    """Write ``README.md``, ``index.html``, ``findings.json`` and the figures into ``out``; returns the page's path."""
+    shipped, runs = records[0], records[1:]
+    before = shipped.last
+    curves = analysis.curves(runs)
+    told = analysis.explained(runs)
+    budget_arms = analysis.arms(runs, before, analysis.varied(runs, "budget_seconds", SIGNALS))
+    gamma_arms = analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap", "misalignment")))
+    cluster_arms = analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap", "misalignment")))
+    pictures = {figure.name: figure for figure in figures(records, curves, budget_arms, gamma_arms, cluster_arms)}
+    for figure in pictures.values():
+        write_atomic(out / f"{figure.name}.png", figure.png)
+        write_atomic(out / f"{figure.name}.svg", figure.svg)
+    sections = [
+        _setting(plan, records, command),
+        _signals(budget_arms, gamma_arms, cluster_arms, pictures, before.speech_accuracy),
+        _alpha(curves, pictures),
+        _explained(told, pictures),
+        _open(runs, shipped),
+    ]
+    sections = [section for section in sections if section.blocks]
+    title = "The method in small: what the embedded world says"
+    findings = {
+        "seeds": list(plan.seeds),
+        "before": to_json(before),
+        "budgets": to_json(list(budget_arms)),
+        "gammas": to_json(list(gamma_arms)),
+        "clusters": to_json(list(cluster_arms)),
+        "curves": to_json(list(curves)),
+        "explained": to_json(list(told)),
+        "tunings": to_json(list(analysis.tunings(runs))),
+        "transfer": to_json(analysis.transfer(runs, before)),
+        "conditions": to_json(analysis.conditions(runs, shipped)),
+    }
+    write_atomic(out / "findings.json", json.dumps(findings, indent=1) + "\n")
+    templates = environment(autoescape=True)
+    templates.filters["data_uri"] = data_uri
+    templates.tests["figure"] = lambda block: isinstance(block, RenderedFigure)
+    templates.tests["table"] = lambda block: isinstance(block, Table)
+    write_atomic(out / "index.html", templates.get_template("study.html.j2").render(title=title, sections=sections))
+    write_atomic(out / "README.md", _markdown(title, sections))
+    return out / "README.md"
+
+
+def _markdown(title: str, sections: Sequence[Section]) -> str:
+    lines = [f"# {title}", ""]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        for block in section.blocks:
+            if isinstance(block, Paragraph):
+                lines += [block.text, ""]
+            elif isinstance(block, Table):
+                lines += ["| " + " | ".join(block.head) + " |", "|---|" + "---:|" * (len(block.head) - 1)]
+                lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in block.rows]
+                lines += [""]
+            else:
+                lines += [f"![{block.alt}]({block.name}.png)", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+# --- sections --------------------------------------------------------------------------------------------------------
+
+
+def _setting(plan: StudyPlan, records: Sequence[Record], command: str) -> Section:
+    n1 = sum(record.stage1 is not None for record in records)
+    n2 = sum(record.stage2 is not None for record in records)
+    hours = sum(record.seconds for record in records) / 3600
+    wanted = len(plan.runs())
+    heard = ", ".join(world.HEARD_DOMAINS)
+    return Section(
+        "What was done",
+        (
+            Paragraph(
+                f"Made by `{command}` (salad-gap {version('salad-gap')}): {n1} Stage I and {n2} Stage II runs over seeds "
+                f"{', '.join(map(str, plan.seeds))}; {hours:.1f} hours of one-thread processes. "
+                + (f"**Unfinished: {n1 + n2} of {wanted} runs are there.** " if n1 + n2 < wanted else "")
+                + "Every run is a line of `runs.jsonl`; `findings.json` holds the numbers of this page."
+            ),
+            Paragraph(
+                f"The world is `nano`: closed, of true facts, with synthetic speech only. Stage I heard {len(world.HEARD_DOMAINS)} of "
+                f"{len(world.domains())} domains ({heard}). Stage II begins with the shipped `nano/speech`. Accuracy is of four options (chance "
+                f"25%) on the test split, {world.ITEMS_PER_DOMAIN * len(world.domains())} questions in two voices that no training used; "
+                "selection saw the validation report only. Intervals are 95%: Student's t over seeds unless said otherwise."
+            ),
+        ),
+    )
+
+
+def _signals(
+    budget_arms: Sequence[ArmResult],
+    gamma_arms: Sequence[ArmResult],
+    cluster_arms: Sequence[ArmResult],
+    pictures: dict[str, RenderedFigure],
+    before: float,
+) -> Section:
+    blocks: list[Paragraph | Table | RenderedFigure] = []
+    if budget_arms:
+        blocks.append(
+            Paragraph(
+                f"Before Stage II, {_percent(before)}% are answered by ear. Equal budgets, equal steps, γ = {GAMMA:g}, K = {CLUSTERS}: "
+                + " ".join(_verdicts(budget_arms))
+            )
+        )
+        blocks += [
+            _arm_table(budget_arms, "seconds", lambda arm: f"{arm.run.budget_seconds:g}"),
+            *_picture(pictures, "budgets"),
+        ]
+    if gamma_arms:
+        blocks.append(
+            Paragraph(f"The exponent γ of P_target ∝ P_web · s^γ, at {BUDGET:g} s, K = {CLUSTERS} (γ = 0 is uniform):")
+        )
+        blocks += [_arm_table(gamma_arms, "γ", lambda arm: f"{arm.run.gamma:g}"), *_picture(pictures, "gamma")]
+    if cluster_arms:
+        blocks.append(
+            Paragraph(
+                f"The number of clusters K, at {BUDGET:g} s and γ = {GAMMA:g} (compared with uniform at K = {CLUSTERS}):"
+            )
+        )
+        blocks += [_arm_table(cluster_arms, "K", lambda arm: f"{arm.run.clusters}"), *_picture(pictures, "clusters")]
+    return Section("Does a signal beat uniform at the same budget?", tuple(blocks))
+
+
+def _verdicts(arms: Sequence[ArmResult]) -> Iterator[str]:
+    """For each signal: at which budgets its difference to uniform excludes zero, over seeds and over seeds and questions."""
+    for signal in SIGNALS[1:]:
+        mine = [arm for arm in arms if arm.run.signal == signal and arm.against_uniform is not None]
+        if not mine:
+            continue
+        better = [a for a in mine if a.against_uniform and _excludes_zero(a.against_uniform) == 1]
+        worse = [a for a in mine if a.against_uniform and _excludes_zero(a.against_uniform) == -1]
+        said = []
+        if better:
+            said.append("beats uniform at " + ", ".join(f"{a.run.budget_seconds:g} s" for a in better))
+        if worse:
+            said.append("is beaten by it at " + ", ".join(f"{a.run.budget_seconds:g} s" for a in worse))
+        rest = [a for a in mine if a not in better and a not in worse]
+        if rest:
+            said.append("is not told apart from it at " + ", ".join(f"{a.run.budget_seconds:g} s" for a in rest))
+        yield f"**{signal}** {'; '.join(said)} (both intervals)."
+
+
+def _excludes_zero(found: Difference) -> int:
+    """1 or −1 where both intervals lie on one side of 0, otherwise 0."""
+    lows = [found.over_seeds.low, found.over_seeds_and_items.low]
+    highs = [found.over_seeds.high, found.over_seeds_and_items.high]
+    if all(low is not None and low > 0 for low in lows):
+        return 1
+    if all(high is not None and high < 0 for high in highs):
+        return -1
+    return 0
+
+
+def _arm_table(arms: Sequence[ArmResult], heading: str, value: object) -> Table:
+    assert callable(value)
+    rows = []
+    for arm in arms:
+        against = arm.against_uniform
+        rows.append(
+            (
+                arm.run.signal,
+                value(arm),
+                str(arm.n),
+                _with_interval(arm.speech),
+                _with_interval(arm.gained, signed=True),
+                _with_interval(arm.per_minute, signed=True, digits=2),
+                MISSING if against is None else _with_interval(against.over_seeds, signed=True),
+                MISSING if against is None else _interval(against.over_seeds_and_items),
+                f"{100 * arm.unheard_share.value:.0f}",
+                _percent(arm.text.value),
+            )
+        )
+    head = (
+        "signal", heading, "seeds", "by ear, %", "gap closed, points", "… a minute of speech", "less uniform", "… over seeds and questions",
+        "unheard domains, % of sound", "by reading, %",
+    )  # fmt: skip
+    return Table(head, tuple(rows))
+
+
+def _alpha(curves: Sequence[analysis.Curve], pictures: dict[str, RenderedFigure]) -> Section:
+    if not curves:
+        return Section("α, breadth of speech and data", ())
+    rows = []
+    for curve in curves:
+        fit = curve.fit
+        rows.append(
+            (
+                f"{curve.alpha:g}",
+                curve.breadth,
+                f"{curve.hours[0]:.2f} → {curve.hours[-1]:.2f}",
+                f"{_nats(curve.misalignment[0])} → {_nats(curve.misalignment[-1])}",
+                f"{_nats(curve.forgetting[0])} → {_nats(curve.forgetting[-1])}",
+                MISSING if fit is None else f"{fit.e.value:.2f} {_interval(fit.e, 1, 2)}",
+                MISSING if fit is None else f"{fit.beta.value:.2f} {_interval(fit.beta, 1, 2)}",
+                MISSING if fit is None else (", ".join(fit.at_bound) or f"R² {fit.r2:.2f}"),
+                _with_interval(curve.speech[-1]),
+                _with_interval(curve.text[-1]),
+            )
+        )
+    head = (
+        "α",
+        "speech",
+        "hours heard",
+        "M, nats",
+        "F, nats",
+        "E",
+        "β",
+        "fit",
+        "by ear at the end, %",
+        "by reading, %",
+    )
+    words = (
+        "Stage I from a fresh adapter at a constant rate, measured as it hears more: M and F at the first and the last checkpoint, and the fit "
+        "of M = E + B·D^(−β) (D in hours; intervals by bootstrap over seeds). A fit that names a bound does not determine the law: within "
+        "the data there is no floor in sight, or no fall."
+    )
+    return Section(
+        "α, breadth of speech and data", (Paragraph(words), Table(head, tuple(rows)), *_picture(pictures, "alpha"))
+    )
+
+
+def _explained(told: Sequence[analysis.Explained], pictures: dict[str, RenderedFigure]) -> Section:
+    if not told:
+        return Section("Do the divergences tell the accuracies?", ())
+    rows = tuple(
+        (row.accuracy, row.divergence, str(row.n), f"{row.leave_one_out.value:.2f} {_interval(row.leave_one_out, 1, 2)}",
+         f"{row.partial.value:.2f} {_interval(row.partial, 1, 2)}")
+        for row in told
+    )  # fmt: skip
+    words = (
+        "Linear fits over all checkpoints of all runs, resampled by run. The paper reports (d) a leave-one-out R² of 0.75 for speech accuracy by M "
+        "and 0.74 for text accuracy by F; partial R² 0.56 (M given F) and 0.32 (F given M)."
+    )
+    head = ("accuracy", "by", "checkpoints", "leave-one-out R²", "partial R², given the other")
+    return Section(
+        "Do the divergences tell the accuracies?",
+        (Paragraph(words), Table(head, rows), *_picture(pictures, "explained")),
+    )
+
+
+def _open(runs: Sequence[Record], shipped: Record) -> Section:
+    blocks: list[Paragraph | Table | RenderedFigure] = []
+    heard = analysis.conditions(runs, shipped)
+    if any(len(found) > 1 for found in heard.values()):
+        blocks.append(
+            Paragraph(
+                f"Other voices, noise and telephone: accuracy by ear before Stage II and after it ({BUDGET:g} s)."
+            )
+        )
+        rows = tuple(
+            (name, *(_with_interval(found[k]) if k in found else MISSING for k in ("before", "uniform", "gap")))
+            for name, found in heard.items()
+        )
+        blocks.append(Table(("listening", "before, %", "after, uniform, %", "after, gap, %"), rows))
+    tunings = analysis.tunings(runs)
+    if tunings:
+        blocks.append(
+            Paragraph(
+                "What is trained beside the adapter, and forgetting with and without text replay (a third of the batches):"
+            )
+        )
+        rows = tuple(
+            (t.tune, "not needed" if t.tune == "adapter" else "yes" if t.replay else "no", str(t.n), _with_interval(t.speech),
+             _with_interval(t.text), f"{t.forgetting.value:.3f} {_interval(t.forgetting, 1, 3)}")
+            for t in tunings
+        )  # fmt: skip
+        blocks.append(Table(("tuned", "text replay", "seeds", "by ear, %", "by reading, %", "F, nats"), rows))
+    moved = analysis.transfer(runs, shipped.last)
+    if moved is not None:
+        blocks.append(
+            Paragraph(
+                "Does selected speech help domains it did not touch? With half of the unheard domains kept out of the corpus, accuracy by ear "
+                f"changed by {_with_interval(moved.spoken, signed=True)} points in those that were spoken, by "
+                f"{_with_interval(moved.kept_out, signed=True)} in those kept out, and by {_with_interval(moved.heard, signed=True)} in those "
+                f"that Stage I had heard ({moved.n} seeds)."
+            )
+        )
+    return Section("What the paper left open", tuple(blocks))
+
+
+def _picture(pictures: dict[str, RenderedFigure], name: str) -> tuple[RenderedFigure, ...]:
+    return (pictures[name],) if name in pictures else ()
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _percent(value: float, digits: int = 1, *, signed: bool = False) -> str:
+    text = f"{100 * value:{'+' if signed else ''}.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _interval(estimate: Estimate, scale: float = 100, digits: int = 1) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]".replace("-", "−")
+
+
+def _with_interval(estimate: Estimate, *, signed: bool = False, digits: int = 1) -> str:
+    return f"{_percent(estimate.value, digits, signed=signed)} {_interval(estimate, digits=digits)}".strip()
+
+
+def _nats(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f}"

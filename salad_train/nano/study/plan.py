@@ -1,0 +1,176 @@
+"""Which runs the study is made of. A run is a frozen record; its key names its line in ``runs.jsonl``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from salad_eval.artefacts import digest
+from salad_eval.errors import UserInputError
+
+Breadth = Literal["narrow", "broad"]
+Part = Literal["stage1", "stage2", "gamma", "clusters", "tuning", "transfer"]
+PARTS: tuple[Part, ...] = (
+    "stage2",
+    "tuning",
+    "transfer",
+    "gamma",
+    "clusters",
+    "stage1",
+)  # in the order in which they are made
+
+SIGNALS = ("uniform", "misalignment", "distillation", "gap", "learnability")
+GAMMA, CLUSTERS, BUDGET = 5.0, 32, 900.0  # where another of the three is varied
+
+
+@dataclass(frozen=True, slots=True)
+class Stage1Run:
+    """Stage I from a fresh adapter at a constant rate, measured as the data it has heard grows.
+
+    ``breadth``: the narrow speech set (the heard domains), or speech of all domains.
+    """
+
+    alpha: float
+    breadth: Breadth
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage2Run:
+    """Stage II from the shipped model, with so many seconds of selected speech.
+
+    Attributes:
+        tune: what is trained beside the adapter. replay: whether plain text is read in between.
+        held_back: half of the domains that Stage I never heard are kept out of the corpus (drawn by the seed): does speech of the
+            others help them?
+        listens: ask the test questions also in other voices, through noise and by telephone.
+    """
+
+    signal: str
+    seed: int
+    gamma: float = GAMMA
+    clusters: int = CLUSTERS
+    budget_seconds: float = BUDGET
+    tune: Literal["adapter", "lora", "full"] = "adapter"
+    replay: bool = True
+    held_back: bool = False
+    listens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """The whole study. ``parts`` may name fewer of them; what is there already is not made again."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    parts: tuple[Part, ...] = PARTS
+    alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    budgets: tuple[float, ...] = (300.0, 900.0, 2700.0)
+    gammas: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 8.0)
+    cluster_numbers: tuple[int, ...] = (16, 32, 64)
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise UserInputError(f"seeds are {self.seeds}; expected at least one, each once.")
+        unknown = [part for part in self.parts if part not in PARTS]
+        if unknown:
+            raise UserInputError(f"parts are {self.parts}; expected some of {PARTS}.")
+
+    def runs(self) -> dict[str, Stage1Run | Stage2Run]:
+        """Every run by its key, each once, in the order in which they are made: part by part, and within a part all arms of one
+        seed before the next seed, so that a study that is stopped has whole pairs."""
+        found: dict[str, Stage1Run | Stage2Run] = {}
+        for part in PARTS:
+            if part in self.parts:
+                for seed in self.seeds:
+                    for run in self._part(part, seed):
+                        found.setdefault(run_key(run), run)
+        return found
+
+    def _part(self, part: Part, seed: int) -> Iterator[Stage1Run | Stage2Run]:
+        if part == "stage1":
+            for alpha, breadth in itertools.product(self.alphas, ("narrow", "broad")):
+                yield Stage1Run(alpha, breadth, seed)  # type: ignore[arg-type]
+        elif part == "stage2":
+            for budget, signal in itertools.product(self.budgets, SIGNALS):
+                listens = budget == BUDGET and signal in ("uniform", "gap")
+                yield Stage2Run(signal, seed, budget_seconds=budget, listens=listens)
+        elif part == "gamma":
+            for gamma, signal in itertools.product(self.gammas, ("gap", "misalignment")):
+                if gamma == 0:
+                    yield Stage2Run("uniform", seed, listens=True)  # γ = 0 is uniform, whatever the signal
+                else:
+                    yield Stage2Run(signal, seed, gamma=gamma, listens=gamma == GAMMA and signal == "gap")
+        elif part == "clusters":
+            for k, signal in itertools.product(self.cluster_numbers, ("gap", "misalignment")):
+                yield Stage2Run(signal, seed, clusters=k, listens=k == CLUSTERS and signal == "gap")
+        elif part == "tuning":
+            yield Stage2Run("gap", seed, listens=True)
+            for tune, replay in itertools.product(("lora", "full"), (True, False)):
+                yield Stage2Run("gap", seed, tune=tune, replay=replay)  # type: ignore[arg-type]
+        elif part == "transfer":
+            yield Stage2Run("gap", seed, held_back=True)
+
+
+def run_key(run: Stage1Run | Stage2Run) -> str:
+    """Names a run by all that it states."""
+    return digest(type(run).__name__, run)[:16]
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model, measured.
+
+    Attributes:
+        step: optimiser steps made. heard_seconds: distinct speech heard so far in this run.
+        forgetting, misalignment, distillation, after_speech, inside_text: nats per scored position over the probe of all domains.
+        text, speech: share of right answers by domain on the test split (speech: mean over the unseen voices).
+        right: for each item and voice, in their order, whether it was answered right by ear: bits, as hexadecimal digits.
+    """
+
+    step: int
+    heard_seconds: float
+    forgetting: float
+    misalignment: float
+    distillation: float
+    after_speech: float
+    inside_text: float
+    text: Mapping[str, float]
+    speech: Mapping[str, float]
+    right: str
+
+    @property
+    def text_accuracy(self) -> float:
+        """Mean over domains, which all have as many items."""
+        return sum(self.text.values()) / len(self.text)
+
+    @property
+    def speech_accuracy(self) -> float:
+        return sum(self.speech.values()) / len(self.speech)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A line of ``runs.jsonl``: what was run and what was found.
+
+    Attributes:
+        selected_seconds: sound of the selection by domain (Stage II).
+        held_back: domains kept out of the corpus. conditions: share of right answers by ear under each way of listening.
+    """
+
+    key: str
+    stage1: Stage1Run | None
+    stage2: Stage2Run | None
+    checkpoints: tuple[Checkpoint, ...]
+    selected_seconds: Mapping[str, float]
+    held_back: tuple[str, ...]
+    conditions: Mapping[str, float]
+    seconds: float
+
+    @property
+    def last(self) -> Checkpoint:
+        return self.checkpoints[-1]

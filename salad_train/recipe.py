@@ -1,0 +1,360 @@
+"""Recipes: everything a training depends on, as YAML that becomes typed plans: both stages, and where speech and text come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+
+from salad_eval.errors import UnknownNameError, UserInputError, did_you_mean
+from salad_eval.plan import Options, with_overrides
+from salad_eval.store import AudioStore
+from salad_eval.types import Item
+from salad_train.alignment import AlignerPlan, with_word_times
+from salad_train.corpus import CorpusPlan, build_corpus, not_in, read_corpus
+from salad_train.decontaminate import ItemNgrams
+from salad_train.manifests import (
+    ManifestPlan,
+    NaturalSpeaker,
+    Recording,
+    RecordingReject,
+    Recordings,
+    collect,
+    iter_recordings,
+)
+from salad_train.speech import TTSSpeaker
+from salad_train.stages import SpeechSource, Stage1Plan, Stage2Plan, borders_of
+from salad_train.types import Corpus, TextDocument
+
+T = TypeVar("T")
+
+EMBEDDED_DATA = ("nano/corpus", "nano/narrow_speech")
+STATE_FILE = "state.json"
+MOST_FAULTS = 5
+_RECIPES = Path(__file__).resolve().parent / "recipes"
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoicePlan:
+    """What reads texts aloud: a plug-in of ``salad.tts`` and its options. ``workers``: processes that speak."""
+
+    tts: str = "pyttsx3"
+    options: Options = field(default_factory=dict)
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserInputError(f"workers is {self.workers}; expected at least 1.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NaturalPlan:
+    """What Stage I hears: recordings by manifest, or documents that are read aloud where there are no recordings.
+
+    Attributes:
+        recordings: manifests by a name of yours, which their recordings' ids begin with. ``None`` leaves one out.
+        aligner: times the words of recordings whose manifest has no times. Without one those are left out.
+        documents: what is read aloud instead, by the recipe's ``voice``.
+    """
+
+    recordings: Mapping[str, ManifestPlan | None] = field(default_factory=dict)
+    aligner: AlignerPlan | None = None
+    documents: CorpusPlan | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.manifests) == (self.documents is not None):
+            has = "both recordings and" if self.manifests else "neither recordings nor"
+            raise UserInputError(
+                f"natural has {has} documents; expected one of them. Set natural.recordings.NAME.source to a manifest, or "
+                "natural.documents.source to texts that are read aloud; set the other to null."
+            )
+
+    @property
+    def manifests(self) -> dict[str, ManifestPlan]:
+        return {name: plan for name, plan in self.recordings.items() if plan is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A training by SALAD's two stages.
+
+    Attributes:
+        natural: speech that is there already (or takes its part).
+        voice: says what Stage II selects, and ``natural.documents``.
+        text: what is read as plain text. corpus: what Stage II selects from.
+        audio_store: where synthetic sound is kept; by default shared by all runs.
+    """
+
+    name: str
+    stage1: Stage1Plan
+    stage2: Stage2Plan
+    natural: NaturalPlan
+    text: CorpusPlan
+    corpus: CorpusPlan
+    voice: VoicePlan = field(default_factory=VoicePlan)
+    audio_store: str | None = None
+
+    def folder(self, stage: int) -> Path:
+        """Where a stage goes unless told otherwise."""
+        return Path("runs") / self.name / f"stage{stage}"
+
+    def on_device(self, device: str) -> Recipe:
+        return replace(self, stage1=replace(self.stage1, device=device), stage2=replace(self.stage2, device=device))
+
+    def after(self, stage1: Path) -> Recipe:
+        """With Stage II going on from what Stage I left in a folder: its model, and its state before the decay."""
+        if not (stage1 / "model").is_dir():
+            raise UserInputError(
+                f"{stage1} holds no finished Stage I (no {stage1 / 'model'}). Finish it with `salad train --stage 1`, or name another."
+            )
+        kept = checkpoint_before_decay(stage1)
+        checkpoint = None if kept is None else str(kept)
+        return replace(self, stage2=replace(self.stage2, init=str(stage1 / "model"), checkpoint=checkpoint))
+
+
+def checkpoint_before_decay(stage1: Path) -> Path | None:
+    """The checkpoint that Stage I kept for Stage II, if any: the one that its ``state.json`` marks so."""
+    for state in sorted(stage1.glob(f"checkpoints/step-*/{STATE_FILE}"), reverse=True):
+        if json.loads(state.read_text(encoding="utf-8")).get("keep"):
+            return state.parent
+    return None
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def known_recipes() -> tuple[str, ...]:
+    """The recipes that ship with the package."""
+    return tuple(path.stem for path in sorted(_RECIPES.glob("*.yaml")))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by its name, or from a YAML file of yours; ``overrides`` are dotted keys and their values.
+
+    Raises ``UserInputError`` naming each wrong key, its value and what was expected.
+    """
+    given = str(name_or_path)
+    path = _RECIPES / f"{given}.yaml"
+    if given not in known_recipes():
+        path = Path(given).expanduser()
+        if path.suffix not in (".yaml", ".yml") and not path.exists():
+            raise UnknownNameError("recipe", given, known_recipes())
+    table = _read(path)
+    table.setdefault("name", path.stem)
+    return parse_record(Recipe, with_overrides(table, overrides or {}), f"recipe {given}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserInputError(
+            f"no recipe at {path}. Give the path of a YAML file, or one of {', '.join(known_recipes())}."
+        ) from None
+    except (OSError, UnicodeDecodeError) as cause:
+        raise UserInputError(f"cannot read the recipe {path}: {cause}.") from None
+    except yaml.YAMLError as cause:
+        raise UserInputError(f"{path}: is not valid YAML: {' '.join(str(cause).split())}.") from None
+    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+        raise UserInputError(
+            f"{path}: a recipe is a mapping of keys to values, this file holds a {type(table).__name__}."
+        )
+    return table
+
+
+def parse_record(cls: type[T], table: object, where: str) -> T:
+    """A frozen dataclass, with those in it, from plain values as YAML gives them; no type is bent to fit.
+
+    Raises ``UserInputError`` listing what is wrong in ``where``.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(table, Mapping):
+        raise UserInputError(f"{where}: expected a mapping of keys to values, got {table!r:.80}.")
+    try:
+        text = json.dumps(_with_numbers(table), allow_nan=False)
+    except (TypeError, ValueError) as cause:
+        raise UserInputError(f"{where}: holds a value that is no text, number, list or table ({cause}).") from None
+    try:
+        record: T = _adapter(cast(Hashable, cls)).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as cause:
+        faults = list(dict.fromkeys(_sentence(fault, cls) for fault in cause.errors(include_url=False)))
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        raise UserInputError(f"{where}: {'; '.join([*faults[:MOST_FAULTS], *more])}.") from None
+    except UserInputError as cause:  # of a record's own checks
+        raise UserInputError(f"{where}: {cause}") from None
+    return record
+
+
+def _with_numbers(value: Any) -> Any:
+    """YAML reads 1e-4 as a text, for want of a point."""
+    if isinstance(value, Mapping):
+        return {key: _with_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+
+
+@cache
+def _adapter(cls: Hashable) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cast(Any, cls))
+
+
+def _sentence(fault: Any, cls: type[Any]) -> str:
+    path, known = _keys(cls, fault["loc"])
+    key = ".".join(path)
+    if fault["type"] == "unexpected_keyword_argument":
+        return f"unknown key {key!r}{did_you_mean(path[-1], known)} (known: {', '.join(known)})"
+    if fault["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = str(fault["msg"])
+    return f"{key} is {fault['input']!r:.80}: {message[:1].lower()}{message[1:]}"
+
+
+def _keys(cls: type[Any], location: Sequence[int | str]) -> tuple[list[str], tuple[str, ...]]:
+    """The keys that lead to a fault, and those that are known beside the last. What pydantic adds to the way (members of a
+    union that it tried) is left out."""
+    here: Any = cls
+    path: list[str] = []
+    known: tuple[str, ...] = ()
+    for step in location:
+        origin = typing.get_origin(here)
+        if isinstance(here, type) and dataclasses.is_dataclass(here):
+            known = tuple(one.name for one in dataclasses.fields(here))
+            here = _required(typing.get_type_hints(here).get(str(step)))
+        elif isinstance(origin, type) and issubclass(origin, (Mapping, tuple)):
+            known, here = (), _required(typing.get_args(here)[0 if origin is tuple else 1])
+        else:
+            continue
+        path.append(str(step))
+    return path, known
+
+
+def _required(annotation: Any) -> Any:
+    """The X of ``X | None``."""
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+        return annotation
+    members = [one for one in typing.get_args(annotation) if one is not type(None)]
+    return members[0] if len(members) == 1 else annotation
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def documents_of(source: CorpusPlan | str, *, against: Sequence[Item] = ()) -> Corpus:
+    """The texts of a plan, or of a source by its name; ``against`` are items of a benchmark that none of them may hold.
+
+    ``nano/corpus`` and ``nano/narrow_speech`` name the embedded world's corpus and what its Stage I hears of it. They are taken as
+    they are: a plan may limit how many documents, and decides what counts as holding an item; other filters are refused.
+    Everything else is ``read_corpus``'s.
+    """
+    plan = CorpusPlan(source=source) if isinstance(source, str) else source
+    name = plan.source
+    if not isinstance(name, str) or not name.startswith("nano/") or Path(name).exists():
+        return read_corpus(plan, against=against)
+    if name not in EMBEDDED_DATA:
+        raise UnknownNameError("embedded data", name, EMBEDDED_DATA)
+    counts = {key: getattr(plan, key) for key in ("max_documents", "ngram_words", "ngram_threshold")}
+    if plan != CorpusPlan(source=name, **counts):
+        raise UserInputError(
+            f"{name} is taken as it is: of its plan only max_documents, ngram_words and ngram_threshold can be set."
+        )
+    filters = [not_in(ItemNgrams(against, n=plan.ngram_words, threshold=plan.ngram_threshold))] if against else []
+    return build_corpus(_embedded(name), filters, max_documents=plan.max_documents, where=name)
+
+
+def _embedded(name: str) -> Iterator[TextDocument]:
+    from salad_train.nano import train, world
+
+    made_by = train.NanoPlan()
+    documents = world.corpus(made_by.seed)
+    if name == "nano/narrow_speech":
+        # The corpus' order is random: its first documents of a kind are a fair sample. See ``nano.train.train_speech``.
+        budget = {
+            "question": made_by.n_questions,
+            "statements": made_by.n_statements,
+            "narrative": made_by.n_narrative,
+        }
+        narrow = world.narrow_speech(documents)
+        documents = [d for kind, n in budget.items() for d in [d for d in narrow if d.kind == kind][:n]]
+    for one in documents:
+        yield TextDocument(one.id, one.text, one.domain, tuple(train.question_borders(one) or ()))
+
+
+def replay_documents(recipe: Recipe) -> tuple[TextDocument, ...]:
+    """What is read as plain text."""
+    return documents_of(recipe.text).documents
+
+
+def natural_source(
+    recipe: Recipe,
+    *,
+    audio: AudioStore | None = None,
+    work: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> SpeechSource:
+    """What Stage I hears, and whose voice says it.
+
+    Args:
+        audio: where made speech is kept; by default the recipe's store.
+        work: keeps the times that an aligner found, so that no word is aligned twice.
+        tell: is told how much there is, and what was left out.
+    """
+    plan = recipe.natural
+    if plan.documents is not None:
+        corpus = documents_of(plan.documents)
+        return SpeechSource(corpus.documents, voice_of(recipe, audio), borders_of)
+    found = read_natural(plan, work)
+    if tell is not None:
+        tell(f"{len(found.recordings):,} recordings, {found.seconds / 3600:,.2f} hours")
+        for reject in found.rejects:
+            tell(f"left out: {reject.n:,} {reject.reason}, such as {reject.examples[0]}")
+    return SpeechSource(found.recordings, NaturalSpeaker(found.recordings), borders_of)
+
+
+def read_natural(plan: NaturalPlan, work: Path | None = None) -> Recordings:
+    """The recordings of all manifests, with times for their words; the others are counted."""
+    found: list[Recording | RecordingReject] = []
+    for name, manifest in plan.manifests.items():
+        key = f"natural.recordings.{name}"
+        n_kept = 0
+        for one in iter_recordings(manifest, key):
+            if isinstance(one, Recording):
+                n_kept += 1
+                one = replace(one, id=f"{name}/{one.id}", domain=one.domain or name)
+            found.append(one)
+            if n_kept == manifest.max_recordings:
+                break
+    recordings = [one for one in found if isinstance(one, Recording)]
+    rejects = [one for one in found if isinstance(one, RecordingReject)]
+    timed: Iterable[Recording | RecordingReject]
+    if plan.aligner is None:
+        timed = [one if one.words is not None else RecordingReject(one.id, "no_word_times") for one in recordings]
+    else:
+        timed = with_word_times(recordings, plan.aligner, work and work / "alignment.jsonl")
+    try:
+        return collect([*rejects, *timed], "natural.recordings")
+    except UserInputError as cause:
+        if plan.aligner is None and any(one.words is None for one in recordings):
+            raise type(cause)(
+                f"{cause} Word times can be found by a CTC model: --set natural.aligner.pretrained=MODEL."
+            ) from None
+        raise
+
+
+def voice_of(recipe: Recipe, audio: AudioStore | None = None) -> TTSSpeaker:
+    """What says texts for this recipe."""
+    store = audio if audio is not None else AudioStore(recipe.audio_store)
+    return TTSSpeaker(store, recipe.voice.tts, recipe.voice.options, recipe.voice.workers)
