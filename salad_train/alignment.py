@@ -158,7 +158,8 @@ class SoundClasses:
 
 def sound_classes(tokenizer: Any, blank: int, n_outputs: int) -> SoundClasses:
     """The classes of a CTC tokenizer's vocabulary; outputs beyond it and special tokens stand alone."""
-    special = set(tokenizer.all_special_ids) - {blank}
+    # What character models put between words is no sound, though it is called special.
+    special = set(tokenizer.all_special_ids) - {blank, getattr(tokenizer, "word_delimiter_token_id", None)}
     numbers: dict[str, int] = {"": 0}
     of_token = np.zeros(n_outputs, dtype=np.int64)
     known = min(n_outputs, len(tokenizer))

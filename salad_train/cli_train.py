@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from salad_eval.errors import SaladError, UserInputError
+from salad_train.processes import first_process_first, is_first
 
 if TYPE_CHECKING:
     from salad_train.recipe import Recipe
@@ -129,21 +127,9 @@ def check_start(recipe: Recipe) -> None:
         )
 
 
-@contextmanager
-def first_process_first(device: str) -> Iterator[None]:
-    """What writes for all processes of a run (an aligner's log, the cache of a dataset) is done by one, and read by the others."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
-        return
-    from accelerate import PartialState
-
-    with PartialState(cpu=device == "cpu").main_process_first():
-        yield
-
-
 def say(text: str) -> None:
     """Print, once for all processes of a run."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_first():
         typer.echo(text)
 
 

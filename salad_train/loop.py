@@ -28,7 +28,6 @@ from salad_eval.report.comparison import ComparisonFiles, write_comparison
 from salad_eval.report.json import write_atomic
 from salad_eval.store import AudioStore
 from salad_eval.types import GapReport, Item
-from salad_train.probe import Readers
 from salad_train.recipe import (
     Recipe,
     documents_of,
@@ -38,8 +37,8 @@ from salad_train.recipe import (
     replay_documents,
     voice_of,
 )
-from salad_train.select import SelectPlan, Voice, read_selection, read_steering, select, write_selection
-from salad_train.stages import SpeechSource, Stage2Data, Stage2Plan, borders_of, open_models
+from salad_train.select import SelectPlan, Voice, open_readers, read_selection, read_steering, select, write_selection
+from salad_train.stages import SpeechSource, Stage2Data, Stage2Plan, borders_of
 from salad_train.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
 from salad_train.types import Corpus, Selection, TextDocument, Trainer
 
@@ -203,9 +202,8 @@ def chosen(
     steering = read_steering(folder / "validation")
 
     def make() -> Selection:
-        model, processor, teacher = open_models(stage)
-        voice = Voice(stage, voice_of(recipe, audio), processor.tokenizer)
-        readers = Readers(model, processor, teacher, f"{stage.init}|{stage.base}")
+        readers = open_readers(stage)
+        voice = Voice(stage, voice_of(recipe, audio), readers.processor.tokenizer)
         selection = select(plan.select, corpus, voice, out, readers=readers, steering=steering)
         write_selection(selection, out)
         return selection

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MOST_CLUSTERS = 20  # lines of the tables; the rest is one line
+WHY_WIDTH = 32  # what is left of 100 columns
 UNLABELLED = "(no label)"
 
 
@@ -112,7 +113,8 @@ def why(row: ClusterRow) -> str:
         return row.weight.excluded
     ratio = row.weight.target / row.weight.web if row.weight.web else 0.0
     terms = ", ".join(row.cluster.terms[:4])
-    return f"{ratio:.2g}x: {terms}" if terms else f"{ratio:.2g}x"
+    times = f"{ratio:.2g}x" if ratio >= 0.01 or ratio == 0 else "<0.01x"
+    return f"{times}: {terms}" if terms else times
 
 
 def main_domain(cluster: Cluster) -> str:
@@ -142,7 +144,7 @@ def selection_terminal(selection: Selection) -> RenderableType:
         made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for place, title in enumerate(titles):
             left = place < n_left or title == "why"
-            made.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+            made.add_column(title, justify="left" if left else "right", no_wrap=True)
         return made
 
     parts: list[RenderableType] = [Text(headline(selection) + "\n")]
@@ -159,7 +161,7 @@ def selection_terminal(selection: Selection) -> RenderableType:
     for one in rows[:MOST_CLUSTERS]:
         line = (
             str(one.cluster.id), main_domain(one.cluster), percent(one.weight.web), f"{one.weight.signal:.3g}",
-            percent(one.weight.target), str(one.n_documents), f"{one.seconds:.0f}", cer(one), why(one),
+            percent(one.weight.target), str(one.n_documents), f"{one.seconds:.0f}", cer(one), one_line(why(one), WHY_WIDTH),
         )  # fmt: skip
         by_cluster.add_row(*map(Text, line), style="dim" if one.weight.excluded else None)
     if rest := rows[MOST_CLUSTERS:]:

@@ -17,6 +17,7 @@ import torch
 
 from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_eval.records import to_json
+from salad_train.checkpoints import whole_state_dict
 from salad_train.data import (
     Batch,
     BatchLimits,
@@ -34,6 +35,7 @@ from salad_train.data import (
 from salad_train.hearing import encoder_frames
 from salad_train.interleave import DocumentLike, Interleaved, InterleaveSpec, as_text, interleave
 from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
+from salad_train.processes import first_process_first, is_first, wait_for_all
 from salad_train.saving import as_stored
 from salad_train.trainer import TrainPlan, frozen_copy, train
 
@@ -188,44 +190,46 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
             from there.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    same_plan(plan, out / "plan.json")
     model, processor, teacher = build(plan)
-    store = open_store(out / "frames", model)
-    spoken = speak_documents(heard, plan, model, processor, store)
+    with first_process_first(plan.device):
+        same_plan(plan, out / "plan.json")
+        store = open_store(out / "frames", model)
+        spoken = speak_documents(heard, plan, model, processor, store)
     batches = mixed_batches([Heard(spoken.examples, store)], texts_of(replay, processor, plan), plan)
     train(model, teacher, batches, plan.train, out, device=plan.device)
     _note_speech(out / "speech.json", heard=spoken)
-    return save(model, processor, out / "model", plan.save_dtype)
+    return save(model, processor, out / "model", plan)
 
 
 def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
     """Train a speech-adapted LLM on: selected speech, what Stage I heard and plain text take turns; returns the new model's
     folder. A killed run goes on from there."""
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    same_plan(plan, out / "plan.json")
     model, processor, teacher = open_models(plan)
-    store = open_store(data.frames or out / "frames", model)
-    selected = speak_documents(data.selected, plan, model, processor, store)
-    heard = [Heard(selected.examples, store, plan.selected_share)]
     natural = None
-    if data.natural is not None and plan.natural_share > 0:
-        again = _some(data.natural, plan.natural_documents, plan.train.seed)
-        natural = speak_documents(again, plan, model, processor, store)
+    with first_process_first(plan.device):
+        same_plan(plan, out / "plan.json")
+        store = open_store(data.frames or out / "frames", model)
+        selected = speak_documents(data.selected, plan, model, processor, store)
+        if data.natural is not None and plan.natural_share > 0:
+            again = heard_again(data.natural, plan)
+            natural = speak_documents(again, plan, model, processor, store)
+    heard = [Heard(selected.examples, store, plan.selected_share)]
+    if natural is not None:
         heard.append(Heard(natural.examples, store, plan.natural_share))
     batches = mixed_batches(heard, texts_of(data.replay, processor, plan), plan)
     before_decay = None if plan.checkpoint is None else Path(plan.checkpoint)
     train(model, teacher, batches, plan.train, out, device=plan.device, init_from=before_decay)
     _note_speech(out / "speech.json", selected=selected, natural=natural)
-    return save(model, processor, out / "model", plan.save_dtype)
+    return save(model, processor, out / "model", plan)
 
 
-def _some(source: SpeechSource, n: int | None, seed: int) -> SpeechSource:
-    """``n`` of a source's documents, drawn without replacement."""
+def heard_again(source: SpeechSource, plan: Stage2Plan) -> SpeechSource:
+    """The documents of Stage I's kind that Stage II hears: ``plan.natural_documents`` of them, drawn without replacement."""
+    n = plan.natural_documents
     if n is None or n >= len(source.documents):
         return source
-    chosen = np.random.default_rng([seed, 3]).choice(len(source.documents), size=n, replace=False)
+    chosen = np.random.default_rng([plan.train.seed, 3]).choice(len(source.documents), size=n, replace=False)
     return replace(source, documents=[source.documents[i] for i in sorted(chosen.tolist())])
 
 
@@ -398,19 +402,30 @@ def _note_speech(path: Path, **sources: Spoken | None) -> None:
         for name, spoken in sources.items()
         if spoken is not None
     }
-    path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    if is_first():
+        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
-def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, dtype: str = "float32") -> Path:
-    """Model and processor in Hugging Face format, whole or not at all. ``dtype`` is that of the stored weights; they
-    load as float32."""
+def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, plan: StagePlan) -> Path:
+    """Model and processor in Hugging Face format, whole or not at all, by the first process. ``plan.save_dtype`` is that of the
+    stored weights; they load as float32."""
+    weights = whole_state_dict(model)
+    if is_first():
+        _write_model(model, processor, folder, as_stored(weights, getattr(torch, plan.save_dtype)))
+    wait_for_all(plan.device)
+    return folder
+
+
+def _write_model(
+    model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, weights: dict[str, torch.Tensor]
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         model.config.text_config._name_or_path = ""  # a path on this machine says nothing on another
-        model.save_pretrained(temporary, state_dict=as_stored(model.state_dict(), getattr(torch, dtype)))
+        model.save_pretrained(temporary, state_dict=weights)
         processor.save_pretrained(temporary)
         for path in temporary.iterdir():  # weights are written private
             path.chmod(0o666 & ~_umask())
@@ -420,7 +435,6 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return folder
 
 
 def _umask() -> int:
@@ -438,6 +452,7 @@ def same_plan(plan: StagePlan, path: Path) -> None:
                 f"{path} states another plan than this run's. Give another folder, or remove {path.parent}."
             )
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -218,9 +218,10 @@ def draw(
     A cluster is drawn ∝ target / (mean seconds of its documents), so that its share *of the sound* is its target, however long its
     documents are. Draws follow a Kronecker sequence (multiples of the golden ratio modulo 1, from a random start): each one is
     ∝ target by itself, and together they are spread more evenly than independent ones, so that a small budget is shared as it
-    should be and not by chance. A cluster that runs out passes its share on to the others in proportion to theirs. Near the end, documents that
-    would lead more than 1% beyond the budget are passed over for shorter ones, and come first in the reserve, which is then
-    drawn in the same way.
+    should be and not by chance. A cluster that runs out passes its share on to the others in proportion to theirs.
+
+    Near the end, documents that would lead more than 1% beyond the budget are passed over for shorter ones, and come first in the
+    reserve, which is then drawn in the same way. The sum is within 1% of the budget, or no other last document is nearer.
 
     Which documents of a cluster come first depends on the seed and the cluster alone, not on the weights: two selections of one
     clustering by different signals share as many documents as their shares allow.
@@ -307,19 +308,36 @@ def _fill_budget(pools: _Pools, draws: Iterator[int], budget_seconds: float) -> 
         missing -= length
         if missing <= 0:
             return chosen, passed_over
-    # What is missing is less than usual documents are long: the longest that fit, and at last one that is nearer than none.
+    # What is missing is less than usual documents are long: first the longest that fit, then one more, or another in the
+    # place of the last, wherever that brings the sum nearer.
     while missing > tolerance:
-        last = pools.longest(missing + tolerance, passed_over)
-        if last is None:
-            last = pools.shortest(passed_over)
-            if last is None or pools.seconds[last] >= 2 * missing:
-                break
-        pools.take(last)
-        if last in passed_over:
-            passed_over.remove(last)
-        chosen.append(last)
-        missing -= float(pools.seconds[last])
+        fitting = pools.nearest(missing, passed_over, most=missing + tolerance)
+        if fitting is None:
+            break
+        _choose(fitting, pools, chosen, passed_over)
+        missing -= float(pools.seconds[fitting])
+    while abs(missing) > tolerance:
+        more = pools.nearest(missing, passed_over)
+        other = pools.nearest(missing + float(pools.seconds[chosen[-1]]), passed_over) if chosen else None
+        after_more = math.inf if more is None else missing - float(pools.seconds[more])
+        after_other = math.inf if other is None else missing + float(pools.seconds[chosen[-1]] - pools.seconds[other])
+        if more is not None and abs(after_more) <= abs(after_other) and abs(after_more) < abs(missing):
+            _choose(more, pools, chosen, passed_over)
+            missing = after_more
+        elif other is not None and abs(after_other) < abs(missing):
+            passed_over.append(chosen.pop())
+            _choose(other, pools, chosen, passed_over)
+            missing = after_other
+        else:
+            break
     return chosen, passed_over
+
+
+def _choose(index: int, pools: _Pools, chosen: list[int], passed_over: list[int]) -> None:
+    pools.take(index)
+    if index in passed_over:
+        passed_over.remove(index)
+    chosen.append(index)
 
 
 class _Pools:
@@ -394,15 +412,11 @@ class _Pools:
     def take(self, index: int) -> None:
         self._taken[index] = True
 
-    def longest(self, most: float, also: Sequence[int]) -> int | None:
-        """The longest document of at most so many seconds, among those not taken and ``also`` those."""
+    def nearest(self, wanted: float, also: Sequence[int], most: float = math.inf) -> int | None:
+        """The document nearest to ``wanted`` seconds, of at most ``most``, among those not taken and ``also`` those."""
         left = self._left(also)
         left = left[self.seconds[left] <= most]
-        return int(left[self.seconds[left].argmax()]) if len(left) else None
-
-    def shortest(self, also: Sequence[int]) -> int | None:
-        left = self._left(also)
-        return int(left[self.seconds[left].argmin()]) if len(left) else None
+        return int(left[np.abs(self.seconds[left] - wanted).argmin()]) if len(left) else None
 
     def _left(self, also: Sequence[int]) -> np.ndarray:
         orders = [np.asarray(order, dtype=np.int64) for order in self._orders.values()]

@@ -150,8 +150,9 @@ class Characters:
     """A tokenizer like wav2vec 2.0's: upper-case letters, an apostrophe, and a mark between words."""
 
     letters = "_|'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    word_delimiter_token_id = 1
     unk_token_id = len(letters)
-    all_special_ids = (0, unk_token_id)
+    all_special_ids = (0, word_delimiter_token_id, unk_token_id)
 
     def __len__(self) -> int:
         return self.unk_token_id + 1
@@ -187,6 +188,15 @@ def test_marks_sound_like_nothing_and_case_makes_no_difference() -> None:
     assert classes[vocabulary["▁H"]] == classes[vocabulary["▁h"]] != classes[vocabulary["h"]]
     assert classes[vocabulary["y."]] == classes[vocabulary["y"]] != 0
     assert classes[tokenizer.unk_token_id] not in np.delete(classes, tokenizer.unk_token_id)
+
+
+def test_the_mark_between_words_of_character_models_sounds_like_nothing() -> None:
+    classes = sound_classes(Characters(), 0, 32).of_token
+    assert classes[:3].tolist() == [0, 0, classes[2]]
+    assert (
+        len(set(classes[2:].tolist())) == 30
+    )  # letters, the apostrophe, the unknown token and what lies beyond, each alone
+    assert 0 not in classes[2:]
 
 
 def bursts(spans: Sequence[tuple[float, float]], seconds: float) -> Audio:

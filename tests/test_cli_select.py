@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from salad_eval import cli
 from salad_eval.records import write_jsonl
 from salad_eval.report import save_report
 from salad_eval.types import Item, SpokenPart
+from salad_train import probe
+from salad_train.data import Utterance
 from salad_train.nano import world as nano
 from salad_train.select import read_selection
 from salad_train.types import Selection
@@ -151,18 +153,21 @@ def test_a_signal_of_probes_runs_on_a_speech_llm_and_runs_again_on_what_is_there
     assert (salad.folder / "out" / "probe.jsonl").stat().st_mtime_ns == lines.st_mtime_ns
 
 
-def test_a_cluster_whose_synthesis_cannot_be_recognised_is_excluded_with_its_reason(salad: Salad) -> None:
-    # A random ASR errs on everything; the threshold lies between the clusters.
+def test_a_cluster_whose_synthesis_cannot_be_recognised_is_excluded_with_its_reason(
+    salad: Salad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a random ASR mishears is chance: here it is planted, half of all characters in astronomy.
+    def planted(utterances: Sequence[Utterance], *_: object) -> float:
+        return 0.5 if any(utterance.document_id.startswith("astronomy") for utterance in utterances) else 0.05
+
+    monkeypatch.setattr(probe, "character_error_rate", planted)
     options = ("--signal", "misalignment", "--budget-seconds", "10", "--asr", str(salad.models["asr"]))
-    assert salad.select(*options, "--max-cer", "9", out="all") == 0, salad.error
-    rates = sorted(probe.cer or 0.0 for probe in salad.selection("all").probes)
-    assert rates[0] < rates[-1]
-    assert salad.select(*options, "--max-cer", str((rates[-2] + rates[-1]) / 2)) == 0, salad.error
-    excluded = [weight for weight in salad.selection().weights if weight.excluded]
-    assert [weight.target for weight in excluded] == [0.0]
-    assert f"character error rate {rates[-1]:.2f} of its probe is above" in str(excluded[0].excluded)
-    assert "are excluded" in salad.text
-    assert all(one.cluster != excluded[0].cluster for one in salad.selection().documents)
+    assert salad.select(*options) == 0, salad.error
+    (excluded,) = [weight for weight in salad.selection().weights if weight.excluded]
+    assert excluded.excluded == "character error rate 0.50 of its probe is above 0.20"
+    assert excluded.target == 0
+    assert "1 cluster(s) with" in salad.text
+    assert share(salad.selection(), "astronomy") == 0
 
 
 def test_probe_documents_are_not_selected(salad: Salad) -> None:
@@ -293,10 +298,10 @@ def test_the_shipped_speech_llm_asks_for_what_it_never_heard(tmp_path: Path, aud
         corpus=str(write_corpus(tmp_path / "nano.jsonl", rows)),
         settings=settings,
     )
-    plan = SelectPlan(budget_seconds=30, signal="misalignment", gamma=2, clusters=8, probe_documents=8)
+    plan = SelectPlan(budget_seconds=90, signal="misalignment", gamma=2, clusters=8, probe_documents=8)
     found = select_from_run(plan, recipe, tmp_path / "out", audio=AudioStore(audio_store))
     unheard = {domain: share(found, domain) for domain in ("chemistry", "astronomy")}
     assert sum(unheard.values()) > 0.8, unheard
     assert min(unheard.values()) > 0.15
     total = sum(one.seconds for one in found.documents if not one.reserve)
-    assert total == pytest.approx(30, rel=0.01)
+    assert total == pytest.approx(90, rel=0.01)

@@ -311,7 +311,7 @@ def test_a_save_that_fails_leaves_the_last_model_intact(
     parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, processor, _ = stages.build(plan_for(parts["llama", "parakeet"]))
-    stages.save(model, processor, tmp_path / "model")
+    stages.save(model, processor, tmp_path / "model", plan_for(parts["llama", "parakeet"]))
     before = weights(tmp_path / "model")
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -319,15 +319,16 @@ def test_a_save_that_fails_leaves_the_last_model_intact(
 
     monkeypatch.setattr(type(processor), "save_pretrained", full)
     with pytest.raises(OSError, match="No space"):
-        stages.save(model, processor, tmp_path / "model")
+        stages.save(model, processor, tmp_path / "model", plan_for(parts["llama", "parakeet"]))
     after = weights(tmp_path / "model")
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_tied_weights_are_written_once(parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path) -> None:
-    model, processor, _ = stages.build(plan_for(parts["qwen2", "mimi"]))
-    names = weights(stages.save(model, processor, tmp_path / "model", "float16"))
+    plan = plan_for(parts["qwen2", "mimi"], save_dtype="float16")
+    model, processor, _ = stages.build(plan)
+    names = weights(stages.save(model, processor, tmp_path / "model", plan))
     assert "language_model.model.embed_tokens.weight" in names
     assert "language_model.lm_head.weight" not in names
 
@@ -335,9 +336,9 @@ def test_tied_weights_are_written_once(parts: dict[tuple[str, str], tuple[Path, 
 def test_half_precision_on_disk_loads_as_float32(
     parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    plan = plan_for(parts["llama", "parakeet"])
+    plan = plan_for(parts["llama", "parakeet"], save_dtype="float16")
     model, processor, _ = stages.build(plan)
-    folder = stages.save(model, processor, tmp_path / "model", "float16")
+    folder = stages.save(model, processor, tmp_path / "model", plan)
     assert weights(folder)["adapter.input_projection.weight"].dtype == torch.float16
     assert next(model.parameters()).dtype == torch.float32
     config = json.loads((folder / "config.json").read_text())

@@ -212,7 +212,7 @@ class DryRun:
 
     def fit(self, plan: Stage2Plan, selection: Selection, data: Stage2Data, out: Path) -> Path:
         """Write ``documents.jsonl``, ``summary.json`` and ``summary.md`` to ``out``, and return it."""
-        from salad_train.stages import _some, texts_of
+        from salad_train.stages import heard_again, texts_of
 
         check_selected(selection, data)
         out = Path(out)
@@ -224,7 +224,7 @@ class DryRun:
         natural: tuple[_Laid, ...] = ()
         n_natural = 0
         if data.natural is not None and plan.natural_share > 0:
-            again = _some(data.natural, plan.natural_documents, plan.train.seed)
+            again = heard_again(data.natural, plan)
             n_natural = len(again.documents)
             natural = _laid_out("natural", _cut(again, plan, processor), plan, processor, timing)
         replay = [

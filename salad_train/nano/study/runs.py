@@ -26,9 +26,8 @@ from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.nano import world
 from salad_train.nano.study.answers import as_hex
 from salad_train.nano.study.plan import Breadth, Checkpoint, Record, Stage1Run, Stage2Run, run_key
-from salad_train.probe import Readers
 from salad_train.recipe import Recipe, documents_of, load_recipe
-from salad_train.select import SelectPlan, Steering, Voice, read_steering, select
+from salad_train.select import SelectPlan, Steering, Voice, open_readers, read_steering, select
 from salad_train.speech import TTSSpeaker
 from salad_train.stages import (
     Heard,
@@ -270,8 +269,7 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
     """Select, speak, train on, and measure."""
     began = time.monotonic()
     plan = stage2_plan(run, bench.recipe)
-    model, processor, teacher = open_models(plan)
-    readers = Readers(model, processor, teacher, "shipped")
+    readers = open_readers(plan)
     held_back = _held_back(run)
     choice = SelectPlan(
         budget_seconds=run.budget_seconds,
@@ -288,12 +286,12 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
     selection = select(
         choice,
         bench.corpus(held_back),
-        Voice(plan, bench.speaker, processor.tokenizer),
+        Voice(plan, bench.speaker, readers.processor.tokenizer),
         probes,
         readers=readers,
         steering=bench.steering,
     )
-    synthesis = synthesise(selection, plan, processor.tokenizer, bench.speaker)
+    synthesis = synthesise(selection, plan, readers.processor.tokenizer, bench.speaker)
     data = Stage2Data(
         bench.source(spoken_documents(selection, synthesis)),
         bench.source(bench.narrow),
@@ -303,7 +301,9 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
     trained = stage2(plan, data, folder)
     student, processor, _ = open_models(dataclasses.replace(plan, init=str(trained)))
     store = open_store(bench.place.frames / "speech", student)
-    found = bench.measured(student, processor, teacher, store, step=plan.train.steps, heard_seconds=synthesis.seconds)
+    found = bench.measured(
+        student, processor, readers.teacher, store, step=plan.train.steps, heard_seconds=synthesis.seconds
+    )
     conditions = {}
     if run.listens:
         system = SaladSystem.live(student, processor, frames=str(bench.place.frames / "questions"))
