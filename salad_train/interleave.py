@@ -57,14 +57,17 @@ class InterleaveSpec:
         text, speech: lengths of the spans (the paper's, as digested, by default). A document ends in text, if need be
             in a shorter span.
         speech_first: probability that the first span is speech.
-        prefer: probability that a cut moves to the nearest preferred border within its span's range of lengths, where
-            there is one. Preferred borders are those the document states, or else ends of sentences, clauses and lines.
+        prefer: probability that a cut moves to the nearest end of a sentence, clause or line within its span's range of
+            lengths, where there is one.
+        prefer_stated: the same in documents that state where they would like to be cut, for the borders they state;
+            ``None`` is as ``prefer``.
     """
 
     text: WordRange = WordRange(10, 30)
     speech: WordRange = WordRange(5, 15)
     speech_first: float = 0.5
     prefer: float = 0.5
+    prefer_stated: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +210,12 @@ def interleave(
     """
     encoded = encode_document(document.text, tokenizer, append_eos=append_eos)
     borders = token_borders(encoded, word_borders(document.text))
-    wanted = {match.start() for match in _PREFERRED.finditer(document.text)} if preferred is None else set(preferred)
+    if preferred is None:
+        wanted, prefer = {match.start() for match in _PREFERRED.finditer(document.text)}, spec.prefer
+    else:
+        wanted, prefer = set(preferred), spec.prefer if spec.prefer_stated is None else spec.prefer_stated
     rng = rng_for(seed, document.id, epoch)
-    starts = _cut(document.text, encoded, borders, wanted, tokenizer, spec, rng)
+    starts = _cut(document.text, encoded, borders, wanted, prefer, tokenizer, spec, rng)
     if not starts.cuts:
         starts = _Cuts("text", ())
     return Interleaved(document.id, document.domain, encoded.ids, _spans(document.text, encoded, borders, starts))
@@ -230,6 +236,7 @@ def _cut(
     encoded: EncodedDocument,
     borders: dict[int, int],
     wanted: set[int],
+    prefer: float,
     tokenizer: Any,
     spec: InterleaveSpec,
     rng: np.random.Generator,
@@ -249,7 +256,7 @@ def _cut(
         )  # so that a short document is cut too; else a long text span ends it
         most = max(length.low, min(length.high, room)) if is_bounded else length.high
         drawn = done + int(rng.integers(length.low, most + 1))
-        snaps = rng.random() < spec.prefer
+        snaps = rng.random() < prefer
         reachable = range(done + length.low, done + min(most, room) + 1)
         near = [k for k in reachable if ends[k - 1] in wanted and usable[k - 1]]
         if snaps and near:

@@ -23,7 +23,7 @@ from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.pipeline import compare_runs, read_items, read_tasks
 from salad_eval.pipeline import run as run_evaluation
 from salad_eval.plan import Plan, with_overrides
-from salad_eval.records import Json, to_json
+from salad_eval.records import to_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
 from salad_eval.report.json import write_atomic
 from salad_eval.store import AudioStore
@@ -64,11 +64,11 @@ class LoopPlan:
     recipe: str
     evaluation: str
     select: SelectPlan
-    settings: Mapping[str, Json] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 1
-    steer: Mapping[str, Json] = field(default_factory=dict)
+    steer: Mapping[str, Any] = field(default_factory=dict)
     trainer: str = "hf"
-    trainer_options: Mapping[str, Json] = field(default_factory=dict)
+    trainer_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -131,6 +131,7 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
         tell(f"round {number}: training on {len(trained_on):,} documents, {stage.train.steps} steps")
         model = str(trained(plan, recipe, stage, selection, trained_on, folder / "stage2", audio, out / "frames"))
     tell("measuring the model as it is now, on the test split")
+    _begin_with(out / "before", out / "after")
     evaluate_model(plan, recipe, model, MEASURE_ON, out / "after", out / "questions")
     comparison = compare_runs(out / "before", out / "after")
     files = write_comparison(comparison, out, title="Before and after Stage II", story=story(recipe, selections))
@@ -172,6 +173,16 @@ def evaluate_model(
         "adapted.options.frames": str(frames),
     }
     return run_evaluation(evaluation_of(plan, recipe, changes))
+
+
+def _begin_with(finished: Path, new: Path) -> None:
+    """Let a run begin with what another one made: sound, transcripts and the base LLM's answers are those of any adapted model.
+    Each step looks for itself whether its lines were made under its own key."""
+    if not new.exists():
+        unfinished = new.with_name(f".{new.name}.tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(finished, unfinished)
+        unfinished.rename(new)
 
 
 def dotted(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:

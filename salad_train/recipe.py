@@ -37,7 +37,7 @@ from salad_train.types import Corpus, TextDocument
 
 T = TypeVar("T")
 
-EMBEDDED_DATA = ("nano/corpus", "nano/narrow_speech")
+EMBEDDED_DATA = ("nano/corpus", "nano/narrow_speech", "nano/questions", "nano/narrow_questions")
 STATE_FILE = "state.json"
 MOST_FAULTS = 5
 _RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -256,8 +256,9 @@ def _required(annotation: Any) -> Any:
 def documents_of(source: CorpusPlan | str, *, against: Sequence[Item] = ()) -> Corpus:
     """The texts of a plan, or of a source by its name; ``against`` are items of a benchmark that none of them may hold.
 
-    ``nano/corpus`` and ``nano/narrow_speech`` name the embedded world's corpus and what its Stage I hears of it. They are taken as
-    they are: a plan may limit how many documents, and decides what counts as holding an item; other filters are refused.
+    ``nano/corpus`` and ``nano/narrow_speech`` name the embedded world's corpus and what its Stage I hears of it;
+    ``nano/questions`` and ``nano/narrow_questions`` the questions with answers among them. They are taken as they are: a plan
+    may limit how many documents, and decides what counts as holding an item; other filters are refused.
     Everything else is ``read_corpus``'s.
     """
     plan = CorpusPlan(source=source) if isinstance(source, str) else source
@@ -280,7 +281,7 @@ def _embedded(name: str) -> Iterator[TextDocument]:
 
     made_by = train.NanoPlan()
     documents = world.corpus(made_by.seed)
-    if name == "nano/narrow_speech":
+    if name in ("nano/narrow_speech", "nano/narrow_questions"):
         # The corpus' order is random: its first documents of a kind are a fair sample. See ``nano.train.train_speech``.
         budget = {
             "question": made_by.n_questions,
@@ -289,8 +290,12 @@ def _embedded(name: str) -> Iterator[TextDocument]:
         }
         narrow = world.narrow_speech(documents)
         documents = [d for kind, n in budget.items() for d in [d for d in narrow if d.kind == kind][:n]]
+    if name in ("nano/questions", "nano/narrow_questions"):
+        documents = [one for one in documents if one.kind == "question"]
+    # What Stage I hears is cut as it was when the shipped model was made.
+    borders = train.question_borders if name.startswith("nano/narrow") else train.completion_borders
     for one in documents:
-        yield TextDocument(one.id, one.text, one.domain, tuple(train.question_borders(one) or ()))
+        yield TextDocument(one.id, one.text, one.domain, tuple(borders(one) or ()))
 
 
 def replay_documents(recipe: Recipe) -> tuple[TextDocument, ...]:

@@ -3,6 +3,8 @@ seeds."""
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,6 +90,25 @@ def test_cuts_are_a_function_of_seed_document_and_epoch() -> None:
     assert len(others) == 9
     other_document = interleave(Doc("e", "any", text), tokenizer(), spec, seed=1, epoch=2)
     assert other_document.spans != cut(text, spec, seed=1, epoch=2).spans
+
+
+def test_stated_borders_may_be_kept_more_firmly_than_the_ends_of_sentences() -> None:
+    text = "One two three four. Five six seven eight nine. Ten eleven twelve. Gold is Au."
+    stated, ends = text.index(" seven"), {match.end() for match in re.finditer(r"[.]", text)}
+    firm = InterleaveSpec(WordRange(1, 9), WordRange(1, 9), speech_first=0.0, prefer=0.0, prefer_stated=1.0)
+    loose = InterleaveSpec(WordRange(1, 9), WordRange(1, 9), speech_first=0.0, prefer=1.0, prefer_stated=0.0)
+
+    def first_cuts(spec: InterleaveSpec, preferred: list[int] | None) -> set[int]:
+        found = [
+            interleave(Doc("d", "any", text), tokenizer(), spec, seed=seed, epoch=0, preferred=preferred)
+            for seed in range(12)
+        ]
+        return {len(one.spans[0].text) for one in found}
+
+    assert first_cuts(firm, [stated]) == {stated}
+    assert first_cuts(loose, None) <= ends
+    assert len(first_cuts(firm, None) - ends) > 2
+    assert len(first_cuts(loose, [stated])) > 2
 
 
 def test_a_question_is_spoken_whole_where_its_borders_are_preferred() -> None:

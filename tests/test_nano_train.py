@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from salad_train.nano import train, world
 from salad_train.nano.asr import AsrPlan
 from salad_train.nano.base import BasePlan, batches, train_tokenizer
 from salad_train.nano.card import Making, write_card
-from salad_train.nano.train import INTERLEAVE, NanoPlan, question_borders, train_nano
+from salad_train.nano.train import INTERLEAVE, NanoPlan, completion_borders, question_borders, train_nano
 from salad_train.speech import TTSSpeaker
 from salad_train.stages import AdapterSize
 from tests.gap_world import item, report, scores
@@ -98,6 +99,25 @@ def test_questions_are_spoken_whole_where_the_document_allows_it() -> None:
         whole += spoken == [document.text[borders[0] : borders[1]]]
     assert whole > 100, whole
     assert question_borders(world.Document("d", "home", "A cup stands on a shelf.")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "pieces"),
+    [
+        (
+            "The symbol for gold is Au. Gold melts at 1064 degrees.",
+            "statements",
+            ["The symbol for gold", " is Au.", " Gold melts at", " 1064 degrees."],
+        ),
+        ("Cats purr.", "statements", ["Cats purr."]),
+        ("Question: Who sings?\nAnswer: Birds", "question", ["Question:", " Who sings?", "\nAnswer: Birds"]),
+    ],
+)
+def test_statements_would_like_to_be_heard_up_to_what_completes_them(text: str, kind: str, pieces: list[str]) -> None:
+    borders = completion_borders(world.Document("d", "any", text, kind))  # type: ignore[arg-type]
+    assert borders is not None
+    edges = [0, *borders, len(text)]
+    assert [text[a:b] for a, b in itertools.pairwise(edges)] == pieces
 
 
 def test_what_cannot_be_spoken_is_none_and_the_rest_is_kept(tmp_path: Path) -> None:

@@ -143,9 +143,9 @@ def test_the_nano_recipe_is_what_made_the_shipped_model(nano_stage1: dict[str, A
     assert [(d.id, d.text) for d in replay_documents(recipe)] == [(d.id, d.text) for d in nano_stage1["replay"]]
 
 
-def test_the_nano_recipe_s_second_stage_hears_as_its_first() -> None:
+def test_the_nano_recipe_s_second_stage_speaks_as_its_first() -> None:
     recipe = load_recipe("nano")
-    for name in ("voices", "interleave", "append_eos"):
+    for name in ("voices", "append_eos"):
         assert getattr(recipe.stage2, name) == getattr(recipe.stage1, name), name
     assert (recipe.stage2.init, recipe.stage2.base) == ("nano/speech", "nano/base")
 
@@ -164,7 +164,7 @@ def test_a_recipe_of_one_s_own(tmp_path: Path) -> None:
 SETTINGS: dict[str, tuple[dict[str, Any], Any]] = {
     "stage1.train.steps": ({"stage1.train.steps": 3}, lambda r: r.stage1.train.steps == 3),
     "the stage that is named": ({"stage1.interleave.prefer": 0.1}, lambda r: r.stage1.interleave.prefer == 0.1),
-    "and no other": ({"stage1.interleave.prefer": 0.1}, lambda r: r.stage2.interleave.prefer == 0.95),
+    "and no other": ({"stage1.interleave.prefer": 0.3}, lambda r: r.stage2.interleave.prefer == 0.1),
     "a list": ({"stage2.voices": ["a", "b"]}, lambda r: r.stage2.voices == ("a", "b")),
     "a table": ({"stage1.limits": {"tokens": 5, "sequences": 2}}, lambda r: r.stage1.limits == BatchLimits(5, 2)),
     "a number as YAML misreads it": ({"stage1.train.lm_lr": "5e-5"}, lambda r: r.stage1.train.lm_lr == 5e-5),
@@ -267,8 +267,19 @@ def test_the_embedded_corpus_is_taken_as_it_is() -> None:
     question = next(d for d in found.documents if d.text.startswith("Question:"))
     end = question.text.index("\nAnswer:")
     assert question.borders == (len("Question:"), end)
+    statements = next(d for d in found.documents if not d.text.startswith("Question:") and len(d.borders) > 2)
+    assert statements.text[: statements.borders[1]].endswith(".")
+    assert len(statements.text[statements.borders[0] : statements.borders[1]].split()) == 2
     limited = documents_of(load_recipe("nano", {"corpus.max_documents": 7}).corpus)
     assert limited.documents == found.documents[:7]
+
+
+@pytest.mark.parametrize(("part", "whole"), [("questions", "corpus"), ("narrow_questions", "narrow_speech")])
+def test_the_questions_among_the_embedded_data(part: str, whole: str) -> None:
+    asked = [(d.id, d.text) for d in documents_of(f"nano/{part}").documents]
+    among = [(d.id, d.text) for d in documents_of(f"nano/{whole}").documents if d.text.startswith("Question:")]
+    assert asked == among
+    assert asked
 
 
 def test_the_embedded_corpus_can_be_decontaminated() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -143,6 +144,21 @@ def question_borders(document: world.Document) -> list[int] | None:
     """Where a question-and-answer document would like to be cut: around the whole question, as the benchmark's prompt is."""
     head, tail = "Question:", "\nAnswer:"
     return [len(head), document.text.index(tail)] if document.text.startswith(head) and tail in document.text else None
+
+
+def completion_borders(document: world.Document) -> list[int] | None:
+    """Where a document of statements would like to be cut: before the last two words of each sentence, and after them. What is
+    heard then says what is asked for, and what is read completes it; a sentence read after another one was heard says little of
+    what was understood, since statements stand in no order."""
+    if document.kind == "question":
+        return question_borders(document)
+    borders: list[int] = []
+    for sentence in re.finditer(r"[^.?!]+[.?!]+", document.text):
+        words = list(re.finditer(r"\S+", sentence.group()))
+        if len(words) >= 4:
+            borders.append(sentence.start() + words[-3].end())
+        borders.append(sentence.end())
+    return borders[:-1]
 
 
 # --- one model, once -------------------------------------------------------------------------------------------------

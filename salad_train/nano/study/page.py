@@ -121,8 +121,9 @@ def _setting(plan: StudyPlan, records: Sequence[Record], command: str) -> Sectio
             ),
             Paragraph(
                 f"The world is `nano`: closed, of true facts, with synthetic speech only. Stage I heard {len(world.HEARD_DOMAINS)} of "
-                f"{len(world.domains())} domains ({heard}). Stage II begins with the shipped `nano/speech`. Accuracy is of four options (chance "
-                f"25%) on the test split, {world.ITEMS_PER_DOMAIN * len(world.domains())} questions in two voices that no training used; "
+                f"{len(world.domains())} domains ({heard}). Stage II begins with the shipped `nano/speech`. Accuracy is of four "
+                f"options (chance 25%) on the test split, {world.ITEMS_PER_DOMAIN * len(world.domains())} questions in two "
+                "voices that no training used; "
                 "selection saw the validation report only. Intervals are 95%: Student's t over seeds unless said otherwise."
             ),
         ),
@@ -252,7 +253,8 @@ def _alpha(curves: Sequence[analysis.Curve], pictures: dict[str, RenderedFigure]
         "by reading, %",
     )
     words = (
-        "Stage I from a fresh adapter at a constant rate, measured as it hears more: M and F at the first and the last checkpoint, and the fit "
+        "Stage I from a fresh adapter at a constant rate, measured as it hears more: M and F at the first and the "
+        "last checkpoint, and the fit "
         "of M = E + B·D^(−β) (D in hours; intervals by bootstrap over seeds). A fit that names a bound does not determine the law: within "
         "the data there is no floor in sight, or no fall."
     )
@@ -270,7 +272,8 @@ def _explained(told: Sequence[analysis.Explained], pictures: dict[str, RenderedF
         for row in told
     )  # fmt: skip
     words = (
-        "Linear fits over all checkpoints of all runs, resampled by run. The paper reports (d) a leave-one-out R² of 0.75 for speech accuracy by M "
+        "Linear fits over all checkpoints of all runs, resampled by run. The paper reports (d) a "
+        "leave-one-out R² of 0.75 for speech accuracy by M "
         "and 0.74 for text accuracy by F; partial R² 0.56 (M given F) and 0.32 (F given M)."
     )
     head = ("accuracy", "by", "checkpoints", "leave-one-out R²", "partial R², given the other")
@@ -311,9 +314,11 @@ def _open(runs: Sequence[Record], shipped: Record) -> Section:
     if moved is not None:
         blocks.append(
             Paragraph(
-                "Does selected speech help domains it did not touch? With half of the unheard domains kept out of the corpus, accuracy by ear "
+                "Does selected speech help domains it did not touch? With half of the unheard domains kept "
+                "out of the corpus, accuracy by ear "
                 f"changed by {_with_interval(moved.spoken, signed=True)} points in those that were spoken, by "
-                f"{_with_interval(moved.kept_out, signed=True)} in those kept out, and by {_with_interval(moved.heard, signed=True)} in those "
+                f"{_with_interval(moved.kept_out, signed=True)} in those kept out, and by "
+                f"{_with_interval(moved.heard, signed=True)} in those "
                 f"that Stage I had heard ({moved.n} seeds)."
             )
         )
