@@ -22,6 +22,7 @@ from salad_eval.progress import track
 from salad_eval.records import JsonlLog, read_jsonl, write_jsonl
 from salad_eval.types import Audio
 from salad_train.interleave import Interleaved, Layout, lay_out, rng_for
+from salad_train.objective import CachedPositions
 
 # --- speech ----------------------------------------------------------------------------------------------------------
 
@@ -239,6 +240,8 @@ class Batch:
         after_speech: (n,) whether a target is the first text token after speech.
         encoder_hidden_states: (r, frames, width) and encoder_lengths (r,) of the recordings in order, or ``None`` in
             a batch of text.
+        taught: the teacher's distributions at the scored positions, where they were kept (``teacher_cache``); the teacher is then
+            not asked.
     """
 
     input_ids: torch.Tensor
@@ -250,9 +253,14 @@ class Batch:
     encoder_hidden_states: torch.Tensor | None
     encoder_lengths: torch.Tensor | None
     document_ids: tuple[str, ...]
+    taught: CachedPositions | None = None
 
     def to(self, device: torch.device) -> Batch:
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        moved = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, (torch.Tensor, CachedPositions))
+        }
         return Batch(**{**vars(self), **moved})
 
 

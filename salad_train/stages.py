@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration,
 from salad_train.processes import first_process_first, is_first, wait_for_all
 from salad_train.saving import as_stored
 from salad_train.trainer import TrainPlan, frozen_copy, train
+
+if TYPE_CHECKING:
+    from salad_train.teacher_cache import TeacherCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class StagePlan:
         cuts: in how many different ways each document is cut and spoken; epochs go through them all.
         append_eos: whether documents end with the end-of-text token, as in the base LLM's own training.
         replay_share: share of the batches that are plain text.
+        teacher_cache: how many of the teacher's likeliest tokens are kept on disk for each position, so that it reads every text but
+            once; what that leaves out, ``teacher_cache`` says. 0 keeps none, and the teacher reads with the student.
         attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
     """
 
@@ -80,6 +85,7 @@ class StagePlan:
     limits: BatchLimits = BatchLimits(tokens=16_384, sequences=64)
     replay_share: float = 1 / 3
     replay_limits: BatchLimits | None = None
+    teacher_cache: int = 0
     device: str = "cpu"
     attention: str = "sdpa"
     save_dtype: str = "float32"
@@ -195,7 +201,9 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
         same_plan(plan, out / "plan.json")
         store = open_store(out / "frames", model)
         spoken = speak_documents(heard, plan, model, processor, store)
-    batches = mixed_batches([Heard(spoken.examples, store)], texts_of(replay, processor, plan), plan)
+        texts = texts_of(replay, processor, plan)
+        taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher")
+    batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
     train(model, teacher, batches, plan.train, out, device=plan.device)
     _note_speech(out / "speech.json", heard=spoken)
     return save(model, processor, out / "model", plan)
@@ -214,10 +222,13 @@ def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
         if data.natural is not None and plan.natural_share > 0:
             again = heard_again(data.natural, plan)
             natural = speak_documents(again, plan, model, processor, store)
+        texts = texts_of(data.replay, processor, plan)
+        everything = [*selected.examples, *(natural.examples if natural is not None else ()), *texts]
+        taught = kept_teacher(teacher, everything, processor, plan, out / "teacher")
     heard = [Heard(selected.examples, store, plan.selected_share)]
     if natural is not None:
         heard.append(Heard(natural.examples, store, plan.natural_share))
-    batches = mixed_batches(heard, texts_of(data.replay, processor, plan), plan)
+    batches = mixed_batches(heard, texts, plan, taught)
     before_decay = None if plan.checkpoint is None else Path(plan.checkpoint)
     train(model, teacher, batches, plan.train, out, device=plan.device, init_from=before_decay)
     _note_speech(out / "speech.json", selected=selected, natural=natural)
@@ -368,9 +379,24 @@ class Heard:
     weight: float = 1.0
 
 
-def mixed_batches(heard: Sequence[Heard], texts: Sequence[Example], plan: StagePlan) -> Callable[[int], Batch]:
+def kept_teacher(
+    teacher: Any, examples: Sequence[Example], processor: SaladProcessor, plan: StagePlan, folder: Path
+) -> TeacherCache | None:
+    """The teacher's distributions over ``examples``, on disk; ``None`` where the plan keeps none."""
+    from salad_train.teacher_cache import TeacherCache, fill_cache, spec_for
+
+    if not plan.teacher_cache:
+        return None
+    cache = TeacherCache(folder, spec_for(teacher, processor.tokenizer, k=plan.teacher_cache))
+    fill_cache(cache, teacher, [example.teacher_ids for example in examples])
+    return cache
+
+
+def mixed_batches(
+    heard: Sequence[Heard], texts: Sequence[Example], plan: StagePlan, taught: TeacherCache | None = None
+) -> Callable[[int], Batch]:
     """Batch ``i`` of the mixture: a pure function of the plan's seed and ``i``. Text is drawn as often as ``replay_share`` says,
-    the sources of speech share the rest by their weights."""
+    the sources of speech share the rest by their weights. ``taught`` holds what the teacher says of all of them."""
     # Text moves the LM only: replay would be idle steps while that is frozen.
     replays = bool(texts) and plan.replay_share > 0 and plan.train.trains_lm
     total = math.fsum(source.weight for source in heard)
@@ -390,7 +416,9 @@ def mixed_batches(heard: Sequence[Heard], texts: Sequence[Example], plan: StageP
     def batch(index: int) -> Batch:
         which, number = mixture.source(index)
         examples, store, _ = pools[which]
-        return collate([examples[i] for i in orders[which].batch(number)], store)
+        chosen = [examples[i] for i in orders[which].batch(number)]
+        made = collate(chosen, store)
+        return made if taught is None else replace(made, taught=taught.positions(chosen))
 
     return batch
 

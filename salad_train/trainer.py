@@ -30,7 +30,7 @@ from salad_train.checkpoints import (
 from salad_train.data import Batch
 from salad_train.lora import LoraPlan, add_lora, has_lora, is_lora, merge_lora
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
-from salad_train.objective import LogitHead, Objective, check_head, objective
+from salad_train.objective import CachedPositions, LogitHead, Objective, cached_objective, check_head, objective
 from salad_train.optim import ParameterGroup
 
 if TYPE_CHECKING:
@@ -171,12 +171,21 @@ def batch_objective(
     bf16: bool = False,
     through_adapter: bool = False,
 ) -> Objective:
-    """The loss of one batch; see ``objective``."""
+    """The loss of one batch; see ``objective``, and ``cached_objective`` for a batch that brings the teacher's distributions."""
     device = batch.input_ids.device.type
     with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
         ours = student_positions(model, batch, through_adapter=through_adapter)
-        theirs = teacher_positions(teacher, batch)
+        theirs = teacher_positions(teacher, batch) if batch.taught is None else batch.taught
     with torch.autocast(device, enabled=False):  # the loss keeps its own precision under anybody's autocast
+        if isinstance(theirs, CachedPositions):
+            return cached_objective(
+                ours,
+                LogitHead.of(model.language_model),
+                theirs,
+                batch.targets,
+                alpha=alpha,
+                denominator=denominator,
+            )
         return objective(
             ours,
             LogitHead.of(model.language_model),

@@ -282,6 +282,27 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
     assert not (tmp_path / "model").exists()
 
 
+def test_a_teacher_kept_whole_teaches_as_one_that_is_asked(
+    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plan_for(parts["llama", "parakeet"], steps=3)
+    kept = dataclasses.replace(asked, teacher_cache=load_vocabulary(parts["llama", "parakeet"][0]))
+    run(asked, tmp_path / "asked")
+    monkeypatch.setattr(trainer, "teacher_positions", None)  # it is not asked any more
+    run(kept, tmp_path / "kept")
+    first, second = (read_jsonl(tmp_path / name / "train.jsonl", StepLog) for name in ("asked", "kept"))
+    for a, b in zip(first, second, strict=True):
+        assert (a.speech_kl is None) == (b.speech_kl is None)
+        if a.speech_kl is not None and b.speech_kl is not None:
+            assert a.speech_kl == pytest.approx(b.speech_kl, rel=1e-3)
+        if a.replay_kl is not None and b.replay_kl is not None:
+            assert a.replay_kl == pytest.approx(b.replay_kl, abs=1e-4)
+
+
+def load_vocabulary(folder: Path) -> int:
+    return int(json.loads((folder / "config.json").read_text())["vocab_size"])
+
+
 def test_documents_that_cannot_be_spoken_are_left_out_and_counted(
     parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
 ) -> None:

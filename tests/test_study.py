@@ -16,6 +16,7 @@ from salad_train.nano.study import analysis, execute
 from salad_train.nano.study.answers import as_hex, from_hex
 from salad_train.nano.study.page import write_page
 from salad_train.nano.study.plan import (
+    BUDGET,
     SIGNALS,
     Checkpoint,
     Record,
@@ -56,7 +57,7 @@ def planted(plan: StudyPlan) -> list[Record]:
     records = [Record("shipped", None, None, (checkpoint(0.4, 9),), {}, (), {"noise, 10 dB": 0.3}, 1.0)]
     for key, run in plan.runs().items():
         if isinstance(run, Stage2Run):
-            gain = GAINS[run.signal] * (run.budget_seconds / 900) ** 0.3
+            gain = GAINS[run.signal] * (run.budget_seconds / BUDGET) ** 0.3
             records.append(stage2_record(run, 0.4 + gain))
         else:
             points = []
@@ -75,9 +76,10 @@ def test_every_run_is_there_once_and_whole_seeds_come_first() -> None:
         run for run in stage2 if run.gamma == 5 and run.clusters == 32 and run.tune == "adapter" and not run.held_back
     ]
     assert {(r.signal, r.budget_seconds, r.seed) for r in main} == {
-        (signal, budget, seed) for signal in SIGNALS for budget in (300.0, 900.0, 2700.0) for seed in range(5)
+        (signal, budget, seed) for signal in SIGNALS for budget in (900.0, 2700.0, 8100.0) for seed in range(5)
     }
-    assert [run.seed for run in runs[:15]] == [0] * 15
+    assert [run.seed for run in runs[:5]] == [0] * 5
+    assert [run.seed for run in runs[20:25]] == [4] * 5
     assert sum(isinstance(run, Stage1Run) for run in runs) == 5 * 2 * 5
     assert {run.gamma for run in stage2 if run.signal == "gap"} == {1.0, 2.0, 5.0, 8.0}
     assert {run.clusters for run in stage2 if run.signal == "gap"} == {16, 32, 64}
@@ -88,7 +90,7 @@ def test_a_key_tells_all_that_a_run_states() -> None:
     changed = [
         dataclasses.replace(run, **{field.name: value})
         for field, value in zip(
-            dataclasses.fields(run), ("uniform", 1, 2.0, 16, 300.0, "lora", False, True, True), strict=True
+            dataclasses.fields(run), ("uniform", 1, 2.0, 16, 900.0, "lora", False, True, True), strict=True
         )
     ]
     assert len({run_key(one) for one in (run, *changed)}) == 10
@@ -144,7 +146,7 @@ def test_a_planted_advantage_is_found_and_none_is_made_up() -> None:
     assert same.over_seeds.low < 0 < same.over_seeds.high
     assert found["uniform"].against_uniform is None
     assert found["gap"].unheard_share.value == pytest.approx(2 / 3)
-    assert found["gap"].per_minute.value == pytest.approx(found["gap"].gained.value / 15)
+    assert found["gap"].per_minute.value == pytest.approx(found["gap"].gained.value / 45)
 
 
 def test_the_planted_law_is_recovered() -> None:
@@ -179,7 +181,7 @@ def test_the_page_says_what_was_planted_and_that_it_is_unfinished(tmp_path: Path
     plan = StudyPlan()
     records = planted(plan)
     page = write_page(plan, records[:-3], tmp_path, "salad nano study --seeds 0,1,2,3,4").read_text(encoding="utf-8")
-    assert "**gap** beats uniform at 300 s, 900 s, 2700 s" in page
+    assert "**gap** beats uniform at 900 s, 2700 s, 8100 s" in page
     assert "**misalignment** is not told apart from it at" in page
     assert "Unfinished" in page
     assert "Unfinished" not in write_page(plan, records, tmp_path, "salad nano study").read_text(encoding="utf-8")

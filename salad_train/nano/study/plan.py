@@ -11,18 +11,12 @@ from salad_eval.artefacts import digest
 from salad_eval.errors import UserInputError
 
 Breadth = Literal["narrow", "broad"]
-Part = Literal["stage1", "stage2", "gamma", "clusters", "tuning", "transfer"]
-PARTS: tuple[Part, ...] = (
-    "stage2",
-    "tuning",
-    "transfer",
-    "gamma",
-    "clusters",
-    "stage1",
-)  # in the order in which they are made
+Part = Literal["stage1", "stage2", "budgets", "gamma", "clusters", "tuning", "transfer"]
+# In the order in which they are made.
+PARTS: tuple[Part, ...] = ("stage2", "budgets", "tuning", "transfer", "gamma", "clusters", "stage1")
 
 SIGNALS = ("uniform", "misalignment", "distillation", "gap", "learnability")
-GAMMA, CLUSTERS, BUDGET = 5.0, 32, 900.0  # where another of the three is varied
+GAMMA, CLUSTERS, BUDGET = 5.0, 32, 2700.0  # where another of the three is varied
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +60,7 @@ class StudyPlan:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     parts: tuple[Part, ...] = PARTS
     alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    budgets: tuple[float, ...] = (300.0, 900.0, 2700.0)
+    budgets: tuple[float, ...] = (900.0, 2700.0, 8100.0)
     gammas: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 8.0)
     cluster_numbers: tuple[int, ...] = (16, 32, 64)
 
@@ -93,9 +87,11 @@ class StudyPlan:
             for alpha, breadth in itertools.product(self.alphas, ("narrow", "broad")):
                 yield Stage1Run(alpha, breadth, seed)  # type: ignore[arg-type]
         elif part == "stage2":
-            for budget, signal in itertools.product(self.budgets, SIGNALS):
-                listens = budget == BUDGET and signal in ("uniform", "gap")
-                yield Stage2Run(signal, seed, budget_seconds=budget, listens=listens)
+            for signal in SIGNALS:
+                yield Stage2Run(signal, seed, listens=signal in ("uniform", "gap"))
+        elif part == "budgets":
+            for budget, signal in itertools.product([b for b in self.budgets if b != BUDGET], SIGNALS):
+                yield Stage2Run(signal, seed, budget_seconds=budget)
         elif part == "gamma":
             for gamma, signal in itertools.product(self.gammas, ("gap", "misalignment")):
                 if gamma == 0:

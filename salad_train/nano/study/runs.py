@@ -21,12 +21,13 @@ from salad_eval.store import AudioStore
 from salad_eval.types import CLEAN, Item, Rendering
 from salad_train.corpus import corpus_fingerprint
 from salad_train.data import Batch, Example, FrameStore
+from salad_train.loop import dotted, load_loop
 from salad_train.measure import measure_documents, pooled
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.nano import world
 from salad_train.nano.study.answers import as_hex
 from salad_train.nano.study.plan import Breadth, Checkpoint, Record, Stage1Run, Stage2Run, run_key
-from salad_train.recipe import Recipe, documents_of, load_recipe
+from salad_train.recipe import Recipe, documents_of, load_recipe, natural_source
 from salad_train.select import SelectPlan, Steering, Voice, open_readers, read_steering, select
 from salad_train.speech import TTSSpeaker
 from salad_train.stages import (
@@ -49,13 +50,12 @@ from salad_train.trainer import train
 from salad_train.types import Corpus, TextDocument
 
 STAGE1_STEPS = (30, 60, 120, 240)  # at which Stage I is measured
-STAGE2_STEPS = 160
+STAGE2_STEPS = 200
 STAGE1_DOCUMENTS = 6000  # that may be heard in Stage I, narrow or broad
 REPLAY_DOCUMENTS = 4000
-NATURAL_DOCUMENTS = 600  # of Stage I's kind, heard again in Stage II
+NATURAL_DOCUMENTS = 1000  # of Stage I's kind, heard again in Stage II
 PROBE_DOCUMENTS = 8  # a cluster
 MEASURED_DOCUMENTS = 280  # on which F, M and D are taken: as many of each domain
-EMBEDDER = {"idf_power": 3.0}  # as the loop's preset: rare words tell these short documents apart
 CONDITIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "unseen voices": (world.EVALUATION_VOICES, CLEAN),
     "training voices": (("en-us+m3,rate=190", "en-us+f1"), CLEAN),
@@ -87,12 +87,15 @@ class Bench:
         self.place = place
         self.audio = AudioStore(place.work / "audio")
         self.speaker = TTSSpeaker(self.audio, SPOKEN_BY)
-        self.recipe: Recipe = load_recipe("nano")
+        loop = load_loop("nano")  # Stage II as the loop that ships has it
+        self.recipe: Recipe = load_recipe(loop.recipe, dotted(loop.settings))
+        self.embedder = loop.select.embedder_options
 
     # --- data
 
     @cached_property
     def documents(self) -> tuple[TextDocument, ...]:
+        """The whole corpus: what Stage I may hear in its broad form, what is read as text, what divergences are measured on."""
         return documents_of("nano/corpus").documents
 
     @cached_property
@@ -100,12 +103,19 @@ class Bench:
         return documents_of("nano/narrow_speech").documents
 
     @cached_property
+    def natural(self) -> SpeechSource:
+        """What of Stage I's kind is heard again in Stage II."""
+        return natural_source(self.recipe, audio=self.audio)
+
+    @cached_property
     def steering(self) -> Steering:
         return read_steering(self.place.report)
 
     @lru_cache(maxsize=8)  # noqa: B019 (a bench lives as long as its process)
     def corpus(self, held_back: tuple[str, ...]) -> Corpus:
-        documents = tuple(document for document in self.documents if document.domain not in held_back)
+        """What Stage II selects from."""
+        documents = documents_of(self.recipe.corpus).documents
+        documents = tuple(document for document in documents if document.domain not in held_back)
         return Corpus(documents, (), corpus_fingerprint(documents))
 
     # --- questions
@@ -276,7 +286,7 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
         signal=run.signal,
         gamma=run.gamma,
         clusters=run.clusters,
-        embedder_options=EMBEDDER,
+        embedder_options=bench.embedder,
         probe_documents=PROBE_DOCUMENTS,
         seed=run.seed,
     )
@@ -294,7 +304,7 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
     synthesis = synthesise(selection, plan, readers.processor.tokenizer, bench.speaker)
     data = Stage2Data(
         bench.source(spoken_documents(selection, synthesis)),
-        bench.source(bench.narrow),
+        bench.natural,
         bench.documents[:REPLAY_DOCUMENTS],
         bench.place.frames / "speech",
     )
