@@ -225,9 +225,6 @@ def read_run(path: Path) -> FinishedRun:
     return FinishedRun(items, records.read_jsonl(folder.file("score"), Score), load_report(path))
 
 
-# --- before anything is made -----------------------------------------------------------------------------------------
-
-
 def compare_runs(a: Path, b: Path) -> Comparison:
     """The second finished run less the first, on the items they share."""
     from salad_eval.compare import compare
@@ -237,6 +234,9 @@ def compare_runs(a: Path, b: Path) -> Comparison:
         first.scores, first.items, first.report, second.scores, second.items, second.report,
         seed=first.report.seed, n_resamples=first.report.n_resamples,
     )  # fmt: skip
+
+
+# --- before anything is made -----------------------------------------------------------------------------------------
 
 
 def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from salad_eval import plugins
 from salad_eval.errors import SaladError, UserInputError
-from salad_eval.perturb import perturbation
+from salad_eval.perturb import canonical, perturbation
 from salad_eval.render_worker import Failure, Worker, WorkerDied, WorkerSetup, synthesise
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.store import AudioStore, SpeechRequest, StoredSound
@@ -89,7 +89,7 @@ def render(
         raise UserInputError(f"render: retries ({retries}) and workers ({workers}) must not be negative")
     engine = plugins.create("salad.tts", tts, tts_options)
     fingerprint = engine.fingerprint()
-    requests = [SpeechRequest(fingerprint, job.voice, job.spoken_text, job.perturbation) for job in todo]
+    requests = [SpeechRequest(fingerprint, job.voice, job.spoken_text, canonical(job.perturbation)) for job in todo]
     known: dict[SpeechRequest, StoredSound | Failure] = {}
     missing: dict[SpeechRequest, None] = {}
     for request in dict.fromkeys(requests):

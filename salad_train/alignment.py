@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from salad_eval.artefacts import digest
 from salad_eval.asr.transformers_ctc import MIN_SECONDS, TransformersCTC
@@ -327,18 +326,8 @@ class CTCAligner(TransformersCTC):
         for first, last in itertools.pairwise(edges):
             yield first, last, max(0, first - context), min(n_samples, last + context)
 
-    @torch.inference_mode()
     def _log_probs(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
-        inputs = self._extractor(
-            list(waves),
-            sampling_rate=self.sample_rate_hz,
-            padding=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        ).to(self._model.device)
-        mask = inputs.get("attention_mask")
-        features = inputs[self._model.main_input_name].to(self._model.dtype)
-        logits = self._model(**{self._model.main_input_name: features}, attention_mask=mask).logits
+        logits, mask = self._logits(waves)
         rows = logits.float().log_softmax(-1).cpu().numpy()
         ends = (
             [len(row) for row in rows] if self._output_lengths is None else self._output_lengths(mask.sum(-1)).tolist()

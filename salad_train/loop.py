@@ -129,7 +129,11 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
         tell(f"round {number}: speaking {selection.budget_seconds:,.0f} s")
         trained_on += spoken(recipe, stage, selection, folder / "synthesis", audio)
         tell(f"round {number}: training on {len(trained_on):,} documents, {stage.train.steps} steps")
-        model = str(trained(plan, recipe, stage, selection, trained_on, folder / "stage2", audio, out / "frames"))
+        model = str(
+            trained(
+                plan, recipe, stage, of_all_rounds(selections), trained_on, folder / "stage2", audio, out / "frames"
+            )
+        )
     tell("measuring the model as it is now, on the test split")
     _begin_with(out / "before", out / "after")
     evaluate_model(plan, recipe, model, MEASURE_ON, out / "after", out / "questions")
@@ -262,6 +266,18 @@ def trained(
     key = digest(to_json(stage), selection.signature, [document.id for document in documents], plan.trainer)
     model = _once(out, key, lambda: {"model": str(make())}, lambda: _stated(out)["made"])
     return Path(model["model"])
+
+
+def of_all_rounds(selections: Sequence[Selection]) -> Selection:
+    """The last round's selection with the documents of the rounds before it, which are trained on again, or they would be
+    forgotten."""
+    *earlier, last = selections
+    if not earlier:
+        return last
+    documents = tuple(document for selection in selections for document in selection.documents)
+    return dataclasses.replace(
+        last, documents=documents, signature=" + ".join(selection.signature for selection in selections)
+    )
 
 
 def story(recipe: Recipe, selections: Sequence[Selection]) -> list[str]:

@@ -126,7 +126,8 @@ class TransformersCTC:
             yield batch
 
     @torch.inference_mode()
-    def _transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
+    def _logits(self, waves: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, frames, vocabulary), and the mask over the model's own input (n, samples or frames)."""
         name = self._model.main_input_name
         inputs = self._extractor(
             list(waves),
@@ -137,7 +138,11 @@ class TransformersCTC:
         ).to(self._model.device)
         mask = inputs.get("attention_mask")
         features = inputs[name].to(self._model.dtype)
-        ids = self._model(**{name: features}, attention_mask=mask).logits.argmax(-1)
+        return self._model(**{name: features}, attention_mask=mask).logits, mask
+
+    def _transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
+        logits, mask = self._logits(waves)
+        ids = logits.argmax(-1)
         if self._output_lengths is not None:
             ends = self._output_lengths(mask.sum(-1))
             beyond = torch.arange(ids.shape[1], device=ids.device) >= ends[:, None]
