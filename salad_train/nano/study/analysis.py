@@ -160,7 +160,10 @@ class Explained:
 
 
 def explained(records: Runs, seed: int = 0) -> tuple[Explained, ...]:
-    """Speech accuracy by M and text accuracy by F, over all checkpoints of all runs (linear, as in the paper). Resampled by run."""
+    """Speech accuracy by M and text accuracy by F, over all checkpoints of all runs (linear, as in the paper). Resampled by run.
+
+    Empty where F or the text accuracy never changes, as in runs that train the adapter alone.
+    """
     points = [(record.key, checkpoint) for record in records for checkpoint in record.checkpoints]
     if len(points) < 8:
         return ()
@@ -169,6 +172,8 @@ def explained(records: Runs, seed: int = 0) -> tuple[Explained, ...]:
     f = np.array([c.forgetting for _, c in points])
     speech = np.array([c.speech_accuracy for _, c in points])
     text = np.array([c.text_accuracy for _, c in points])
+    if min(np.ptp(f), np.ptp(text), np.ptp(m), np.ptp(speech)) < 1e-9:
+        return ()
     return tuple(
         Explained(
             accuracy,
