@@ -33,12 +33,14 @@ def loop(
     import torch
     from rich.console import Console
 
+    from salad_eval.loaded import quiet_loading
     from salad_eval.plan import parse_setting
     from salad_eval.report.comparison import comparison_terminal
     from salad_train.loop import load_loop
     from salad_train.loop import loop as run
 
     torch.set_num_threads(threads or os.cpu_count() or 1)
+    quiet_loading()
     changes = dict(parse_setting(text) for text in settings or ())
     if rounds is not None:
         changes["rounds"] = rounds
