@@ -76,10 +76,13 @@ def study_command(
     processes: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, of one thread each; by default one a core.")
     ] = None,
+    page_only: Annotated[
+        bool, typer.Option("--page-only", help="Make no runs; write the page of those that are there.")
+    ] = False,
 ) -> None:
     """Reproduce the method in small: every run, the figures, and a page that says what was found. Stopped, it goes on where it was."""
     from salad_eval.errors import UserInputError
-    from salad_train.nano.study.execute import execute
+    from salad_train.nano.study.execute import execute, read_runs
     from salad_train.nano.study.page import write_page
     from salad_train.nano.study.plan import PARTS, StudyPlan
 
@@ -90,4 +93,5 @@ def study_command(
     chosen = PARTS if parts is None else tuple(parts.split(","))
     plan = StudyPlan(seeds=numbers, parts=chosen)  # type: ignore[arg-type]
     command = f"salad nano study --seeds {seeds}" + (f" --parts {parts}" if parts else "")
-    typer.echo(write_page(plan, execute(plan, out, work, processes=processes), out, command))
+    records = read_runs(plan, out) if page_only else execute(plan, out, work, processes=processes)
+    typer.echo(write_page(plan, records, out, command))

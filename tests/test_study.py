@@ -181,8 +181,9 @@ def test_the_page_says_what_was_planted_and_that_it_is_unfinished(tmp_path: Path
     plan = StudyPlan()
     records = planted(plan)
     page = write_page(plan, records[:-3], tmp_path, "salad nano study --seeds 0,1,2,3,4").read_text(encoding="utf-8")
-    assert "**gap** beats uniform at 900 s, 2700 s, 8100 s" in page
-    assert "**misalignment** is not told apart from it at" in page
+    also = " (over other questions, too)"
+    assert f"**gap** beats uniform at 900 s{also}, 2700 s{also}, 8100 s{also}." in page
+    assert "**misalignment** is not told apart from uniform at" in page
     assert "Unfinished" in page
     assert "Unfinished" not in write_page(plan, records, tmp_path, "salad nano study").read_text(encoding="utf-8")
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
@@ -191,6 +192,11 @@ def test_the_page_says_what_was_planted_and_that_it_is_unfinished(tmp_path: Path
     assert {path.name for path in tmp_path.glob("*.png")} == {
         "budgets.png", "gamma.png", "clusters.png", "alpha.png", "explained.png",
     }  # fmt: skip
+
+
+def test_without_a_study_there_is_no_page(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="holds no study yet"):
+        execute.read_runs(StudyPlan(), tmp_path)
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +214,7 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Mon
     found = execute.execute(plan, tmp_path, tmp_path / "work")
     assert made == [Stage2Run("gap", 1, held_back=True)]
     assert found == records
+    assert execute.read_runs(plan, tmp_path) == records
     assert read_jsonl(tmp_path / "runs.jsonl", Record) == records
     assert execute.execute(plan, tmp_path, tmp_path / "work") == records
     assert len(made) == 1

@@ -23,6 +23,15 @@ SHIPPED = "shipped"
 _bench: Bench | None = None  # of a worker process
 
 
+def read_runs(plan: StudyPlan, out: Path) -> list[Record]:
+    """The records of ``plan`` that are there, the shipped model's first, making none."""
+    file = out / RUNS
+    done = {record.key: record for record in read_jsonl(file, Record)} if file.exists() else {}
+    if SHIPPED not in done:
+        raise UserInputError(f"{file} holds no study yet; start it: salad nano study --out {out}")
+    return [done[key] for key in (SHIPPED, *plan.runs()) if key in done]
+
+
 def execute(plan: StudyPlan, out: Path, work: Path, *, processes: int | None = None) -> list[Record]:
     """Make the runs that ``out/runs.jsonl`` does not hold yet; returns the records of ``plan``, the shipped model's first.
 

@@ -17,7 +17,7 @@ from salad_eval.report.templates import environment
 from salad_eval.types import Estimate
 from salad_train.nano import world
 from salad_train.nano.study import analysis
-from salad_train.nano.study.analysis import ArmResult, Difference
+from salad_train.nano.study.analysis import ArmResult
 from salad_train.nano.study.figures import figures
 from salad_train.nano.study.plan import BUDGET, CLUSTERS, GAMMA, SIGNALS, Record, StudyPlan
 
@@ -48,9 +48,14 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     curves = analysis.curves(runs)
     told = analysis.explained(runs)
     budget_arms = analysis.arms(runs, before, analysis.varied(runs, "budget_seconds", SIGNALS))
-    gamma_arms = analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap", "misalignment")))
-    cluster_arms = analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap", "misalignment")))
-    pictures = {figure.name: figure for figure in figures(records, curves, budget_arms, gamma_arms, cluster_arms)}
+    gamma_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap", "misalignment"))), "gamma")
+    cluster_arms = _several(
+        analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap", "misalignment"))), "clusters"
+    )
+    pictures = {
+        figure.name: figure
+        for figure in figures(records if told else (), curves, budget_arms, gamma_arms, cluster_arms)
+    }
     for figure in pictures.values():
         write_atomic(out / f"{figure.name}.png", figure.png)
         write_atomic(out / f"{figure.name}.svg", figure.svg)
@@ -83,6 +88,11 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     write_atomic(out / "index.html", templates.get_template("study.html.j2").render(title=title, sections=sections))
     write_atomic(out / "README.md", _markdown(title, sections))
     return out / "README.md"
+
+
+def _several(arms: tuple[ArmResult, ...], vary: str) -> tuple[ArmResult, ...]:
+    """Nothing where only one value of what is varied has been run yet."""
+    return arms if len({getattr(arm.run, vary) for arm in arms}) > 1 else ()
 
 
 def _markdown(title: str, sections: Sequence[Section]) -> str:
@@ -141,8 +151,8 @@ def _signals(
     if budget_arms:
         blocks.append(
             Paragraph(
-                f"Before Stage II, {_percent(before)}% are answered by ear. Equal budgets, equal steps, γ = {GAMMA:g}, K = {CLUSTERS}: "
-                + " ".join(_verdicts(budget_arms))
+                f"Before Stage II, {_percent(before)}% are answered by ear. Equal budgets, equal steps, γ = {GAMMA:g}, K = {CLUSTERS}. "
+                "By the interval over seeds: " + " ".join(_verdicts(budget_arms))
             )
         )
         blocks += [
@@ -165,33 +175,29 @@ def _signals(
 
 
 def _verdicts(arms: Sequence[ArmResult]) -> Iterator[str]:
-    """For each signal: at which budgets its difference to uniform excludes zero, over seeds and over seeds and questions."""
+    """For each signal: at which budgets its difference to uniform excludes zero over seeds, and whether over questions as well."""
     for signal in SIGNALS[1:]:
-        mine = [arm for arm in arms if arm.run.signal == signal and arm.against_uniform is not None]
+        mine = [(arm, arm.against_uniform) for arm in arms if arm.run.signal == signal and arm.against_uniform]
         if not mine:
             continue
-        better = [a for a in mine if a.against_uniform and _excludes_zero(a.against_uniform) == 1]
-        worse = [a for a in mine if a.against_uniform and _excludes_zero(a.against_uniform) == -1]
         said = []
-        if better:
-            said.append("beats uniform at " + ", ".join(f"{a.run.budget_seconds:g} s" for a in better))
-        if worse:
-            said.append("is beaten by it at " + ", ".join(f"{a.run.budget_seconds:g} s" for a in worse))
-        rest = [a for a in mine if a not in better and a not in worse]
-        if rest:
-            said.append("is not told apart from it at " + ", ".join(f"{a.run.budget_seconds:g} s" for a in rest))
-        yield f"**{signal}** {'; '.join(said)} (both intervals)."
+        for verb, side in (("beats uniform", 1), ("is beaten by uniform", -1), ("is not told apart from uniform", 0)):
+            at = [
+                f"{arm.run.budget_seconds:g} s"
+                + (" (over other questions, too)" if side and _side(found.over_seeds_and_items) == side else "")
+                for arm, found in mine
+                if _side(found.over_seeds) == side
+            ]
+            if at:
+                said.append(f"{verb} at {', '.join(at)}")
+        yield f"**{signal}** {'; '.join(said)}."
 
 
-def _excludes_zero(found: Difference) -> int:
-    """1 or −1 where both intervals lie on one side of 0, otherwise 0."""
-    lows = [found.over_seeds.low, found.over_seeds_and_items.low]
-    highs = [found.over_seeds.high, found.over_seeds_and_items.high]
-    if all(low is not None and low > 0 for low in lows):
+def _side(estimate: Estimate) -> int:
+    """1 or −1 where the interval lies above or below 0, otherwise 0."""
+    if estimate.low is not None and estimate.low > 0:
         return 1
-    if all(high is not None and high < 0 for high in highs):
-        return -1
-    return 0
+    return -1 if estimate.high is not None and estimate.high < 0 else 0
 
 
 def _arm_table(arms: Sequence[ArmResult], heading: str, value: object) -> Table:
