@@ -115,7 +115,7 @@ class Plan(_Typed):
     def from_yaml(cls, path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Plan:
         """The plan in a YAML file (or a run's ``plan.json``); ``overrides`` are dotted keys and their values."""
         file = Path(path).expanduser()
-        table = _read(file)
+        table = read_table(file, "plan", "use --preset nano")
         table.setdefault("name", file.stem if file.name != PLAN_FILE else file.resolve().parent.name)
         return cls.from_mapping(with_overrides(table, overrides or {}), str(file))
 
@@ -125,7 +125,9 @@ class Plan(_Typed):
         known = {path.stem: path for path in sorted(_PRESETS.glob("*.yaml"))}
         if name not in known:
             raise UnknownNameError("preset", name, known)
-        return cls.from_mapping(with_overrides(_read(known[name]), overrides or {}), f"preset {name}")
+        return cls.from_mapping(
+            with_overrides(read_table(known[name], "plan", "use --preset nano"), overrides or {}), f"preset {name}"
+        )
 
     @property
     def folder(self) -> Path:
@@ -167,15 +169,17 @@ def _set(table: dict[str, Any], whole_key: str, path: Sequence[str], value: Any)
     _set(table[path[0]], whole_key, path[1:], value)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_table(path: Path, what: str, otherwise: str) -> dict[str, Any]:
+    """The mapping in a YAML file that states ``what`` ("plan"); ``otherwise`` says what to give where there is no such file."""
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserInputError(f"no plan at {path}. Give the path of a YAML file, or use --preset nano.") from None
+        raise UserInputError(f"no {what} at {path}. Give the path of a YAML file, or {otherwise}.") from None
     except (OSError, UnicodeDecodeError) as cause:
-        raise UserInputError(f"cannot read the plan {path}: {cause}.") from None
+        raise UserInputError(f"cannot read the {what} {path}: {cause}.") from None
     except yaml.YAMLError as cause:
         raise UserInputError(f"{path}: is not valid YAML: {' '.join(str(cause).split())}.") from None
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
-        raise UserInputError(f"{path}: a plan is a mapping of keys to values, this file holds {type(table).__name__}.")
+        held = type(table).__name__
+        raise UserInputError(f"{path}: a {what} is a mapping of keys to values, this file holds a {held}.")
     return table

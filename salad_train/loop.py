@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from salad_eval import plugins
 from salad_eval.artefacts import digest
 from salad_eval.compare import Comparison
 from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.pipeline import compare_runs, read_items, read_tasks
 from salad_eval.pipeline import run as run_evaluation
-from salad_eval.plan import Plan, with_overrides
+from salad_eval.plan import Plan, read_table, with_overrides
 from salad_eval.records import to_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
 from salad_eval.report.json import write_atomic
@@ -81,14 +79,7 @@ def load_loop(name_or_path: str | Path, overrides: Mapping[str, Any] | None = No
     path = known.get(str(name_or_path), Path(name_or_path).expanduser())
     if not path.is_file():
         raise UnknownNameError("loop", str(name_or_path), known)
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
-        raise UserInputError(f"{path}: is not valid YAML: {' '.join(str(cause).split())}.") from None
-    if not isinstance(table, dict):
-        raise UserInputError(
-            f"{path}: a loop is a mapping of keys to values, this file holds a {type(table).__name__}."
-        )
+    table = read_table(path, "loop", f"one of {', '.join(known)}")
     return parse_record(LoopPlan, with_overrides(table, overrides or {}), f"loop {name_or_path}")
 
 
@@ -252,14 +243,14 @@ def trained(
     frames: Path,
 ) -> Path:
     """The checkpoint that the trainer makes of all documents selected so far."""
-    data = Stage2Data(
-        SpeechSource(documents, voice_of(recipe, audio), borders_of),
-        natural_source(recipe, audio=audio, work=frames),
-        replay_documents(recipe),
-        frames,
-    )
 
     def make() -> Path:
+        data = Stage2Data(
+            SpeechSource(documents, voice_of(recipe, audio), borders_of),
+            natural_source(recipe, audio=audio, work=frames),
+            replay_documents(recipe),
+            frames,
+        )
         trainer: Trainer = plugins.create("salad.trainers", plan.trainer, plan.trainer_options)
         return trainer.fit(stage, selection, data, out)
 

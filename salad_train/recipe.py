@@ -13,10 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import yaml
-
 from salad_eval.errors import UnknownNameError, UserInputError, did_you_mean
-from salad_eval.plan import Options, with_overrides
+from salad_eval.plan import Options, read_table, with_overrides
 from salad_eval.store import AudioStore
 from salad_eval.types import Item
 from salad_train.alignment import AlignerPlan, with_word_times
@@ -149,27 +147,9 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         path = Path(given).expanduser()
         if path.suffix not in (".yaml", ".yml") and not path.exists():
             raise UnknownNameError("recipe", given, known_recipes())
-    table = _read(path)
+    table = read_table(path, "recipe", f"one of {', '.join(known_recipes())}")
     table.setdefault("name", path.stem)
     return parse_record(Recipe, with_overrides(table, overrides or {}), f"recipe {given}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserInputError(
-            f"no recipe at {path}. Give the path of a YAML file, or one of {', '.join(known_recipes())}."
-        ) from None
-    except (OSError, UnicodeDecodeError) as cause:
-        raise UserInputError(f"cannot read the recipe {path}: {cause}.") from None
-    except yaml.YAMLError as cause:
-        raise UserInputError(f"{path}: is not valid YAML: {' '.join(str(cause).split())}.") from None
-    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
-        raise UserInputError(
-            f"{path}: a recipe is a mapping of keys to values, this file holds a {type(table).__name__}."
-        )
-    return table
 
 
 def parse_record(cls: type[T], table: object, where: str) -> T:

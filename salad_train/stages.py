@@ -98,6 +98,11 @@ class StagePlan:
         if not 0 <= self.replay_share < 1:
             raise UserInputError(f"replay_share is {self.replay_share}; expected a share in [0, 1).")
 
+    @property
+    def replays(self) -> bool:
+        """Whether plain text is read in between: it moves the LM only, and would be idle steps while that is frozen."""
+        return self.replay_share > 0 and self.train.trains_lm
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage1Plan(StagePlan):
@@ -201,7 +206,7 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
         same_plan(plan, out / "plan.json")
         store = open_store(out / "frames", model)
         spoken = speak_documents(heard, plan, model, processor, store)
-        texts = texts_of(replay, processor, plan)
+        texts = texts_of(replay if plan.replays else (), processor, plan)
         taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher")
     batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
     train(model, teacher, batches, plan.train, out, device=plan.device)
@@ -222,7 +227,7 @@ def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
         if data.natural is not None and plan.natural_share > 0:
             again = heard_again(data.natural, plan)
             natural = speak_documents(again, plan, model, processor, store)
-        texts = texts_of(data.replay, processor, plan)
+        texts = texts_of(data.replay if plan.replays else (), processor, plan)
         everything = [*selected.examples, *(natural.examples if natural is not None else ()), *texts]
         taught = kept_teacher(teacher, everything, processor, plan, out / "teacher")
     heard = [Heard(selected.examples, store, plan.selected_share)]
@@ -397,8 +402,7 @@ def mixed_batches(
 ) -> Callable[[int], Batch]:
     """Batch ``i`` of the mixture: a pure function of the plan's seed and ``i``. Text is drawn as often as ``replay_share`` says,
     the sources of speech share the rest by their weights. ``taught`` holds what the teacher says of all of them."""
-    # Text moves the LM only: replay would be idle steps while that is frozen.
-    replays = bool(texts) and plan.replay_share > 0 and plan.train.trains_lm
+    replays = bool(texts) and plan.replays
     total = math.fsum(source.weight for source in heard)
     speech_share = 1.0 - (plan.replay_share if replays else 0.0)
     weights = [source.weight / total * speech_share for source in heard] + ([plan.replay_share] if replays else [])
