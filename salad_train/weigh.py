@@ -109,13 +109,7 @@ def _water_fill(web: np.ndarray, height: np.ndarray, floor: float, high: np.ndar
         if not low < middle < top:
             break
         low, top = (middle, top) if float(web @ ratios(middle)) < total else (low, middle)
-    found = ratios(top)
-    # What rounding of the level has left over goes to those between the bounds.
-    between = (found > floor) & (found < high)
-    if between.any():
-        rest = total - float((web * found)[~between].sum())
-        found[between] *= rest / float((web * found)[between].sum())
-    return np.clip(found, floor, high)
+    return ratios(top)  # off by the rounding of the level alone; the caller scales the sum to 1
 
 
 # --- exclusions ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, UserInputError
@@ -126,6 +126,17 @@ def worlds(draw_: Any) -> dict[str, Any]:
 
 
 @given(world=worlds(), scale=st.floats(1e-3, 1e3))
+@example(  # the lesser of two weights is so small that its product with the share of the corpus is 0
+    world={
+        "clusters": clusters(1, 12214),
+        "scores": np.array([1e-6, 6.10351562e-05]),
+        "gamma": 179.0,
+        "floor": 0.0,
+        "cap": None,
+        "excluded": {},
+    },
+    scale=1.0,
+)
 @settings(max_examples=300, deadline=None)
 def test_weigh_keeps_its_promises(world: dict[str, Any], scale: float) -> None:
     found = weigh(**world)
