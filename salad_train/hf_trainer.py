@@ -254,7 +254,7 @@ class SaladTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             groups = parameter_groups(named_parameters(self.distillation.student), self.plan)
-            self.optimizer = make_optimizer(groups, betas=self.plan.betas)
+            self.optimizer = make_optimizer(groups, betas=self.plan.betas, muon_steps=self.plan.muon_steps)
         return self.optimizer
 
     def create_scheduler(

@@ -73,12 +73,16 @@ _MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
 
 
 def make_optimizer(
-    groups: Iterable[ParameterGroup], *, betas: tuple[float, float] = (0.9, 0.95), fused: bool | None = None
+    groups: Iterable[ParameterGroup],
+    *,
+    betas: tuple[float, float] = (0.9, 0.95),
+    fused: bool | None = None,
+    muon_steps: int = 5,
 ) -> CombinedOptimizer:
     """Muon (Jordan et al., 2024; momentum 0.95) for the groups that ask for it, AdamW for the others; empty ones are left
     out.
 
-    ``betas`` and ``fused`` are AdamW's. Raises ``ValueError`` where nothing is left to train.
+    ``betas`` and ``fused`` are AdamW's; ``muon_steps`` are Newton–Schulz iterations. Raises ``ValueError`` where nothing is left to train.
     """
     by_method: dict[str, list[dict[str, Any]]] = {"muon": [], "adamw": []}
     for group in groups:
@@ -88,7 +92,8 @@ def make_optimizer(
             )
     parts: list[torch.optim.Optimizer] = []
     if by_method["muon"]:
-        parts.append(torch.optim.Muon(by_method["muon"], momentum=0.95, adjust_lr_fn="original"))
+        muon = torch.optim.Muon(by_method["muon"], momentum=0.95, adjust_lr_fn="original", ns_steps=muon_steps)
+        parts.append(muon)
     if by_method["adamw"]:
         parts.append(torch.optim.AdamW(by_method["adamw"], betas=betas, fused=fused))
     if not parts:

@@ -271,6 +271,7 @@ def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcess
         mimi_latents=plan.mimi_latents,
         mimi_quantizers=plan.mimi_quantizers,
     )
+    model.adapter.transformer.set_attn_implementation(plan.attention)
     return model, SaladProcessor.from_parts(extractor, tokenizer, model.config), teacher
 
 
@@ -287,8 +288,8 @@ def open_models(plan: Stage2Plan) -> tuple[SaladForConditionalGeneration, SaladP
             f"{plan.init} and {plan.base} have different tokenizers; a teacher must read the student's tokens. "
             "Set base to the text LLM that the speech LLM was made from."
         )
-    for lm in (model.language_model, base):
-        lm.set_attn_implementation(plan.attention)
+    for part in (model.language_model, model.adapter.transformer, base):
+        part.set_attn_implementation(plan.attention)
     return model, processor, base.eval().requires_grad_(False)
 
 

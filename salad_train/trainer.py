@@ -45,6 +45,7 @@ class TrainPlan:
         alpha: weight of the distillation; 1 is Stage I's.
         muon_lr: above 0, the adapter's matrices are trained by Muon at this rate, and ``adapter_lr`` is that of the rest of it.
             The paper uses AdamW throughout, which 0 is.
+        muon_steps: Newton–Schulz iterations of Muon; fewer than its 5 orthogonalise less exactly, in less time.
         tune: what is trained beside the adapter, which always is: nothing ("adapter": the LM is frozen), LoRA ("lora", see
             ``lora``) or the whole LM ("full").
         lm_lr: of the LM, or of its LoRA; 0 freezes the LM as ``tune="adapter"`` does.
@@ -62,6 +63,7 @@ class TrainPlan:
     alpha: float = 1.0
     adapter_lr: float = 1e-3
     muon_lr: float = 0.0
+    muon_steps: int = 5
     lm_lr: float = 2e-5
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
@@ -82,6 +84,8 @@ class TrainPlan:
             raise UserInputError(
                 f"steps is {self.steps}, micro_batches is {self.micro_batches}; expected at least 1 of each."
             )
+        if not 1 <= self.muon_steps < 100:
+            raise UserInputError(f"muon_steps is {self.muon_steps}; expected 1 to 99 iterations.")
         if not 0.0 <= self.alpha <= 1.0 or not 0.0 <= self.decay_share <= 1.0:
             raise UserInputError(f"alpha is {self.alpha}, decay_share is {self.decay_share}; expected both in [0, 1].")
         if self.tune not in ("adapter", "lora", "full"):

@@ -222,7 +222,7 @@ TUNINGS: dict[str, dict[str, Any]] = {
     "adapter": {"tune": "adapter"},
     "frozen by its rate": {"lm_lr": 0.0},
     "lora with dropout": {"tune": "lora", "lora": LoraPlan(4, 8, dropout=0.5)},
-    "muon": {"muon_lr": 0.02},
+    "muon": {"muon_lr": 0.02, "muon_steps": 3},
 }
 
 
