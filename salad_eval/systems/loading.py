@@ -68,7 +68,7 @@ def load_causal_lm(
         **model_kwargs,
     }
     if quantization is not None:
-        kwargs["quantization_config"] = _quantization_config(quantization)
+        kwargs["quantization_config"] = quantization_config(quantization)
         kwargs.setdefault("device_map", resolve_device(device))
     with explained(source, "model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **kwargs)
@@ -129,7 +129,8 @@ def default_batch_tokens(model: Any) -> int:
     return 16_384 if next(iter(model.parameters())).device.type == "cuda" else 1024
 
 
-def _quantization_config(quantization: str) -> Any:
+def quantization_config(quantization: str) -> Any:
+    """What transformers loads 8-bit or 4-bit weights by; ``MissingExtraError`` without bitsandbytes."""
     import importlib.util
 
     from transformers import BitsAndBytesConfig

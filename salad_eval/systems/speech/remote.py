@@ -1,0 +1,167 @@
+"""Speech LLMs whose code comes with the checkpoint, as Ultravox's does. Only for a user who trusts it by name.
+
+Nothing is known of such a class but what its kind has in common: an ``AutoModel`` that merges recordings into the
+embeddings of its LM, and an ``AutoProcessor`` that takes texts with a placeholder. Which positions a recording takes is
+found out by looking which embeddings are not those of their tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from salad_eval.errors import ModelError
+from salad_eval.systems import prompts
+from salad_eval.systems.loading import explained
+from salad_eval.systems.speech.family import ChatStyle, LanguageModel, SpeechFamily, merged_embeddings, recordings_of
+from salad_eval.types import Request
+
+_PLACEHOLDERS = ("audio_token", "audio_placeholder")
+
+
+class RemoteSpeechFamily(SpeechFamily):
+    """Any speech LLM with remote code that does as the module says; an adapter is the way for one that does otherwise."""
+
+    model_types = ()
+    architecture = "AutoModel"
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        super().__init__(model, processor)
+        if not any(getattr(processor, name, None) for name in _PLACEHOLDERS):
+            raise ModelError(
+                f"{type(processor).__name__} names no placeholder of a recording ({' or '.join(_PLACEHOLDERS)}); write "
+                f"an adapter for this model."
+            )
+        self._begins = self._special_tokens_around(processor.tokenizer)
+
+    @classmethod
+    def load_model(cls, source: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        from transformers import AutoModel
+
+        with explained(source, "model"):
+            model, info = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
+        return model, info
+
+    @property
+    def feature_extractor(self) -> Any:
+        parts = (getattr(self.processor, name, None) for name in ("feature_extractor", "audio_processor"))
+        found = next((part for part in parts if part is not None), None)
+        if found is None:
+            raise ModelError(
+                f"{type(self.processor).__name__} has no feature extractor; write an adapter for this model."
+            )
+        return getattr(found, "feature_extractor", found)
+
+    @property
+    def audio_token(self) -> str:
+        return str(next(token for name in _PLACEHOLDERS if (token := getattr(self.processor, name, None))))
+
+    @property
+    def audio_token_id(self) -> int:
+        """No token's id: the placeholder need not be one."""
+        return -1
+
+    @property
+    def audio_markup(self) -> str:  # type: ignore[override]
+        return self.audio_token
+
+    def language_model(self, *, has_audio: bool) -> Any:
+        decoder = self.model.get_decoder()
+        if decoder.get_output_embeddings() is not None:
+            return decoder
+        return LanguageModel(decoder, self.model.get_output_embeddings())
+
+    # --- recordings --------------------------------------------------------------------------------------------------
+
+    def audio_rows(self, recordings: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        return [self._rows(samples) for samples in recordings]
+
+    def _rows(self, samples: np.ndarray) -> torch.Tensor:
+        table = self.model.get_decoder().get_input_embeddings()
+        inputs = self.processor(
+            text=self.audio_token, audio=samples, sampling_rate=self.sampling_rate_hz, return_tensors="pt"
+        )
+        placed = {
+            name: value.to(table.weight.device, table.weight.dtype if value.is_floating_point() else value.dtype)
+            for name, value in inputs.items()
+            if isinstance(value, torch.Tensor)
+        }
+        merged = merged_embeddings(self.model, self.embedding_consumer(), placed)[0]
+        ids = placed["input_ids"][0]
+        with torch.no_grad():
+            heard = (merged != table(ids)).any(-1).cpu()
+        around = ids.cpu()[~heard].tolist()
+        if around not in ([], self._begins):
+            raise ModelError(
+                f"{type(self.processor).__name__} writes tokens of its own around a recording ({around[:8]}); write an "
+                f"adapter for this model."
+            )
+        return merged[heard.to(merged.device)]
+
+    @staticmethod
+    def _special_tokens_around(tokenizer: Any) -> list[int]:
+        return [int(token) for token in tokenizer.encode("")]
+
+    # --- prompts -----------------------------------------------------------------------------------------------------
+
+    def encode_pairs(
+        self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None
+    ) -> tuple[prompts.EncodedPair, ...]:
+        if not request.has_audio:
+            return super().encode_pairs(request, n_rows, chat)
+        head, tail = self._split(request, n_rows, chat)
+        pairs = []
+        for option in request.continuations:
+            if tail.strip():
+                end = prompts.encode_pair(self.tokenizer, tail, option, add_special_tokens=False)
+                pairs.append(prompts.EncodedPair((*head, *end.context), end.continuation))
+            else:  # nothing after the last recording: what whitespace there is belongs to the continuation
+                ids = prompts.encode(self.tokenizer, tail + option, add_special_tokens=False)
+                if not ids:
+                    raise ModelError(f"item {request.item_id!r}: the continuation {option!r} has no tokens.")
+                pairs.append(prompts.EncodedPair(head, tuple(ids)))
+        return tuple(pairs)
+
+    def encode_prompt(self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None) -> tuple[int, ...]:
+        if not request.has_audio:
+            return super().encode_prompt(request, n_rows, chat)
+        head, tail = self._split(request, n_rows, chat)
+        return (*head, *prompts.encode(self.tokenizer, tail, add_special_tokens=False))
+
+    def _split(
+        self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None
+    ) -> tuple[tuple[int, ...], str]:
+        """Ids up to the end of the last recording, with ``audio_token_id`` once a row, and the text after it."""
+        recordings = recordings_of(request)
+        parts = self.render(request, chat).split(self.audio_token)
+        if len(parts) != len(recordings) + 1:
+            raise ModelError(
+                f"item {request.item_id!r}: its prompt holds {len(recordings)} recordings and {len(parts) - 1} "
+                f"placeholders {self.audio_token!r}. A text must not hold the placeholder."
+            )
+        ids = prompts.encode(self.tokenizer, parts[0])
+        for recording, before in zip(recordings, ("", *parts[1:-1]), strict=True):
+            ids += prompts.encode(self.tokenizer, before, add_special_tokens=False) if before else []
+            ids += [self.audio_token_id] * n_rows[recording.sha256]
+        return tuple(ids), parts[-1]
+
+    def messages(self, request: Request, chat: ChatStyle) -> list[dict[str, Any]]:
+        """As plain strings with placeholders, which the templates of text LLMs take."""
+        turns: list[dict[str, Any]] = [{"role": "user", "content": self.render(request, None)}]
+        if chat.system_prompt is not None:
+            turns.insert(0, {"role": "system", "content": chat.system_prompt})
+        return turns
+
+    def render(self, request: Request, chat: ChatStyle | None) -> str:
+        if chat is None:
+            return super().render(request, None)
+        return str(
+            self.tokenizer.apply_chat_template(self.messages(request, chat), tokenize=False, add_generation_prompt=True)
+        )
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
