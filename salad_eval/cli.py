@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from salad_eval import plugins
+from salad_eval.cli_lm_eval import LM_EVAL_CONTEXT, from_lm_eval_command, lm_eval_command, to_lm_eval_command
+from salad_eval.cli_share import card_command, export_command, import_command
 from salad_eval.cli_speech import render_command, transcribe_command
 from salad_eval.cli_tasks import tasks_app
 from salad_eval.errors import SaladError, UserInputError
@@ -100,7 +102,17 @@ def run_command(
     preset: Annotated[str | None, typer.Option(help="A plan that ships with the package: nano.")] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan of your own (YAML), or the plan.json of a run.")] = None,
     tasks: Annotated[
-        list[str] | None, typer.Option(help="Task names or YAML paths, comma-separated or repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Task names or YAML paths, comma-separated or repeated; with --speak any task or group of lm-eval's, too."
+        ),
+    ] = None,
+    speak: Annotated[
+        str | None, typer.Option(help="What is spoken: context, or context+choices; overrides the tasks' own.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="A local mirror of data sets: DIR/org__name/[config/]split.jsonl; no hub is asked."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="test, validation or train.")] = None,
     limit: Annotated[int | None, typer.Option(help="Items a task, spread over its domains.")] = None,
@@ -119,6 +131,8 @@ def run_command(
 
     overrides = {
         "tasks": [name for names in tasks or () for name in names.split(",") if name] or None,
+        "speak": speak,
+        "data_dir": str(data_dir) if data_dir is not None else None,
         "split": split,
         "limit": limit,
         "voices": voices or None,
@@ -242,11 +256,29 @@ def load_problem(info: plugins.PluginInfo) -> str | None:
 
 
 @app.command("doctor")
-def doctor_command() -> None:
+def doctor_command(
+    models: Annotated[
+        bool, typer.Option("--models", help="List public checkpoints by loading path, and how to check each; loads nothing.")
+    ] = False,
+    check_model: Annotated[
+        list[str] | None,
+        typer.Option(help="Load a checkpoint of that list (downloading it where it must) and ask it; repeat for more."),
+    ] = None,
+) -> None:
     """Say what is there, and how to mend what is not."""
     from salad_eval.doctor import examine, print_findings
 
-    findings = examine()
+    if models:
+        from salad_eval.model_checks import print_checks, read_checks
+
+        print_checks(read_checks())
+        return
+    if check_model:
+        from salad_eval.model_checks import check_models, read_checks
+
+        findings = list(check_models(check_model, read_checks()))
+    else:
+        findings = examine()
     print_findings(findings)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
@@ -254,6 +286,12 @@ def doctor_command() -> None:
 
 app.command("render")(render_command)
 app.command("transcribe")(transcribe_command)
+app.command("export")(export_command)
+app.command("import")(import_command)
+app.command("card")(card_command)
+app.command("lm-eval", context_settings=LM_EVAL_CONTEXT, add_help_option=False)(lm_eval_command)
+app.command("from-lm-eval")(from_lm_eval_command)
+app.command("to-lm-eval")(to_lm_eval_command)
 
 if __name__ == "__main__":
     main()

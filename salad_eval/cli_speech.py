@@ -80,6 +80,10 @@ def _jobs(
             for n, text in enumerate(texts, start=1)
         ]
     jobs, rejects = jobs_for(items, voices)
+    if any(item.recordings for item in items):
+        raise UserInputError(
+            f"task {task} has ready sound (metadata.salad.audio): nothing of it is spoken. Run it; then salad export."
+        )
     if rejects:
         raise SaladError("; ".join(f"{reject.item_id} cannot be spoken: {reject.detail}" for reject in rejects))
     return jobs, {(item.id, part.name): item.part_text(part) for item in items for part in item.spoken_parts}

@@ -130,9 +130,9 @@ def shared_columns(report_a: GapReport, report_b: GapReport) -> tuple[ColumnName
     return tuple(column for column in COLUMNS if column in first & second)
 
 
-def question(item: Item) -> tuple[str, tuple[str, ...], int | None, tuple[str, ...]]:
+def question(item: Item) -> tuple[str, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
     """What makes two items the same question: what is asked, the options, and what counts as right."""
-    return item.context, item.choices, item.gold, item.answers
+    return item.context, item.choices, item.golds, item.answers
 
 
 def _values(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from salad_eval import plugins, resources
-from salad_eval.errors import SaladError
+from salad_eval.errors import MissingExtraError, SaladError, UserInputError
 from salad_eval.loaded import quiet_loading
 
 State = Literal["ok", "note", "broken"]
@@ -101,6 +101,9 @@ def _speech() -> Iterator[Finding]:
             engine = plugins.create("salad.tts", info.name, {})
             voices = engine.voices()
             audio = engine.speak(text, voices[0])
+        except (MissingExtraError, UserInputError) as cause:  # an engine that needs more than its name
+            yield Finding(what, "note", str(cause), "only needed where a plan names it")
+            continue
         except SaladError as cause:
             yield Finding(what, "broken", str(cause))
             continue

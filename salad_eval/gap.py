@@ -7,6 +7,9 @@ Definitions (PAPER: Cuervo et al. 2025, arXiv 2510.13632; positive is worse):
 - misalignment = adapted_text - adapted_speech, so that gap = forgetting + misalignment on every row
 - cascade_loss = base_text - base_transcript
 
+Without the column adapted_text (results made elsewhere may lack it) the gap is not split: forgetting and misalignment are
+``None``, and the two causes of the taxonomy that it tells apart are one.
+
 An item's value in a spoken column is its mean over renderings (voice x perturbation); every item weighs the same in a
 row. ``overall`` is over all items (micro average), not the mean of the domains.
 """
@@ -35,6 +38,7 @@ from salad_eval.stats import (
 from salad_eval.types import (
     COLUMN_FORM,
     COLUMNS,
+    LOGPROB_SCORES,
     ColumnName,
     ColumnSpec,
     Divergence,
@@ -52,7 +56,7 @@ from salad_eval.types import (
 )
 
 SCHEMA_VERSION = "1.0"
-REQUIRED_COLUMNS: tuple[ColumnName, ...] = ("base_text", "adapted_text", "adapted_speech")
+REQUIRED_COLUMNS: tuple[ColumnName, ...] = ("base_text", "adapted_speech")
 OVERALL = "overall"
 PAIR_STEP = "pair"  # the step named in rejects that this module makes
 UNKNOWN_DOMAIN = "(unknown)"  # rejects of rows that never became items
@@ -61,14 +65,17 @@ MAX_REJECT_EXAMPLES = 5
 
 # The taxonomy: one cause a rendering, every item weighing the same. With t = base text right, c = cascade right, a =
 # adapted model right on text, s = adapted model right on speech. lost_in_rendering + forgotten + lost_in_alignment -
-# speech_only = gap, exactly.
+# speech_only = gap, exactly. A partial score (token F1) is right at every level below it and wrong at those above: a
+# cause's share is then the part of the levels at which it holds, and all of this stays true.
 CORRECT = "correct"  # t and s
 WRONG_IN_TEXT = "wrong_in_text"  # neither t nor s: the base model does not know it, the gap is not to blame
 LOST_IN_RENDERING = "lost_in_rendering"  # t, not s, not c: the cascade fails on this recording too
 FORGOTTEN = "forgotten"  # t, not s, c, not a: the adapted model has lost it in text as well
 LOST_IN_ALIGNMENT = "lost_in_alignment"  # t, not s, c, a: only the speech LLM fails, and only by ear
+LOST_IN_ADAPTATION = "lost_in_adaptation"  # t, not s, c, and no column says a: forgotten or lost in alignment
 SPEECH_ONLY = "speech_only"  # s, not t: right by ear though the base model is wrong in text
 TAXONOMY: tuple[str, ...] = (CORRECT, LOST_IN_ALIGNMENT, FORGOTTEN, LOST_IN_RENDERING, WRONG_IN_TEXT, SPEECH_ONLY)
+TAXONOMY_UNSPLIT: tuple[str, ...] = (CORRECT, LOST_IN_ADAPTATION, LOST_IN_RENDERING, WRONG_IN_TEXT, SPEECH_ONLY)
 
 
 # --- pairing ---------------------------------------------------------------------------------------------------------
@@ -78,7 +85,7 @@ TAXONOMY: tuple[str, ...] = (CORRECT, LOST_IN_ALIGNMENT, FORGOTTEN, LOST_IN_REND
 class Paired:
     """The items that have a value in every column, and their renderings. All arrays are float64 unless said otherwise.
 
-    ``text[column]``: (n_items,) in {0, 1}. ``spoken[column]``: (n_renderings,) in {0, 1}; ``item_of``: int
+    ``text[column]``: (n_items,) in [0, 1]. ``spoken[column]``: (n_renderings,) in [0, 1]; ``item_of``: int
     (n_renderings,), the item of a rendering. ``word_errors``, ``n_words``, ``positions``: (n_renderings,); ``nats``:
     (n_renderings, 3), summed KL F, M, D.
     """
@@ -117,8 +124,8 @@ def pair(
     and the speech LLM are judged on the same recordings; an item is kept while one rendering is left. Items in
     ``already_rejected`` are left out without a second reject. The order of ``items`` and ``scores`` does not matter.
 
-    Raises ``DataError`` for duplicate items or scores, scores of unknown items, values other than 0 and 1, and
-    transcripts of two ASRs.
+    Raises ``DataError`` for duplicate items or scores, scores of unknown items, values outside [0, 1], and transcripts
+    of two ASRs.
     """
     by_id = _unique_items(items)
     text_columns = [column for column in columns if COLUMN_FORM[column] == "text"]
@@ -201,9 +208,9 @@ def _index_scores(scores: Sequence[Score], by_id: Mapping[str, Item]) -> ScoreIn
             raise DataError(
                 f"scores: column {score.column!r} of item {score.item_id!r}; expected one of {', '.join(COLUMNS)}."
             )
-        if score.value is not None and score.value not in (0.0, 1.0):
+        if score.value is not None and not 0.0 <= score.value <= 1.0:
             raise DataError(
-                f"scores: value {score.value!r} of item {score.item_id!r} in {score.column}; expected 1.0, 0.0 or None."
+                f"scores: value {score.value!r} of item {score.item_id!r} in {score.column}; expected one from 0.0 to 1.0, or None."
             )
         key: Rendered | None = None
         if COLUMN_FORM[score.column] == "text":
@@ -304,18 +311,17 @@ def item_values(paired: Paired, renderings: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def measures_for(columns: Sequence[ColumnName]) -> tuple[Measure, ...]:
-    """The columns themselves, then gap, forgetting, misalignment and, with a cascade, cascade_loss."""
+    """The columns themselves, then the gap, with adapted_text forgetting and misalignment, with a cascade cascade_loss."""
 
     def difference(name: str, first: ColumnName, second: ColumnName) -> Measure:
         weights = tuple(float(column == first) - float(column == second) for column in columns)
         return Measure(name, weights)
 
     plain = [Measure(column, tuple(float(other == column) for other in columns)) for column in columns]
-    differences = [
-        difference("gap", "base_text", "adapted_speech"),
-        difference("forgetting", "base_text", "adapted_text"),
-        difference("misalignment", "adapted_text", "adapted_speech"),
-    ]
+    differences = [difference("gap", "base_text", "adapted_speech")]
+    if "adapted_text" in columns:
+        differences.append(difference("forgetting", "base_text", "adapted_text"))
+        differences.append(difference("misalignment", "adapted_text", "adapted_speech"))
     if "base_transcript" in columns:
         differences.append(difference("cascade_loss", "base_text", "base_transcript"))
     return (*plain, *differences)
@@ -335,12 +341,15 @@ def _row(paired: Paired, name: str, renderings: np.ndarray, *, seed: np.random.S
         )
     }
     accuracy = {column: found[column].estimate for column in columns}
-    text, adapted, speech = (accuracy[column].value for column in REQUIRED_COLUMNS)
-    forgetting = _with_value(found["forgetting"], text - adapted)
-    misalignment = _with_value(found["misalignment"], adapted - speech)
-    gap = _with_value(
-        found["gap"], forgetting.value + misalignment.value
-    )  # the identity holds as written, not up to rounding
+    text, speech = accuracy["base_text"].value, accuracy["adapted_speech"].value
+    forgetting = misalignment = None
+    whole = text - speech
+    if "adapted_text" in columns:
+        adapted = accuracy["adapted_text"].value
+        forgetting = _with_value(found["forgetting"], text - adapted)
+        misalignment = _with_value(found["misalignment"], adapted - speech)
+        whole = forgetting.value + misalignment.value  # the identity holds as written, not up to rounding
+    gap = _with_value(found["gap"], whole)
     loss = None
     if "base_transcript" in columns:
         loss = _with_value(found["cascade_loss"], text - accuracy["base_transcript"].value)
@@ -389,24 +398,29 @@ def _taxonomy(paired: Paired, renderings: np.ndarray) -> dict[str, float]:
     """Share of items by cause; an item with several renderings is split evenly over them. The shares sum to 1."""
     item = paired.item_of[renderings]
     weight = 1.0 / np.bincount(item)[item]
-    text = paired.text["base_text"][item] > 0
-    adapted = paired.text["adapted_text"][item] > 0
-    speech = paired.spoken["adapted_speech"][renderings] > 0
-    lost = text & ~speech
+    text, speech = paired.text["base_text"][item], paired.spoken["adapted_speech"][renderings]
+    # Levels at which a column is right are those below its value: "t and s" is min(t, s), "t, not s" what t exceeds s by.
+    lost = np.maximum(text - speech, 0.0)
     # Without a cascade nothing says whether the recording could be understood, and nothing is put down to the
     # rendering.
-    heard = (
-        paired.spoken["base_transcript"][renderings] > 0 if "base_transcript" in paired.spoken else np.ones_like(lost)
-    )
-    masks = {
-        CORRECT: text & speech,
-        WRONG_IN_TEXT: ~text & ~speech,
-        SPEECH_ONLY: ~text & speech,
-        LOST_IN_RENDERING: lost & ~heard,
-        FORGOTTEN: lost & heard & ~adapted,
-        LOST_IN_ALIGNMENT: lost & heard & adapted,
+    cascade = paired.spoken["base_transcript"][renderings] if "base_transcript" in paired.spoken else text
+    heard = np.maximum(np.minimum(text, cascade) - speech, 0.0)
+    shares = {
+        CORRECT: np.minimum(text, speech),
+        WRONG_IN_TEXT: 1.0 - np.maximum(text, speech),
+        SPEECH_ONLY: np.maximum(speech - text, 0.0),
+        LOST_IN_RENDERING: lost - heard,
     }
-    return {cause: float(weight[masks[cause]].sum() / weight.sum()) for cause in TAXONOMY}
+    causes = TAXONOMY_UNSPLIT
+    if "adapted_text" in paired.text:
+        adapted = np.minimum(np.minimum(text, cascade), paired.text["adapted_text"][item])
+        aligned = np.maximum(adapted - speech, 0.0)
+        shares |= {FORGOTTEN: heard - aligned, LOST_IN_ALIGNMENT: aligned}
+        causes = TAXONOMY
+    else:
+        shares |= {LOST_IN_ADAPTATION: heard}
+    # weight @ share rounds; a share is never below 0 or above 1 for that
+    return {cause: float(np.clip((weight * shares[cause]).sum() / weight.sum(), 0.0, 1.0)) for cause in causes}
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -432,9 +446,9 @@ def build_report(
     """The gap report of one run: ``overall`` (all items), ``domains`` (sorted by name) and ``slices``, on paired items.
 
     ``slice_fields`` are ``voice``, ``perturbation``, ``task``, or a key of ``Item.fields``; a voice's slice takes the
-    spoken columns in that voice and the same items' text columns. ``base_transcript`` may be absent from ``columns``;
-    the other three are what a gap is made of. q-values (Benjamini-Hochberg) and shrunken gaps are over the domains
-    only. ``created`` is a time stamp that the caller makes.
+    spoken columns in that voice and the same items' text columns. ``base_text`` and ``adapted_speech`` are what a gap is made
+    of; the other two may be absent from ``columns``, and what they would tell is then ``None``. q-values
+    (Benjamini-Hochberg) and shrunken gaps are over the domains only. ``created`` is a time stamp that the caller makes.
 
     Raises ``UserInputError`` for missing or repeated columns and unknown slice fields, ``DataError`` for unusable
     records (see ``pair``), and ``SaladError`` where no item has a value in every column.
@@ -489,7 +503,18 @@ def build_report(
         rejects=reject_counts,
         unparsed={column: sum(not score.parsed for score in scores if score.column == column) for column in names},
         notes=tuple(notes),
+        generated=_generated(items, scores, protocols, names),
     )
+
+
+def _generated(
+    items: Sequence[Item], scores: Sequence[Score], protocols: Sequence[TaskProtocol], columns: Sequence[ColumnName]
+) -> dict[ColumnName, int]:
+    """Scored answers that were read from a text, by column; empty where options were compared throughout."""
+    generating = {protocol.task for protocol in protocols if protocol.score not in LOGPROB_SCORES}
+    asked = {item.id for item in items if item.task in generating}
+    counts = Counter(score.column for score in scores if score.item_id in asked and score.value is not None)
+    return {column: counts[column] for column in columns if counts[column]}
 
 
 def _checked_columns(columns: Sequence[ColumnSpec]) -> tuple[ColumnName, ...]:
@@ -505,7 +530,7 @@ def _checked_columns(columns: Sequence[ColumnSpec]) -> tuple[ColumnName, ...]:
     if missing:
         raise UserInputError(
             f"columns: {', '.join(missing)} missing; a gap needs {', '.join(REQUIRED_COLUMNS)} "
-            "(only base_transcript may be left out)."
+            "(base_transcript and adapted_text may be left out)."
         )
     return tuple(name for name in COLUMNS if name in given)
 
@@ -576,6 +601,7 @@ def signature(
     parts = [
         f"{protocol.task}@{short_fingerprint(protocol.data_revision)}|split:{protocol.split}|n:{protocol.n_items}|speak:{protocol.speak}"
         f"|shots:{protocol.shots}{'s' if protocol.spoken_shots else ''}|score:{protocol.score}"
+        f"{'|options:lettered' if protocol.options == 'lettered' else ''}"
         for protocol in sorted(protocols, key=lambda protocol: protocol.task)
     ]
     parts.append("voices:" + "+".join(sorted(voices)))

@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from salad_eval import plugins
 from salad_eval.artefacts import RunFolder, digest
+from salad_eval.errors import UserInputError
 from salad_eval.plan import Plan
 from salad_eval.resources import resolve_pretrained
 from salad_eval.store import AudioStore
 from salad_eval.types import ASR, TTS, System
 
 Role = Literal["tts", "asr", "base", "adapted"]
+WRITTEN_BY_PLUGINS = ("frames", "cache")  # options that name what a plug-in keeps for itself
 
 
 class Loaded:
@@ -26,11 +28,12 @@ class Loaded:
         self.store = AudioStore(plan.audio_store)
         self._folder = folder
         self._choices: dict[Role, tuple[plugins.Group, str, Mapping[str, Any]]] = {
-            "tts": ("salad.tts", plan.tts.name, plan.tts.options),
             "asr": ("salad.asr", plan.asr.name, plan.asr.options),
             "base": ("salad.systems", plan.base.system, plan.base.options),
             "adapted": ("salad.systems", plan.adapted.system, plan.adapted.options),
         }
+        if plan.tts is not None:
+            self._choices["tts"] = ("salad.tts", plan.tts.name, plan.tts.options)
         self._built: dict[Role, Any] = {}
         self._fingerprints: dict[Role, str] = {}
 
@@ -55,6 +58,8 @@ class Loaded:
 
     def _get(self, role: Role) -> Any:
         if role not in self._built:
+            if role not in self._choices:
+                raise UserInputError(f"plan: the key {role!r} is missing, and something is to be spoken.")
             quiet_loading()
             self._built[role] = plugins.create(*self._choices[role])
         return self._built[role]
@@ -77,15 +82,16 @@ class Loaded:
 
     def _built_from(self, role: Role) -> str | None:
         """A digest of name, options, package versions and of the files' sizes and times; ``None`` where they are not all local."""
+        if role not in self._choices:
+            return None
         group, name, options = self._choices[role]
         if "pretrained" not in options:
             return None
         files: list[str] = []
-        for value in _texts(options):
-            folder = Path(resolve_pretrained(value))
-            if folder.is_dir():
-                stats = ((path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file())
-                files += [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
+        for named in _named(options):
+            inside = sorted(named.iterdir()) if named.is_dir() else [named]
+            stats = ((path, path.stat()) for path in inside if path.is_file())
+            files += [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
         if not files:
             return None
         info = next(info for info in plugins.available(group) if info.name == name)
@@ -107,10 +113,10 @@ def quiet_loading() -> None:
         logging.disable_progress_bar()
 
 
-def _texts(options: Mapping[str, Any]) -> Iterator[str]:
-    """The values of ``pretrained``, at any depth."""
+def _named(options: Mapping[str, Any]) -> Iterator[Path]:
+    """The files and folders that a plug-in is made of, as its options name them at any depth; not those it writes itself."""
     for key, value in options.items():
         if isinstance(value, Mapping):
-            yield from _texts(value)
-        elif key == "pretrained" and isinstance(value, str):
-            yield value
+            yield from _named(value)
+        elif isinstance(value, str) and key not in WRITTEN_BY_PLUGINS:
+            yield Path(resolve_pretrained(value) if key == "pretrained" else value).expanduser()

@@ -19,16 +19,13 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from num2words import num2words
+from salad_eval.speakable import Unspeakable, cardinal, spelled, to_spoken
 
-from salad_eval.speakable import Unspeakable, to_spoken
-
-NORMALISER = "salad-1"  # the name of these rules; it changes when a result does
+NORMALISER = "salad-2"  # the name of these rules; it changes when a result does
 
 _APOSTROPHES = re.compile("['\u2018\u2019\u201b\u02bc\u2032`\u00b4]")
 _DIGITS = re.compile(r"\d+")
 _NOT_A_WORD = re.compile(r"[\W_]+")
-_MAX_DIGITS = 66
 
 
 @lru_cache(maxsize=16_384)
@@ -57,7 +54,4 @@ def _words(text: str) -> str:
 
 
 def _cardinal(match: re.Match[str]) -> str:
-    digits = match.group()
-    if len(digits) > _MAX_DIGITS:  # beyond that no number has a name
-        return "".join(f" {num2words(int(digit))}" for digit in digits) + " "
-    return f" {num2words(int(digits))} "
+    return f" {cardinal(match.group())} "

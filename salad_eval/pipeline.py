@@ -13,7 +13,7 @@ import functools
 import itertools
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,11 +24,12 @@ import numpy as np
 
 from salad_eval import plugins, records
 from salad_eval.artefacts import DONE_FILE, RunFolder, digest
-from salad_eval.benchmarks import TaskSpec, load_items, load_task
+from salad_eval.benchmarks import TaskSpec, load_items, load_tasks
 from salad_eval.divergence import DivergenceQuery, SpokenRequest, divergences, gold_only, incomparable
 from salad_eval.errors import DataError, LeakError, ModelError, SaladError, TaskError, UserInputError
 from salad_eval.loaded import Loaded
 from salad_eval.plan import PLAN_FILE, Plan, with_overrides
+from salad_eval.recorded import RecordedJob, recorded_jobs, render_recorded, voices_of
 from salad_eval.render import RenderJob, jobs_for, render
 from salad_eval.report.json import load_report, write_atomic
 from salad_eval.respond import Query, build_request, respond
@@ -67,6 +68,8 @@ ITEMS_AT_A_TIME = (
 )
 RECORDINGS_AT_A_TIME = 128
 TEXTS_AT_A_TIME = 256
+MOST_NAMED_VOICES = 8  # of recordings, in a signature
+MOST_SLICED_VOICES = 24  # a table by speaker, with a question each, says nothing; the plan may still ask for it
 BUILT_IN_SLICES = ("voice", "perturbation", "task")
 COLUMN_ROLE: Mapping[ColumnName, Literal["base", "adapted"]] = {
     "base_text": "base",
@@ -78,6 +81,7 @@ COLUMN_ROLE: Mapping[ColumnName, Literal["base", "adapted"]] = {
 R = TypeVar("R", Rendering, Transcript)
 
 Rendered = tuple[str, str]  # voice, perturbation
+Heard = tuple[Item, Rendered | None]  # an item in one rendering; None: as written
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +191,9 @@ def run(plan: Plan) -> GapReport:
             signature=gap.signature(
                 protocols=benchmark.protocols,
                 columns=columns,
-                voices=plan.voices,
+                voices=voices_heard(plan, benchmark.items),
                 perturbations=plan.perturbations,
-                tts=loaded.fingerprint("tts"),
+                tts=tts_of(loaded, benchmark.items),
                 asr=loaded.fingerprint("asr"),
                 seed=plan.seed,
                 n_resamples=plan.n_resamples,
@@ -197,9 +201,9 @@ def run(plan: Plan) -> GapReport:
             split=plan.split,
             seed=plan.seed,
             n_resamples=plan.n_resamples,
-            slice_fields=slice_fields(plan, tasks),
+            slice_fields=slice_fields(plan, tasks, benchmark.items),
             created=plan.created or "",
-            notes=notes,
+            notes=[*notes, *without_words(renderings)],
         )
         report.write_report(found, folder.path)
         (folder.path / DONE_FILE).write_text(found.signature + "\n", encoding="utf-8")
@@ -239,27 +243,52 @@ def compare_runs(a: Path, b: Path) -> Comparison:
 # --- before anything is made -----------------------------------------------------------------------------------------
 
 
+def tasks_of(plan: Plan) -> list[TaskSpec]:
+    """The tasks that a plan names, as it asks them."""
+    mirror = Path(plan.data_dir).expanduser() if plan.data_dir is not None else None
+    return load_tasks(plan.tasks, speak=plan.speak, score=plan.score, data_dir=mirror, options=plan.options)
+
+
 def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:
     """The plan's tasks, with the columns it slices by; what cannot be run is refused here, before anything is made."""
-    plugins.load("salad.tts", plan.tts.name)
+    if plan.tts is not None:
+        plugins.load("salad.tts", plan.tts.name)
     plugins.load("salad.asr", plan.asr.name)
     for system in (plan.base.system, plan.adapted.system):
         plugins.load("salad.systems", system)
-    tasks = [load_task(name) for name in plan.tasks]
+    tasks = tasks_of(plan)
     columns = [field for field in plan.slice_fields or () if field not in BUILT_IN_SLICES]
     for task in tasks:
         if task.speak == "none":
             raise TaskError(f"{task.path}: metadata.salad.speak is 'none'; a gap needs something spoken.")
-        if plan.score not in (None, "generate") and task.output_type == "generate_until":
+        if not task.audio and (plan.tts is None or not plan.voices):
+            missing = "voices" if plan.tts is not None else "tts"
             raise UserInputError(
-                f"plan: score is {plan.score!r}, and task {task.name} has no options (generate_until); expected 'generate'."
+                f"plan: the key {missing!r} is missing, and task {task.name} is spoken: only tasks with ready sound (metadata.salad.audio) "
+                "do without. Give, for example, tts: {name: pyttsx3} and voices: [en-us+f3]."
+            )
+        if plan.score in ("ll", "ll_norm") and task.output_type == "generate_until":
+            raise UserInputError(
+                f"plan: score is {plan.score!r}, and task {task.name} has no options (generate_until); expected 'generate' or "
+                "another that reads an answer."
             )
         if sum(other.name == task.name for other in tasks) > 1:
             raise UserInputError(f"plan: two of its tasks are called {task.name!r}; names must differ within a run.")
-    return tuple(
-        dataclasses.replace(task, slices=tuple(dict.fromkeys([*task.slices, *columns])), score=plan.score or task.score)
-        for task in tasks
-    )
+    _refuse_two_lists(plan, tasks)
+    return tuple(dataclasses.replace(task, slices=tuple(dict.fromkeys([*task.slices, *columns]))) for task in tasks)
+
+
+def _refuse_two_lists(plan: Plan, tasks: Sequence[TaskSpec]) -> None:
+    """Options are listed by the items, for every column alike, or by one system for itself; never by both."""
+    listing = next((task.name for task in tasks if task.options == "lettered"), None)
+    if plan.options == "lettered" and all(task.doc_to_choice is None for task in tasks):
+        raise UserInputError("plan: options is 'lettered', and none of its tasks has options. Leave the key out.")
+    for role, system in (("base", plan.base), ("adapted", plan.adapted)):
+        if listing is not None and system.options.get("list_options"):
+            raise UserInputError(
+                f"plan: {role}.options.list_options lists the options in one system's prompt, and task {listing} lists them in every "
+                "column's (options: lettered). Keep one; only the latter asks both systems the same."
+            )
 
 
 def begin(plan: Plan, folder: RunFolder) -> Plan:
@@ -307,16 +336,28 @@ def read_items(plan: Plan, tasks: Sequence[TaskSpec]) -> Benchmark:
 def render_items(
     plan: Plan, folder: RunFolder, loaded: Loaded, items: Sequence[Item]
 ) -> tuple[list[Rendering], list[Reject]]:
-    """Every spoken part of every item in every voice, and what could not be spoken or would be written out as well."""
-    jobs, lost = jobs_for(items, plan.voices, plan.perturbations)
+    """Every spoken part of every item in every voice, and what could not be spoken or would be written out as well.
 
-    def make(todo: Sequence[RenderJob]) -> Iterator[RenderOutcome]:
-        for outcome in render(
-            todo, tts=plan.tts.name, tts_options=plan.tts.options, store=loaded.store, workers=plan.n_workers
-        ):
+    An item with ready sound is heard in the voices that it was recorded in, the others in the plan's.
+    """
+    spoken, lost = jobs_for(items, plan.voices, plan.perturbations)
+    recorded, dead = recorded_jobs(items, plan.perturbations)
+    lost += dead
+    jobs: list[RenderJob | RecordedJob] = [*spoken, *recorded]
+
+    def make(todo: Sequence[RenderJob | RecordedJob]) -> Iterator[RenderOutcome]:
+        said = [job for job in todo if isinstance(job, RenderJob)]
+        ready = [job for job in todo if isinstance(job, RecordedJob)]  # all of them after the spoken ones, as in jobs
+        outcomes: Iterable[Rendering | Reject] = render_recorded(ready, loaded.store)
+        if said and plan.tts is not None:
+            speak = render(
+                said, tts=plan.tts.name, tts_options=plan.tts.options, store=loaded.store, workers=plan.n_workers
+            )
+            outcomes = itertools.chain(speak, outcomes)
+        for outcome in outcomes:
             yield RenderOutcome(rendering=outcome) if isinstance(outcome, Rendering) else RenderOutcome(reject=outcome)
 
-    depends_on = _depends("render", tts=loaded.fingerprint("tts"), jobs=digest(*jobs))
+    depends_on = _depends("render", tts=tts_of(loaded, items), jobs=digest(*jobs))
     run_step = functools.partial(folder.run, "render", RenderOutcome, jobs, make, depends_on=depends_on)
     outcomes = run_step()
     if not all(o.rendering.sha256 in loaded.store for o in outcomes if o.rendering is not None):
@@ -325,6 +366,28 @@ def render_items(
     renderings = [o.rendering for o in outcomes if o.rendering is not None]
     lost += [o.reject for o in outcomes if o.reject is not None]
     return renderings, lost + _leaks(items, renderings)
+
+
+def voices_heard(plan: Plan, items: Sequence[Item]) -> tuple[str, ...]:
+    """The voices of a run, as its signature names them: the plan's where anything is spoken, and the speakers of recordings.
+
+    Many speakers are counted, not named.
+    """
+    spoken = plan.voices if any(not item.recordings for item in items) else ()
+    speakers = voices_of(items)
+    named = speakers if len(speakers) <= MOST_NAMED_VOICES else (f"recorded({len(speakers)})",)
+    return tuple(dict.fromkeys([*spoken, *named]))
+
+
+def without_words(renderings: Sequence[Rendering]) -> list[str]:
+    """A note where recordings were heard that have no word error rate."""
+    n = sum(not rendering.spoken_text for rendering in renderings)
+    return [f"recordings of a text that has no spoken form by rule: {n}; they are not part of the WER."] if n else []
+
+
+def tts_of(loaded: Loaded, items: Sequence[Item]) -> str:
+    """The fingerprint of the TTS, or ``recorded`` where nothing is spoken by it."""
+    return "recorded" if all(item.recordings for item in items) else loaded.fingerprint("tts")
 
 
 def _leaks(items: Sequence[Item], renderings: Sequence[Rendering]) -> list[Reject]:
@@ -412,16 +475,12 @@ def respond_column(
     """What a column's system says of every item: once as written, or once a rendering."""
     form, role = COLUMN_FORM[column], COLUMN_ROLE[column]
 
-    def queries(group: Iterable[Item]) -> Iterator[Query]:
-        for item in group:
-            if form == "text":
-                yield Query(speech.request(item, form))
-            else:
-                for rendered in speech.renderings_of(item):
-                    yield Query(speech.request(item, form, rendered), *rendered)
+    def queries(group: Iterable[Heard]) -> Iterator[Query]:
+        for item, rendered in group:
+            yield Query(speech.request(item, form, rendered), *(rendered or ()))
 
-    def make(chunk: Sequence[Item]) -> Iterator[Response]:
-        for task, group in itertools.groupby(chunk, key=lambda item: item.task):
+    def make(chunk: Sequence[Heard]) -> Iterator[Response]:
+        for task, group in itertools.groupby(chunk, key=lambda heard: heard[0].task):
             yield from respond(
                 loaded.system(role),
                 queries(group),
@@ -431,16 +490,20 @@ def respond_column(
             )
 
     heard = {"text": "", "transcript": speech.transcripts_digest, "speech": speech.digest}[form]
+    units: list[Heard] = [(item, None) for item in items] if form == "text" else each_rendering(items, speech)
     return folder.run(
         f"respond.{column}",
         Response,
-        items,
+        units,
         make,
         depends_on=_depends(
-            "respond", system=loaded.fingerprint(role), items=digest(*items), heard=heard, protocol=benchmark.asked()
+            "respond",
+            system=loaded.fingerprint(role),
+            items=digest(*written(items)),
+            heard=heard,
+            protocol=benchmark.asked(),
         ),
-        chunk=ITEMS_AT_A_TIME if form == "speech" else TEXTS_AT_A_TIME,
-        lines_per_unit=1 if form == "text" else n_renderings(items, speech),
+        chunk=(ITEMS_AT_A_TIME if form == "speech" else TEXTS_AT_A_TIME) * most_renderings(units),
     )
 
 
@@ -458,7 +521,9 @@ def score_responses(
             item = by_id[response.item_id]
             yield score_response(item, response, benchmark.score_kind(item.task))
 
-    depends_on = _depends("score", responses=digest(*responses), items=digest(*items), protocol=benchmark.asked())
+    depends_on = _depends(
+        "score", responses=digest(*responses), items=digest(*written(items)), protocol=benchmark.asked()
+    )
     return folder.run("score", Score, responses, make, depends_on=depends_on, chunk=TEXTS_AT_A_TIME)
 
 
@@ -484,34 +549,36 @@ def diverge(
     if comparable.obstacle is not None:
         return [], [], [*notes, comparable.obstacle]
 
-    def query(item: Item) -> DivergenceQuery:
+    def query(item: Item, heard: Iterable[Heard]) -> DivergenceQuery:
         def gold(form: InputForm, rendered: Rendered | None = None) -> Request:
             return gold_only(speech.request(item, form, rendered), item.gold or 0)
 
-        spoken = tuple(SpokenRequest(*rendered, gold("speech", rendered)) for rendered in speech.renderings_of(item))
+        spoken = tuple(SpokenRequest(*rendered, gold("speech", rendered)) for _, rendered in heard if rendered)
         return DivergenceQuery(gold("text"), spoken)
 
-    def make(chunk: Sequence[Item]) -> Iterator[DivergenceOutcome]:
+    def make(chunk: Sequence[Heard]) -> Iterator[DivergenceOutcome]:
         base, adapted = loaded.base, loaded.adapted
         if not (isinstance(base, Distributional) and isinstance(adapted, Distributional)):
             raise ModelError("divergences: a system that gave next-token distributions before gives none now.")
         # All of a chunk at once, as it was in the column of speech: a system that hears it anew after a kill then hears it
         # in the same batch, and gives the same numbers to the last digit.
-        for found in divergences(base, adapted, map(query, chunk), first=len(chunk)):
+        by_item = [list(heard) for _, heard in itertools.groupby(chunk, key=lambda heard: heard[0].id)]
+        queries = (query(heard[0][0], heard) for heard in by_item)
+        for found in divergences(base, adapted, queries, first=len(by_item)):
             yield (
                 DivergenceOutcome(divergence=found)
                 if isinstance(found, Divergence)
                 else DivergenceOutcome(reject=found)
             )
 
+    units = each_rendering(measured, speech)
     outcomes = folder.run(
         "divergence",
         DivergenceOutcome,
-        measured,
+        units,
         make,
-        depends_on=_depends("divergence", **systems, items=digest(*measured), heard=speech.digest),
-        chunk=ITEMS_AT_A_TIME,
-        lines_per_unit=n_renderings(measured, speech),
+        depends_on=_depends("divergence", **systems, items=digest(*written(measured)), heard=speech.digest),
+        chunk=ITEMS_AT_A_TIME * most_renderings(units),
     )
     lost = [outcome.reject for outcome in outcomes if outcome.reject is not None]
     return [outcome.divergence for outcome in outcomes if outcome.divergence is not None], lost, notes
@@ -540,10 +607,19 @@ def of_items(items: Iterable[Item], found: Sequence[R]) -> list[R]:
     return [record for record in found if record.item_id in ids]
 
 
-def n_renderings(items: Sequence[Item], speech: Speech) -> int:
-    """How many renderings each item has; the same number for all, since an item that lacks one is left out."""
-    (number,) = {len(speech.renderings_of(item)) for item in items}
-    return number
+def written(items: Iterable[Item]) -> list[Item]:
+    """The items without the places of their recordings: what is heard has a digest of its own, and files may be moved."""
+    return [dataclasses.replace(item, recordings=()) if item.recordings else item for item in items]
+
+
+def each_rendering(items: Iterable[Item], speech: Speech) -> list[Heard]:
+    """The items, each once a rendering of it: as many as the plan has voices, or as it has speakers where it is recorded."""
+    return [(item, rendered) for item in items for rendered in speech.renderings_of(item)]
+
+
+def most_renderings(units: Sequence[Heard]) -> int:
+    """The largest number of renderings of an item: chunks are cut so that all of an item's are asked together where all have as many."""
+    return max(Counter(item.id for item, _ in units).values(), default=1)
 
 
 def once_an_item(rejects: Iterable[Reject]) -> list[Reject]:
@@ -561,11 +637,13 @@ def column_specs(plan: Plan, loaded: Loaded) -> tuple[ColumnSpec, ...]:
     )
 
 
-def slice_fields(plan: Plan, tasks: Sequence[TaskSpec]) -> tuple[str, ...]:
+def slice_fields(plan: Plan, tasks: Sequence[TaskSpec], items: Sequence[Item] = ()) -> tuple[str, ...]:
+    """The fields that a report slices by: the plan's, or voice (where they are not too many) and what the tasks name."""
     if plan.slice_fields is not None:
         return plan.slice_fields
+    by_voice = ["voice"] if len(voices_of(items)) <= MOST_SLICED_VOICES else []
     several = [name for name, values in (("perturbation", plan.perturbations), ("task", tasks)) if len(values) > 1]
-    return tuple(dict.fromkeys(["voice", *several, *(field for task in tasks for field in task.slices)]))
+    return tuple(dict.fromkeys([*by_voice, *several, *(field for task in tasks for field in task.slices)]))
 
 
 def _depends(step: str, **inputs: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -43,6 +43,7 @@ Text: TypeAlias = Annotated[str, Field(min_length=1)]
 Names: TypeAlias = Annotated[
     tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list), Field(min_length=1)
 ]
+Voices: TypeAlias = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list)]
 Perturbations: TypeAlias = Annotated[
     tuple[Annotated[Text, AfterValidator(_perturbation)], ...],
     BeforeValidator(_as_tuple),
@@ -73,8 +74,12 @@ class SystemChoice(_Typed):
 class Plan(_Typed):
     """What is evaluated, on what, how, and where the run goes.
 
-    ``tasks``: names or paths of task YAMLs. ``limit``: items a task. ``shots``, ``spoken_shots`` and ``score`` override the tasks' own.
+    ``tasks``: names or paths of task YAMLs, or with ``speak`` any task or group of lm-eval's. ``speak``: what is spoken, ``context`` or
+    ``context+choices``; overrides the tasks' own. ``data_dir``: a local mirror of the data sets (see ``task_data``).
+    ``limit``: items a task. ``shots``, ``spoken_shots``, ``score`` and ``options`` override the tasks' own; ``options: lettered``
+    lists the options in every column's prompt (see ``listed``).
     ``perturbations``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form.
+    ``voices`` and ``tts`` may be left out where all tasks have ready sound (``metadata.salad.audio``).
     ``slice_fields``: ``voice``, ``perturbation``, ``task`` or columns of the data; by default voice and what the tasks name.
     ``workers``: processes that render; by default one a core. ``audio_store``: where sound is kept; by default shared by all runs.
     ``created``: time stamp of the report, UTC; set when a run begins and kept when it resumes.
@@ -82,18 +87,21 @@ class Plan(_Typed):
 
     name: Text = "run"
     tasks: Names
+    speak: Literal["context", "context+choices"] | None = None
+    data_dir: Text | None = None
     split: Text = "test"
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    voices: Names
+    voices: Voices = ()
     perturbations: Perturbations = (CLEAN,)
-    tts: PluginChoice
+    tts: PluginChoice | None = None
     asr: PluginChoice
     base: SystemChoice
     adapted: SystemChoice
     shots: Annotated[int, Field(ge=0)] | None = None
     spoken_shots: bool | None = None
     score: ScoreKind | None = None
+    options: Literal["none", "lettered"] | None = None
     n_resamples: Annotated[int, Field(ge=100)] = DEFAULT_RESAMPLES
     slice_fields: Names | None = None
     workers: Annotated[int, Field(ge=1)] | None = None

@@ -46,16 +46,18 @@ def jobs_for(
 ) -> tuple[list[RenderJob], list[Reject]]:
     """The jobs that speak every part of every item in every voice, and the items that cannot be spoken.
 
-    An item with a part that has no spoken form gets one reject (``unspeakable``, with the cause) and no job: half an
-    item cannot be asked.
+    An item with a part that has no spoken form gets one reject (``unspeakable:`` and the kind of text, with the cause) and
+    no job: half an item cannot be asked. Items with recordings are left to ``recorded.recorded_jobs``.
     """
     jobs: list[RenderJob] = []
     rejects: list[Reject] = []
     for item in items:
+        if item.recordings:
+            continue
         try:
             spoken = [(part.name, to_spoken(item.part_text(part))) for part in item.spoken_parts]
         except Unspeakable as cause:
-            rejects.append(Reject(item.id, STEP, "unspeakable", str(cause)))
+            rejects.append(Reject(item.id, STEP, f"unspeakable: {cause.kind}", str(cause)))
             continue
         for voice in voices:
             for name in perturbations:

@@ -16,6 +16,7 @@ from typing import Any
 from salad_eval.errors import AudioError, LeakError, ModelError, UserInputError
 from salad_eval.types import (
     COLUMN_FORM,
+    LOGPROB_SCORES,
     AudioSegment,
     ColumnName,
     InputForm,
@@ -171,7 +172,7 @@ def respond(
 
     Queries are taken lazily, ``chunk`` at a time, so audio can be loaded as it is needed and a caller that appends each
     response to a file resumes by leaving out those that are there. ``ll`` and ``ll_norm`` ask for log-probabilities,
-    ``generate`` for a text. A response whose log-probabilities are not all finite carries none, and is scored as
+    the other kinds for a text. A response whose log-probabilities are not all finite carries none, and is scored as
     missing, not as wrong.
 
     Raises ``ModelError`` for a speech query without audio, audio in a text column, or a system that answers in the
@@ -187,7 +188,7 @@ def respond(
         for query in batch:
             _check_form(query.request, column, form)
         requests = [query.request for query in batch]
-        if score == "generate":
+        if score not in LOGPROB_SCORES:
             texts = system.generate(requests, max_new_tokens=protocol.max_new_tokens, stop=protocol.stop)
             _check_count(system, len(texts), len(requests))
             for query, text in zip(batch, texts, strict=True):

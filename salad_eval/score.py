@@ -1,7 +1,13 @@
 """From a response to right, wrong or missing.
 
-``ll`` and ``ll_norm`` are lm-eval's acc and acc_norm. ``generate`` reads the answer out of a text, strictly: what
+``ll`` and ``ll_norm`` are lm-eval's acc and acc_norm. The other kinds read the answer out of a text, strictly: what
 cannot be read is wrong and counted as unparsed, never given an option by chance or by default.
+
+- ``generate``: the option that the text gives (below); without options, the whole text has to be a right answer.
+- ``exact_match``, ``f1``: short answers by SQuAD's measures (``answers.short``); ``f1`` lies between 0 and 1.
+- ``numeric``, ``numeric_last``: the number that the text gives, and it only (``answers.numeric``); ``numeric_last`` takes the last
+  number of a text that states none.
+- ``yes_no``: yes or no (``answers.yes_no``).
 
 How a generated answer to a multiple-choice item is read. Case, Unicode form, emphasis (``**C**``) and ``\\boxed{}`` are
 ignored.
@@ -24,33 +30,37 @@ import math
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 
+from salad_eval.answers import numeric, short, yes_no
 from salad_eval.errors import DataError
-from salad_eval.types import Item, Response, Score, ScoreKind
+from salad_eval.types import LOGPROB_SCORES, Item, Response, Score, ScoreKind
 
 NO_GOLD = "the item has no gold answer"
 NO_LOGPROBS = "no finite log-probabilities"
 EMPTY_OPTION = "an option is empty, so its log-probability cannot be divided by its length"
 NO_TEXT = "no generated text"
+NOT_A_NUMBER = "the right answer is not a number"
+NOT_YES_OR_NO = "the right answer is neither yes nor no"
 UNPARSED = "unparsed"
 LETTERS = string.ascii_uppercase
 
 
 def score_response(item: Item, response: Response, kind: ScoreKind) -> Score:
-    """1.0 where the response is right, 0.0 where it is wrong, ``None`` with a reason where that cannot be said.
+    """1.0 where the response is right, 0.0 where it is wrong (``f1``: in between too), ``None`` with a reason where that cannot be said.
 
     ``ll``: the option of highest summed log-probability, the first of equals. ``ll_norm``: divided by the option's
-    length in characters before (lm-eval's acc_norm). ``generate``: the option read from the text, or for an item
-    without options an exact match with one of its answers; an unreadable text scores 0.0 with ``parsed=False``. Raises
-    ``DataError`` where item and response do not belong together.
+    length in characters before (lm-eval's acc_norm). The kinds that read a text (see the module): one that cannot be read
+    scores 0.0 with ``parsed=False``. Raises ``DataError`` where item and response do not belong together.
     """
     if item.id != response.item_id:
         raise DataError(f"the response of item {response.item_id!r} was to be scored against item {item.id!r}.")
-    if kind == "generate":
-        return _score_text(item, response)
-    return _score_logprobs(item, response, normalised=kind == "ll_norm")
+    if kind in LOGPROB_SCORES:
+        return _score_logprobs(item, response, normalised=kind == "ll_norm")
+    if response.text is None:
+        return _made(response, None, NO_TEXT)
+    return _READERS[kind](item, response, response.text)
 
 
 def _made(
@@ -79,25 +89,77 @@ def _score_logprobs(item: Item, response: Response, *, normalised: bool) -> Scor
             return _made(response, None, EMPTY_OPTION)
         values = [value / len(choice) for value, choice in zip(values, item.choices, strict=True)]
     predicted = values.index(max(values))
-    return _made(response, float(predicted == item.gold), predicted=predicted)
+    return _made(response, float(predicted in item.golds), predicted=predicted)
 
 
-def _score_text(item: Item, response: Response) -> Score:
-    if response.text is None:
-        return _made(response, None, NO_TEXT)
-    if item.choices:
-        if item.gold is None:
-            return _made(response, None, NO_GOLD)
-        predicted = extract_choice(response.text, item.choices, lettered=shows_letters(item.context, item.choices))
-        if predicted is None:
-            return _made(response, 0.0, UNPARSED, parsed=False)
-        return _made(response, float(predicted == item.gold), predicted=predicted)
+def _unparsed(response: Response) -> Score:
+    return _made(response, 0.0, UNPARSED, parsed=False)
+
+
+def _score_option(item: Item, response: Response, text: str) -> Score:
+    """``generate``."""
+    if not item.choices:
+        return _score_whole(item, response, text)
+    if item.gold is None:
+        return _made(response, None, NO_GOLD)
+    predicted = extract_choice(text, item.choices, lettered=shows_letters(item.context, item.choices))
+    if predicted is None:
+        return _unparsed(response)
+    return _made(response, float(predicted in item.golds), predicted=predicted)
+
+
+def _score_whole(item: Item, response: Response, text: str) -> Score:
     if not item.answers:
         return _made(response, None, NO_GOLD)
-    answer = normalised_answer(response.text)
+    answer = normalised_answer(text)
     if not answer:
-        return _made(response, 0.0, UNPARSED, parsed=False)
+        return _unparsed(response)
     return _made(response, float(answer in {normalised_answer(accepted) for accepted in item.answers}))
+
+
+def right_answers(item: Item) -> tuple[str, ...]:
+    """What is right in words: the accepted answers, or for an item that has options alone the texts of the right ones."""
+    return item.answers or tuple(item.choices[gold] for gold in item.golds)
+
+
+def _score_short(measure: Callable[[str, Sequence[str]], float], item: Item, response: Response, text: str) -> Score:
+    """``exact_match`` and ``f1``."""
+    right = [answer for answer in right_answers(item) if short.tokens(answer)]
+    if not right:
+        return _made(response, None, NO_GOLD)
+    answer = short.short_answer(text)
+    return _made(response, measure(answer, right)) if short.tokens(answer) else _unparsed(response)
+
+
+def _score_number(last: bool, item: Item, response: Response, text: str) -> Score:
+    """``numeric`` and ``numeric_last``. A right answer that is no number makes the item one without a score."""
+    right = {numeric.extract_number(numeric.final_answer(answer)) for answer in right_answers(item)}
+    if not right or None in right:
+        return _made(response, None, NO_GOLD if not right else NOT_A_NUMBER)
+    number = numeric.extract_number(text, last=last)
+    return _made(response, float(number in right)) if number is not None else _unparsed(response)
+
+
+def _score_yes_no(item: Item, response: Response, text: str) -> Score:
+    """``yes_no``. ``predicted`` is the option that says the same, where there is one."""
+    right = {yes_no.is_yes(answer) for answer in right_answers(item)}
+    if not right or None in right:
+        return _made(response, None, NO_GOLD if not right else NOT_YES_OR_NO)
+    said = yes_no.read_yes_no(text)
+    if said is None:
+        return _unparsed(response)
+    options = [index for index, choice in enumerate(item.choices) if yes_no.is_yes(choice) is said]
+    return _made(response, float(said in right), predicted=options[0] if options else None)
+
+
+_READERS: Mapping[ScoreKind, Callable[[Item, Response, str], Score]] = {
+    "generate": _score_option,
+    "exact_match": partial(_score_short, short.exact_match),
+    "f1": partial(_score_short, short.token_f1),
+    "numeric": partial(_score_number, False),
+    "numeric_last": partial(_score_number, True),
+    "yes_no": _score_yes_no,
+}
 
 
 # --- free answers ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jiwer
 
+from salad_eval.answers.numeric import final_answer
 from salad_eval.errors import AudioError, PluginError
 from salad_eval.normalise import normalise
 from salad_eval.store import AudioStore
@@ -38,10 +39,11 @@ _LABEL = re.compile(r"[A-Za-z]|\d{1,2}")
 def answers_of(item: Item) -> tuple[str, ...]:
     """The texts that are right answers to ``item``: its gold option, and what it accepts of a generation.
 
-    Where the options are labels ("A", "B", …) that the prompt explains ("B. Calcium"), the answer is the explanation.
+    Of a worked solution that marks its answer ("… #### 42") it is that alone. Where the options are labels ("A", "B", …) that the prompt
+    explains ("B. Calcium"), the answer is the explanation.
     """
     if item.gold is None:
-        return item.answers
+        return tuple(final_answer(answer) for answer in item.answers)
     gold = item.choices[item.gold]
     if all(_LABEL.fullmatch(choice.strip()) for choice in item.choices):
         explained = re.findall(rf"(?m)^\W*{re.escape(gold.strip())}[.):]\s*(\S.*?)\s*$", item.context)
@@ -162,7 +164,8 @@ def _texts(asr: ASR, audios: list[Audio]) -> list[str]:
 
 
 def _transcript(rendering: Rendering, asr: str, text: str, answers: Sequence[str]) -> Transcript:
-    counts = count_errors(rendering.spoken_text, text)
+    # Of a recording whose words are not known nothing can be counted as an error.
+    counts = count_errors(rendering.spoken_text, text) if rendering.spoken_text else ErrorCounts(0, 0, 0, 0)
     return Transcript(
         item_id=rendering.item_id,
         part=rendering.part,

@@ -21,7 +21,9 @@ COLUMN_FORM: Mapping[ColumnName, InputForm] = {
     "adapted_speech": "speech",
 }
 CLEAN = "clean"  # the perturbation that changes nothing
-ScoreKind = Literal["ll", "ll_norm", "generate"]
+# How answers are asked for and scored; ``score`` says what each is.
+ScoreKind = Literal["ll", "ll_norm", "generate", "exact_match", "f1", "numeric", "numeric_last", "yes_no"]
+LOGPROB_SCORES: tuple[ScoreKind, ...] = ("ll", "ll_norm")  # options are compared; under the others an answer is generated
 
 
 # --- items -----------------------------------------------------------------------------------------------------------
@@ -37,12 +39,31 @@ class SpokenPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """Ready sound of a spoken part of an item: where it lies, who speaks, and what was done to it already.
+
+    ``file`` is an audio file, or a Parquet or Arrow table that holds one in ``column`` of row ``row`` (from 0).
+    ``spoken_text`` is what is said in it; ``None``: the written form made speakable; empty: not known in words.
+    """
+
+    part: str
+    voice: str
+    perturbation: str
+    spoken_text: str | None
+    file: str
+    column: str | None = None
+    row: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One benchmark question, as lm-eval would score it, plus which spans of its context can be spoken.
 
-    ``choices`` are the options without ``target_delimiter`` (empty under ``generate``); ``gold`` indexes them.
+    ``choices`` are the options without ``target_delimiter`` (empty under ``generate``); ``gold`` indexes them, and so do further
+    options that count as right as well (``also_gold``).
     ``answers`` are the accepted strings under ``generate``. ``group`` is the resampling unit (a passage, or the item itself).
-    ``fields`` are further columns of the row that a report may slice by.
+    ``fields`` are further columns of the row that a report may slice by. ``recordings``: ready sound of every spoken part; an
+    item that has any is never spoken by a TTS.
     """
 
     id: str
@@ -57,6 +78,13 @@ class Item:
     target_delimiter: str = " "
     answers: tuple[str, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
+    recordings: tuple[Recording, ...] = ()
+    also_gold: tuple[int, ...] = ()
+
+    @property
+    def golds(self) -> tuple[int, ...]:
+        """Every option that counts as right."""
+        return () if self.gold is None else (self.gold, *self.also_gold)
 
     @property
     def continuations(self) -> tuple[str, ...]:
@@ -95,7 +123,10 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """A spoken part of an item in one voice: what was said, and the sha256 under which the store keeps the sound."""
+    """A spoken part of an item in one voice: what was said, and the sha256 under which the store keeps the sound.
+
+    ``spoken_text`` is empty where a recording's words are not known; it then has no word errors.
+    """
 
     item_id: str
     part: str
@@ -191,7 +222,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """1.0 right, 0.0 wrong, or ``None`` with a reason.
+    """1.0 right, 0.0 wrong, between them partly right (``f1``), or ``None`` with a reason.
 
     ``predicted`` is the chosen option; ``parsed`` is false where a generation held no answer.
     """
@@ -244,15 +275,17 @@ class DivergenceRates:
 
 @dataclass(frozen=True, slots=True)
 class GapRow:
-    """One row of the report: a domain, a slice, or everything. ``None`` where a measure was not taken."""
+    """One row of the report: a domain, a slice, or everything. ``None`` where a measure was not taken: forgetting and
+    misalignment without the column adapted_text, cascade_loss without base_transcript.
+    """
 
     name: str
     n_items: int
     n_groups: int
     accuracy: Mapping[ColumnName, Estimate]
     gap: Estimate
-    forgetting: Estimate
-    misalignment: Estimate
+    forgetting: Estimate | None
+    misalignment: Estimate | None
     cascade_loss: Estimate | None
     p_value: float | None
     q_value: float | None
@@ -302,6 +335,7 @@ class TaskProtocol:
     score: ScoreKind
     domain_field: str
     n_items: int
+    options: Literal["none", "lettered"] = "none"  # lettered: listed in the prompt by us, in every column
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +354,7 @@ class GapReport:
     rejects: tuple[RejectCount, ...]
     unparsed: Mapping[ColumnName, int]
     notes: tuple[str, ...]
+    generated: Mapping[ColumnName, int] = field(default_factory=dict)  # answers that were read from a text; of these: unparsed
 
 
 # --- plug-in protocols -----------------------------------------------------------------------------------------------

@@ -199,6 +199,8 @@ def _measurement(report: GapReport, step: int, seconds: float, update: WeightUpd
     row = report.overall
     if not math.isfinite(row.gap.value):
         raise ModelError(f"the overall gap is {row.gap.value}.")
+    if row.forgetting is None or row.misalignment is None:
+        raise ModelError("the report of a training has no column adapted_text.")  # measured above in all columns
     return GapMeasurement(
         step=step,
         gap=row.gap.value,

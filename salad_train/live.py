@@ -123,7 +123,7 @@ class LiveGap:
             signature=gap.signature(
                 protocols=ready.benchmark.protocols,
                 columns=columns,
-                voices=plan.voices,
+                voices=pipeline.voices_heard(plan, ready.benchmark.items),
                 perturbations=plan.perturbations,
                 tts=ready.tts,
                 asr="none",
@@ -178,11 +178,11 @@ def _prepare(plan: Plan) -> _Prepared:
         by_id = {item.id: item for item in items}
         scores = [score_response(by_id[a.item_id], a, benchmark.score_kind(by_id[a.item_id].task)) for a in answers]
         base = ColumnSpec("base_text", plan.base.system, "text", loaded.fingerprint("base"))
-        tts = loaded.fingerprint("tts")
+        tts = pipeline.tts_of(loaded, benchmark.items)
         loaded.release("base")
     return _Prepared(
         benchmark, tuple(items), speech, tuple(scores), base, tts,
-        tuple(pipeline.once_an_item([*benchmark.rejects, *lost])), pipeline.slice_fields(plan, tasks),
+        tuple(pipeline.once_an_item([*benchmark.rejects, *lost])), pipeline.slice_fields(plan, tasks, items),
     )  # fmt: skip
 
 

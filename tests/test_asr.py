@@ -11,100 +11,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoModelForCTC,
-    AutoProcessor,
-    LlamaConfig,
-    LlamaForCausalLM,
-    ParakeetCTCConfig,
-    ParakeetEncoderConfig,
-    ParakeetFeatureExtractor,
-    ParakeetForCTC,
-    ParakeetProcessor,
-    ParakeetTokenizer,
-    Wav2Vec2Config,
-    Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForCTC,
-    Wav2Vec2Processor,
-)
+from transformers import AutoModelForCTC, AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from salad_eval import plugins
+from salad_eval.asr import transformers_ctc
 from salad_eval.asr.transformers_ctc import TransformersCTC
 from salad_eval.audio import resample
 from salad_eval.errors import AudioError, ModelError, UserInputError
+from salad_eval.transcribe import count_errors
+from salad_eval.tts.espeak import Pyttsx3TTS
 from salad_eval.types import ASR, Audio
-
-RATE_HZ = 16_000
-ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-
-
-# --- tiny models -----------------------------------------------------------------------------------------------------
-
-
-def _talkative(model: ParakeetForCTC | Wav2Vec2ForCTC, head: torch.nn.Module) -> None:
-    """Random weights large enough that different sounds give different texts."""
-    torch.manual_seed(5)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=2 / parameter[0].numel() ** 0.5)
-    torch.nn.init.normal_(head.weight, std=3.0)
-
-
-def save_parakeet(folder: Path, letters: str = ALPHABET) -> None:
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<unk>", "\u2581", *letters])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    fast = ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
-    encoder = ParakeetEncoderConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        num_mel_bins=32,
-        subsampling_conv_channels=4,
-        subsampling_factor=4,
-    )
-    config = ParakeetCTCConfig(vocab_size=len(ALPHABET) + 3, pad_token_id=0, encoder_config=encoder)
-    model = ParakeetForCTC(config)
-    _talkative(model, model.ctc_head)
-    model.save_pretrained(folder)
-    ParakeetProcessor(ParakeetFeatureExtractor(feature_size=32), fast, decoder_type="ctc").save_pretrained(folder)
-
-
-def save_wav2vec2(folder: Path, norm: str = "layer") -> None:
-    folder.mkdir(parents=True)
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *ALPHABET.upper()]
-    vocabulary = folder / "vocab.json"
-    vocabulary.write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    config = Wav2Vec2Config(
-        vocab_size=len(tokens),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8, 8),
-        conv_kernel=(10, 8),
-        conv_stride=(40, 8),
-        num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
-        feat_extract_norm=norm,
-        do_stable_layer_norm=norm == "layer",
-        pad_token_id=0,
-    )
-    model = Wav2Vec2ForCTC(config)
-    _talkative(model, model.lm_head)
-    model.save_pretrained(folder)
-    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
-    Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
-
+from tests.tiny_recognisers import ALPHABET, RATE_HZ, save_hubert, save_parakeet, save_wav2vec2, sounds
 
 SAVERS: dict[str, Callable[[Path], None]] = {
     "parakeet": save_parakeet,
     "wav2vec2-layer": lambda folder: save_wav2vec2(folder, "layer"),
     "wav2vec2-group": lambda folder: save_wav2vec2(folder, "group"),
+    "hubert-layer": lambda folder: save_hubert(folder, "layer"),
+    "hubert-group": lambda folder: save_hubert(folder, "group"),
 }
 
 
@@ -119,17 +43,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def copy_of(checkpoints: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
     return lambda name: Path(shutil.copytree(checkpoints[name], tmp_path / name))
-
-
-def sounds(seconds: tuple[float, ...] = (0.9, 0.3, 1.7, 0.3, 0.61, 1.2)) -> list[Audio]:
-    rng = np.random.default_rng(0)
-    found = []
-    for duration in seconds:
-        time = np.arange(int(duration * RATE_HZ)) / RATE_HZ
-        sweep = np.sin(2 * np.pi * rng.uniform(200, 3000) * time * (1 + rng.uniform(0, 2) * time))
-        noise = rng.normal(0, 0.1, len(time))
-        found.append(Audio((0.3 * sweep * np.sin(9 * time) + noise).clip(-1, 1).astype(np.float32), RATE_HZ))
-    return found
 
 
 # --- what it hears ---------------------------------------------------------------------------------------------------
@@ -170,13 +83,13 @@ def test_a_batch_equals_its_members_alone_whatever_its_order(name: str, checkpoi
 def test_batches_keep_within_their_seconds(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asr = TransformersCTC(str(checkpoints["parakeet"]), batch_seconds=2.0)
     sizes: list[tuple[int, float]] = []
-    inner = asr._transcribe
+    inner = asr._ids
 
-    def watched(waves: list[np.ndarray]) -> list[str]:
+    def watched(waves: list[np.ndarray]) -> list[list[int]]:
         sizes.append((len(waves), len(waves) * max(map(len, waves)) / RATE_HZ))
         return inner(waves)
 
-    monkeypatch.setattr(asr, "_transcribe", watched)
+    monkeypatch.setattr(asr, "_ids", watched)
     asr.transcribe(sounds((0.5, 0.5, 0.5, 0.5, 0.5, 3.0)))
     assert sorted(n for n, _ in sizes) == [1, 1, 4]
     assert all(n == 1 or seconds <= 2.0 for n, seconds in sizes)
@@ -217,6 +130,65 @@ def test_unusable_sound_is_an_error_that_names_it(
 @pytest.mark.parametrize("name", SAVERS)
 def test_the_shortest_sound_it_takes_can_be_heard(name: str, checkpoints: dict[str, Path]) -> None:
     TransformersCTC(str(checkpoints[name])).transcribe([Audio(np.full(800, 0.1, np.float32), RATE_HZ)])
+
+
+# --- long sound ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["parakeet", "hubert-group"])
+def test_sound_that_fits_is_heard_whole(name: str, checkpoints: dict[str, Path]) -> None:
+    whole = TransformersCTC(str(checkpoints[name]), longest_seconds=60).transcribe(sounds())
+    assert TransformersCTC(str(checkpoints[name]), longest_seconds=1.7).transcribe(sounds()) == whole
+    # Pieces of a second, each heard with 3 s beyond its ends: all of them hear everything, and share out its frames.
+    assert TransformersCTC(str(checkpoints[name]), longest_seconds=1.0).transcribe(sounds()) == whole
+
+
+def test_each_frame_of_long_sound_counts_once(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that says where in the sound it is: its windows overlap, and what is kept of them goes on without a gap."""
+    n_samples, step = 7 * RATE_HZ, 400
+    place = Audio(np.linspace(0, 1, n_samples, endpoint=False, dtype=np.float32), RATE_HZ)
+    asr = TransformersCTC(str(checkpoints["parakeet"]), longest_seconds=2.0)
+    heard: list[tuple[int, int]] = []
+    kept: list[list[int]] = []
+
+    def where(waves: list[np.ndarray]) -> list[list[int]]:
+        spans = [(round(float(wave[0]) * n_samples), len(wave)) for wave in waves]
+        heard.extend(spans)
+        return [[begin + step // 2 + step * k for k in range(n // step)] for begin, n in spans]
+
+    monkeypatch.setattr(asr, "_ids", where)
+    monkeypatch.setattr(transformers_ctc, "CONTEXT_SECONDS", 0.5)
+    monkeypatch.setattr(
+        asr._tokenizer, "batch_decode", lambda ids, **_: kept.extend(ids) or [""] * len(ids), raising=False
+    )
+    asr.transcribe([place])
+    assert len(heard) > 3
+    assert max(n for _, n in heard) <= 3.0 * RATE_HZ  # two seconds, and half a one beyond each end
+    assert sum(n for _, n in heard) > n_samples + RATE_HZ
+    gaps = np.diff(kept[0])
+    assert kept[0][0] < step
+    assert kept[0][-1] > n_samples - 2 * step
+    assert gaps.min() > 0
+    assert gaps.max() < 2 * step
+
+
+def test_cutting_costs_few_words() -> None:
+    """The embedded recogniser on 17 s of speech, cut at its pauses, against all of it in one piece."""
+    tts = Pyttsx3TTS()
+    sentences = [
+        "The capital of France is Paris.", "Which planet has rings?", "The sun gives us light.", "Iron is a metal.",
+        "How many strings has a violin?", "Water is made of hydrogen and oxygen.", "The moon goes around the earth.",
+        "Which gas do we breathe?", "Gold is a yellow metal.", "A comet has a long tail.",
+    ]  # fmt: skip
+    spoken = np.concatenate([tts.speak(sentence, "en-us").samples for sentence in sentences])
+    whole, cut = (
+        TransformersCTC("nano/asr", longest_seconds=longest).transcribe([Audio(spoken, RATE_HZ)])[0]
+        for longest in (60, 6)
+    )
+    of_whole, of_cut = (count_errors(" ".join(sentences), heard) for heard in (whole, cut))
+    assert len(spoken) > 16 * RATE_HZ
+    assert of_whole.word_errors < 0.25 * of_whole.n_words
+    assert of_cut.word_errors <= of_whole.word_errors + 0.06 * of_whole.n_words
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -331,6 +303,8 @@ def test_pickle_weights_are_read_only_when_asked_for(copy_of: Callable[[str], Pa
     ("options", "message"),
     [
         ({"batch_seconds": 0}, "batch_seconds is 0"),
+        ({"longest_seconds": 0.5}, "longest_seconds is 0.5; expected a number of seconds from 1 up"),
+        ({"longest_seconds": float("inf")}, "longest_seconds is inf"),
         ({"dtype": "float31"}, "did you mean 'float32'"),
         ({"device": "gpu9"}, "gpu9"),
     ],

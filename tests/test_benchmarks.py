@@ -13,6 +13,7 @@ import yaml
 from salad_eval import resources
 from salad_eval.benchmarks import find_tasks, load_items, load_task
 from salad_eval.errors import TaskError, UnknownNameError, UserInputError
+from salad_eval.task_yaml import read_yaml
 from salad_eval.types import Item
 from tests.conftest import rows, write_rows
 
@@ -64,7 +65,7 @@ def lm_eval_requests(
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     task = manager.load([name])["tasks"][name]
     task.set_config("num_fewshot", shots)
-    task.set_fewshot_seed(0)
+    task.set_fewshot_seed(1234)  # what its command line sets
     task.build_all_requests()
     by_row: dict[int, list[Any]] = {}
     for instance in task.instances:
@@ -105,6 +106,12 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "fewshot_config": {"sampler": "first_n", "samples": [{**row, "id": f"s{n}"} for n, row in enumerate(rows("validation"))]},
     },
     "shots from the same split": {"fewshot_split": "test"},
+    "shots drawn at random": {"fewshot_config": None},
+    "shots drawn at random from the same split": {"fewshot_config": {"sampler": "default"}, "fewshot_split": "test"},
+    "several golds": {"doc_to_target": "{{[answer, 0]}}", "fewshot_config": {"sampler": "first_n", "doc_to_target": "answer"}},
+    "several golds, the same for every row": {
+        "doc_to_target": [2, 0], "fewshot_config": {"sampler": "first_n", "doc_to_target": "{{choices[answer]}}"},
+    },
     "generate, one answer": {
         "output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{choices[answer]}}", "salad": {"score": "generate"},
         "generation_kwargs": {"until": ["\n"], "do_sample": False}, "metric_list": None,
@@ -129,7 +136,11 @@ def test_items_read_as_lm_eval_reads_them(protocol: str, shots: int, tmp_path: P
     for item, target in zip(items, targets, strict=True):
         if item.choices:
             assert item.gold is not None
-            assert target in (item.gold, item.choices[item.gold])
+            if isinstance(target, list):
+                assert set(item.golds) == set(target)
+            else:
+                assert item.golds == (item.gold,)
+                assert target in (item.gold, item.choices[item.gold])
         else:
             assert list(item.answers) == (target if isinstance(target, list) else [target])
 
@@ -148,8 +159,11 @@ def test_every_yaml_of_ours_is_indexed_by_lm_eval() -> None:
     from lm_eval.tasks import TaskManager
 
     files = sorted(resources.tasks_dir().glob("**/*.yaml"))
-    names = {load_task(str(path)).name for path in files}
-    assert len(names) == len(files) > 0
+    tables = [read_yaml(path) for path in files]  # raises for one that cannot be read
+    ours = [path for path, table in zip(files, tables, strict=True) if "salad" in (table.get("metadata") or {})]
+    names = {load_task(str(path)).name for path in ours}
+    assert len(names) == len(ours) > 0
+    assert set(find_tasks()) == names
     manager = TaskManager(include_path=str(resources.tasks_dir()), include_defaults=False)
     assert names <= set(manager.all_tasks)
 
@@ -272,7 +286,9 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "gold a fraction": ({"answer": 0.5}, "gold is neither a number nor an option"),
     "gold true": ({"answer": True}, "gold is neither a number nor an option"),
     "gold missing": ({"answer": None}, "missing field"),
-    "several golds": ({"answer": [0, 1]}, "several golds"),
+    "no gold in a list": ({"answer": []}, "no gold"),
+    "one gold of several out of range": ({"answer": [0, 2]}, "gold out of range"),
+    "a word among the golds": ({"answer": ["yes", "maybe"]}, "gold is neither a number nor an option"),
     "no question": ({"question": None}, "missing field"),
     "empty question": ({"question": " "}, "empty spoken text"),
     "empty choice": ({"choices": ["yes", ""]}, "empty choice"),
@@ -311,6 +327,66 @@ def test_spoken_text_that_is_not_in_the_context_is_a_reject(tmp_path: Path) -> N
     assert [reject.reason for reject in rejects] == ["spoken text not found in the context"]
 
 
+def test_a_row_may_have_several_golds(tmp_path: Path) -> None:
+    path = make_task(tmp_path, [{**OTHER, "answer": [1, 0]}, {**GOOD, "answer": [1, 1]}])
+    assert [(item.gold, item.also_gold, item.golds) for item in only(path)] == [(1, (0,), (1, 0)), (1, (), (1,))]
+
+
+def test_a_question_that_is_a_number_is_a_question_where_it_is_a_column(tmp_path: Path) -> None:
+    """In a template a number is lm-eval's sign for one context per option; a column's text is a text."""
+    table = [{**OTHER, "question": "1984"}, GOOD]
+    by_column = make_task(tmp_path, table, doc_to_text="question", salad={"spoken_text": None})
+    assert [item.context for item in only(by_column)] == ["1984", "Is it so?"]
+    by_template = make_task(tmp_path, table, doc_to_text="{{question}}", salad={"spoken_text": None})
+    _, rejects, _ = load_items(load_task(str(by_template)), "test")
+    assert [reject.reason for reject in rejects] == ["context is a number"]
+
+
+def test_a_random_draw_that_has_the_row_itself_is_a_reject(tmp_path: Path) -> None:
+    """The few-shot split is the one that is asked and lm-eval, not knowing it, lets a row be its own shot: its answer would be written."""
+    path = make_task(tmp_path, fewshot_config=None, fewshot_split="validation", test_split=None)
+    items, rejects, _ = load_items(load_task(str(path)), "validation", shots=3)
+    theirs, _, _ = lm_eval_requests(path, 3, tmp_path)
+    assert {reject.reason for reject in rejects} == {"item is one of its own shots"}
+    kept = {item.id: item.context for item in items}
+    assert 0 < len(kept) < 8
+    for row, (context, _) in zip(rows("validation"), theirs, strict=True):
+        assert kept.get(f"made:{row['id']}", context) == context
+        assert (f"made:{row['id']}" in kept) == (context.count(str(row["question"])) == 1)
+
+
+def test_shots_of_the_same_kind(tmp_path: Path) -> None:
+    path = make_task(tmp_path, salad={"shots_by": "domain"})
+    for item in only(path, shots=2):
+        assert item.context.count(f"in {item.domain}?") == 2
+    with pytest.raises(TaskError, match="has 2 rows with domain 'music' for them"):
+        load_items(load_task(str(path)), "test", shots=3)
+
+
+def test_splits_may_be_joined(tmp_path: Path) -> None:
+    path = make_task(tmp_path, salad={"splits": {"both": "validation+test"}})
+    items, rejects, protocol = load_items(load_task(str(path)), "both")
+    assert rejects == []
+    assert [item.id for item in items] == [f"made:{split}-{n}" for split in ("validation", "test") for n in range(8)]
+    single = {load_items(load_task(str(path)), split)[2].data_revision for split in ("validation", "test")}
+    assert protocol.data_revision not in single
+
+
+def test_what_is_spoken_may_be_overridden(tmp_path: Path) -> None:
+    path = make_task(
+        tmp_path,
+        salad={"spoken_choices": "{{choices | join(', ')}}"},
+        doc_to_text="{{question}} ({{choices | join(', ')}})",
+    )
+    by_itself = load_items(load_task(str(path)), "test")
+    both = load_items(load_task(str(path), speak="context+choices"), "test")
+    assert [part.name for part in by_itself[0][0].spoken_parts] == ["context"]
+    assert [part.name for part in both[0][0].spoken_parts] == ["context", "choices"]
+    assert (by_itself[2].speak, both[2].speak) == ("context", "context+choices")
+    with pytest.raises(TaskError, match="spoken_choices is None"):
+        load_task(str(make_task(tmp_path)), speak="context+choices")
+
+
 def test_an_empty_context_is_a_reject(tmp_path: Path) -> None:
     path = make_task(tmp_path, [OTHER, {**GOOD, "question": ""}], doc_to_text="question", salad={"spoken_text": None})
     _, rejects, _ = load_items(load_task(str(path)), "test")
@@ -342,7 +418,11 @@ BAD_TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "broken spoken text": ({"salad": {"spoken_text": "{% if %}"}}, "not a Jinja template"),
     "no choices": ({"doc_to_choice": None}, "there is no doc_to_choice"),
     "rolling likelihood": ({"output_type": "loglikelihood_rolling"}, "expected multiple_choice or generate_until"),
-    "processed rows": ({"process_docs": "x"}, "process_docs is not supported"),
+    "processed rows": ({"process_docs": "x"}, "process_docs is 'x'; expected !function"),
+    "code that is run": ({"unsafe_code": True}, "generated code is never run"),
+    "results processed by code": ({"process_results": "x"}, "Say how they are scored"),
+    "a list of nothing as target": ({"doc_to_target": []}, "doc_to_target is []"),
+    "an unknown sampler": ({"fewshot_config": {"sampler": "balanced"}, "num_fewshot": 1}, "expected one of: default, first_n"),
     "generation scored by likelihood": ({"output_type": "generate_until"}, "expected 'generate'"),
     "data file missing": ({"dataset_kwargs": {"data_files": {"test": "nowhere.jsonl"}}}, "the data file 'nowhere.jsonl' is missing"),
     "split without data": ({"test_split": "tests"}, "has no split 'tests'"),
@@ -407,10 +487,7 @@ def test_unknown_names_list_what_there_is(tiny_task: Path, tmp_path: Path) -> No
         load_items(load_task(str(tiny_task)), "tset")
 
 
-def test_shots_need_a_sampler_that_gives_all_items_the_same(tmp_path: Path) -> None:
-    task = load_task(str(make_task(tmp_path, fewshot_config=None)))
-    with pytest.raises(TaskError, match="sampler: first_n"):
-        load_items(task, "test", shots=1)
+def test_more_shots_than_there_are_rows(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="9 shots were asked for, but the few-shot split 'validation' has 8 rows"):
         load_items(load_task(str(make_task(tmp_path))), "test", shots=9)
 

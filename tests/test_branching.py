@@ -210,6 +210,24 @@ def test_length_dependent_rotary_positions_are_not_cached_across_their_limit(ori
     assert largest_difference(lm, prefixes, [[[1, 2], [3]]] * 3) < 1e-5
 
 
+def test_prompts_on_both_sides_of_a_rotary_limit_do_not_share_a_pass():
+    """The frequencies of a pass are those of its longest row; a short prompt beside a long one keeps its own."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "long_factor": [3.0, 5.0, 7.0, 9.0],
+        "short_factor": [1.0] * 4,
+        "original_max_position_embeddings": 20,
+        "factor": 4.0,
+    }
+    lm = build("llama", rope_parameters=rope)
+    generator = torch.Generator().manual_seed(0)
+    prefixes = [torch.randint(1, VOCABULARY, (n,), generator=generator) for n in (6, 40, 12, 17, 25, 40)]
+    assert largest_difference(lm, prefixes, [[[1, 2], [3]]] * 6) < 1e-5
+    # The fourth prompt crosses the limit while it is answered.
+    assert greedy(lm, prefixes, max_new_tokens=6) == [reference_greedy(lm, prefix, 6) for prefix in prefixes]
+
+
 class OwnCache(torch.nn.Module):
     """A model that takes a cache and hands back something else, as older remote code does."""
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, SaladError, UserInputError
-from salad_eval.gap import TAXONOMY, short_fingerprint, signature
+from salad_eval.gap import TAXONOMY, TAXONOMY_UNSPLIT, short_fingerprint, signature
 from salad_eval.types import CLEAN, COLUMNS, ColumnName, GapReport, GapRow, Reject, Score
 from tests.gap_world import (
     DIVERGENCES,
@@ -317,11 +317,25 @@ def test_base_transcript_alone_may_be_absent() -> None:
     assert found.overall.gap.value == 0.25
 
 
+def test_without_adapted_text_the_gap_is_not_split() -> None:
+    columns: tuple[ColumnName, ...] = ("base_text", "base_transcript", "adapted_speech")
+    found, split = report(ITEMS, SCORES, columns=specs(columns)), report(ITEMS, SCORES)
+    for row, whole in zip((found.overall, *found.domains), (split.overall, *split.domains), strict=True):
+        assert (row.forgetting, row.misalignment) == (None, None)
+        assert row.gap.value == pytest.approx(whole.gap.value)
+        assert (row.p_value, row.cascade_loss.value) == (whole.p_value, whole.cascade_loss.value)  # type: ignore[union-attr]
+        assert tuple(row.taxonomy) == TAXONOMY_UNSPLIT
+        lost = whole.taxonomy["forgotten"] + whole.taxonomy["lost_in_alignment"]
+        assert row.taxonomy["lost_in_adaptation"] == pytest.approx(lost)
+        left = row.taxonomy["lost_in_rendering"] + row.taxonomy["lost_in_adaptation"] - row.taxonomy["speech_only"]
+        assert left == pytest.approx(row.gap.value)
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         (("base_text", "adapted_text"), "adapted_speech missing"),
-        (("base_text", "base_transcript"), "adapted_text, adapted_speech missing"),
+        (("base_transcript", "adapted_text"), "base_text, adapted_speech missing"),
         ((*COLUMNS, "base_text"), "'base_text' is given 2 times"),
     ],
 )
@@ -347,7 +361,7 @@ def test_unknown_slice_field_names_the_nearest() -> None:
         (Score("zz", "base_text", None, None, 1.0), "item_id 'zz' is not among"),
         (Score("a1", "base_text", None, None, 1.0), "two scores in base_text"),
         (Score("a1", "adapted_speech", "ann", CLEAN, 1.0), "two scores in adapted_speech"),
-        (Score("a1", "adapted_speech", "cat", CLEAN, 0.5), "value 0.5"),
+        (Score("a1", "adapted_speech", "cat", CLEAN, 1.5), "value 1.5"),
         (Score("a1", "adapted_speech", "cat", CLEAN, math.nan), "value nan"),
         (Score("a1", "adapted_speech", None, None, 1.0), "spoken columns need both"),
         (Score("a1", "base_text", "ann", CLEAN, 1.0), "expected None"),

@@ -37,7 +37,7 @@ def test_the_names_a_run_needs_are_registered() -> None:
     ("group", "name", "message"),
     [
         ("salad.tts", "pyttsx", "unknown tts plug-in 'pyttsx'; did you mean 'pyttsx3'"),
-        ("salad.asr", "whisper", "unknown asr plug-in 'whisper'"),
+        ("salad.asr", "whispr", "unknown asr plug-in 'whispr'; did you mean 'whisper'"),
         ("salad.systems", "hf_text", "did you mean 'hf-text'"),
     ],
 )

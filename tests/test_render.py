@@ -115,7 +115,7 @@ def test_an_item_that_cannot_be_said_is_rejected_whole() -> None:
     jobs, rejects = jobs_for(items, ["v"])
     assert [j.item_id for j in jobs] == ["q2"]
     assert rejects[0].item_id == "q1"
-    assert (rejects[0].step, rejects[0].reason) == ("render", "unspeakable")
+    assert (rejects[0].step, rejects[0].reason) == ("render", "unspeakable: script")
     assert "U+65E5" in rejects[0].detail
 
 

@@ -21,13 +21,21 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from salad_eval.errors import DataError
-from salad_eval.gap import TAXONOMY
+from salad_eval.gap import TAXONOMY, TAXONOMY_UNSPLIT
 from salad_eval.report import load_report, save_report, terminal_table, write_report
 from salad_eval.report.figures import RenderedFigure, render_figures
 from salad_eval.report.html import html_page
 from salad_eval.report.json import SCHEMA_FILE, report_from_json, report_to_json
 from salad_eval.report.markdown import escape_markdown, markdown_page
-from salad_eval.report.wording import GLOSSARY, TAXONOMY_TITLES, headline, percent, probability
+from salad_eval.report.wording import (
+    GLOSSARY,
+    MISSING,
+    TAXONOMY_TITLES,
+    headline,
+    percent,
+    probability,
+    taxonomy_titles,
+)
 from salad_eval.resources import reports_dir
 from salad_eval.types import Estimate, GapReport, Reject
 from tests.gap_world import DIVERGENCES, ITEMS, SCORES, TRANSCRIPTS, item, report, scores, specs
@@ -45,6 +53,11 @@ def full_report() -> GapReport:
         slice_fields=("voice", "kind"),
         notes=("a note",),
     )
+
+
+def unsplit_report() -> GapReport:
+    """Of two columns: the gap, and nothing that divides it."""
+    return report(ITEMS, SCORES, columns=(specs()[0], specs()[3]), transcripts=TRANSCRIPTS)
 
 
 @cache
@@ -80,11 +93,16 @@ def test_schema_is_a_valid_schema() -> None:
     schema = json.loads((reports_dir() / SCHEMA_FILE).read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     causes = schema["$defs"]["row"]["properties"]["taxonomy"]
-    assert set(causes["required"]) == set(causes["properties"]) == set(TAXONOMY)
+    assert set(causes["properties"]) == {*TAXONOMY, *TAXONOMY_UNSPLIT}
+    assert [{*causes["required"], *either["required"]} for either in causes["oneOf"]] == [
+        set(TAXONOMY),
+        set(TAXONOMY_UNSPLIT),
+    ]
 
 
 @pytest.mark.parametrize(
-    "make", [full_report, hostile_report, lambda: report(ITEMS, SCORES, columns=(specs()[0], *specs()[2:]))]
+    "make",
+    [full_report, hostile_report, lambda: report(ITEMS, SCORES, columns=(specs()[0], *specs()[2:])), unsplit_report],
 )
 def test_json_round_trips_exactly(make: Callable[[], GapReport], tmp_path: Path) -> None:
     made = make()
@@ -211,6 +229,22 @@ def test_headline_says_what_the_hand_world_holds() -> None:
     assert "No domain of 2 stands out" in text
 
 
+def test_a_gap_that_is_not_split_is_shown_as_one(tmp_path: Path) -> None:
+    made = unsplit_report()
+    text = " ".join(headline(made))
+    assert "a gap of 25.0 points [" in text
+    assert "is not known: the adapted model was not asked in text" in text
+    files = write_report(made, tmp_path)
+    assert load_report(tmp_path) == made
+    for page in (files.html.read_text(encoding="utf-8"), files.markdown.read_text(encoding="utf-8")):
+        assert "lost in adaptation" in page
+        assert "forgotten |" not in page
+    (domain,) = [line for line in printed(made, 80).splitlines() if line.startswith("A ")]
+    assert domain.count(MISSING) == 2, "neither forgetting nor misalignment"
+    titles = {figure.name: figure.title for figure in render_figures(made)}
+    assert titles["decomposition"] == "Gap"
+
+
 def test_headline_names_the_domains_that_stand_out() -> None:
     made = full_report()
     first, second = made.domains
@@ -220,7 +254,9 @@ def test_headline_names_the_domains_that_stand_out() -> None:
 
 
 def test_every_cause_has_a_title_and_every_term_a_meaning() -> None:
-    assert set(TAXONOMY_TITLES) == set(TAXONOMY)
+    assert set(TAXONOMY_TITLES) == {*TAXONOMY, *TAXONOMY_UNSPLIT}
+    assert taxonomy_titles(full_report().overall) == [(cause, TAXONOMY_TITLES[cause]) for cause in TAXONOMY]
+    assert [cause for cause, _ in taxonomy_titles(unsplit_report().overall)] == list(TAXONOMY_UNSPLIT)
     assert len({term.name for term in GLOSSARY}) == len(GLOSSARY)
 
 

@@ -17,13 +17,24 @@ from typing import TYPE_CHECKING, Any, cast
 from salad_eval.gap import (
     CORRECT,
     FORGOTTEN,
+    LOST_IN_ADAPTATION,
     LOST_IN_ALIGNMENT,
     LOST_IN_RENDERING,
     SPEECH_ONLY,
-    TAXONOMY,
     WRONG_IN_TEXT,
 )
-from salad_eval.report.wording import COLUMN_TITLES, TAXONOMY_TITLES, by_gap, one_line, percent, stands_out
+from salad_eval.report.wording import (
+    ACCURACY,
+    COLUMN_TITLES,
+    TAXONOMY_TITLES,
+    by_gap,
+    causes,
+    measure,
+    one_line,
+    percent,
+    stands_out,
+    value_of,
+)
 from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, GapRow
 
 if TYPE_CHECKING:
@@ -48,6 +59,7 @@ FORGETTING_COLOUR, MISALIGNMENT_COLOUR = "#56B4E9", "#E69F00"
 CAUSE_COLOURS: Mapping[str, str] = {
     CORRECT: "#009E73",
     LOST_IN_ALIGNMENT: "#D55E00",
+    LOST_IN_ADAPTATION: "#D55E00",
     FORGOTTEN: "#56B4E9",
     LOST_IN_RENDERING: "#F0E442",
     WRONG_IN_TEXT: "#BDBDBD",
@@ -93,10 +105,8 @@ def render_figures(report: GapReport) -> tuple[RenderedFigure, ...]:
 
     with matplotlib.rc_context(cast("dict[Any, Any]", STYLE)):
         figures = [
-            rendered("accuracy", "Accuracy by reading and by ear", _accuracy_alt(report), accuracy_figure(report)),
-            rendered(
-                "decomposition", "Gap = forgetting + misalignment", _gap_alt(report), decomposition_figure(report)
-            ),
+            rendered("accuracy", _accuracy_title(report), _accuracy_alt(report), accuracy_figure(report)),
+            rendered("decomposition", _gap_title(report), _gap_alt(report), decomposition_figure(report)),
             rendered("taxonomy", "Where answers are lost", _taxonomy_alt(report), taxonomy_figure(report)),
         ]
         if any(row.wer is not None for row in report.domains):
@@ -135,7 +145,7 @@ def rendered(name: str, title: str, alt: str, figure: Figure) -> RenderedFigure:
 def accuracy_figure(report: GapReport) -> Figure:
     """Per domain: accuracy of the columns with intervals; a line joins text LLM and speech."""
     rows = [*by_gap(report.domains), report.overall]
-    figure, axes = _domain_axes(report, rows, "Accuracy by reading and by ear", line_in=0.46)
+    figure, axes = _domain_axes(report, rows, _accuracy_title(report), line_in=0.46)
     columns = [column for column in COLUMNS if column in report.overall.accuracy]
     offsets = [0.24 * (2 * place / (len(columns) - 1) - 1) for place in range(len(columns))]
     for line, row in enumerate(rows):
@@ -153,7 +163,8 @@ def accuracy_figure(report: GapReport) -> Figure:
         estimate.value if estimate.low is None else estimate.low for row in rows for estimate in row.accuracy.values()
     )
     axes.set_xlim(max(0, 10 * int(10 * lowest) - 5), 102)  # points, not bars: the axis need not begin at 0
-    axes.set_xlabel("accuracy, % of items (bars: 95% intervals)")
+    unit = "% of items" if measure(report) == ACCURACY else "%"
+    axes.set_xlabel(f"{measure(report)}, {unit} (bars: 95% intervals)")
     handles = [
         axes.plot(
             [], [], COLUMN_MARKERS[column], color=COLUMN_COLOURS[column], label=COLUMN_TITLES[column], markersize=5
@@ -165,21 +176,24 @@ def accuracy_figure(report: GapReport) -> Figure:
 
 
 def decomposition_figure(report: GapReport) -> Figure:
-    """Per domain: forgetting and misalignment as bars, the gap as a point with its interval. Negative parts go left."""
+    """Per domain: forgetting and misalignment as bars, the gap as a point with its interval. Negative parts go left.
+
+    The gap alone where it is not split.
+    """
     rows = [*by_gap(report.domains), report.overall]
-    figure, axes = _domain_axes(report, rows, "Gap = forgetting + misalignment")
+    figure, axes = _domain_axes(report, rows, _gap_title(report))
+    parts = ((FORGETTING_COLOUR, "forgetting"), (MISALIGNMENT_COLOUR, "misalignment")) if _is_split(report) else ()
     for line, row in enumerate(rows):
         left, right = 0.0, 0.0
-        for part, colour in ((row.forgetting, FORGETTING_COLOUR), (row.misalignment, MISALIGNMENT_COLOUR)):
-            width = 100 * part.value
+        for colour, name in parts:
+            width = 100 * (value_of(getattr(row, name)) or 0.0)
             axes.barh(line, width, left=right if width >= 0 else left, height=0.62, color=colour, zorder=2)
             left, right = (left, right + width) if width >= 0 else (left + width, right)
         _point(axes, row.gap, line, INK, "o", size=4.5)
     axes.axvline(0, color=INK, linewidth=0.8, zorder=3)
     axes.set_xlabel("percentage points lost against the text LLM (bars: 95% intervals of the gap; * q < 0.05)")
     handles = [
-        axes.barh([0], [0], color=FORGETTING_COLOUR, label="forgetting"),
-        axes.barh([0], [0], color=MISALIGNMENT_COLOUR, label="misalignment"),
+        *(axes.barh([0], [0], color=colour, label=name) for colour, name in parts),
         axes.plot([], [], "o", color=INK, label="gap", markersize=4.5)[0],
     ]
     legend(figure, handles)
@@ -193,7 +207,7 @@ def taxonomy_figure(report: GapReport) -> Figure:
     axes.grid(visible=False)
     for line, row in enumerate(rows):
         left = 0.0
-        for cause in TAXONOMY:
+        for cause in causes(row):
             share = 100 * row.taxonomy[cause]
             axes.barh(line, share, left=left, height=0.74, color=CAUSE_COLOURS[cause], edgecolor="white", linewidth=0.6)
             if share >= 6:
@@ -201,20 +215,24 @@ def taxonomy_figure(report: GapReport) -> Figure:
             left += share
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of items, %")
-    handles = [axes.barh([0], [0], color=CAUSE_COLOURS[cause], label=TAXONOMY_TITLES[cause]) for cause in TAXONOMY]
+    handles = [
+        axes.barh([0], [0], color=CAUSE_COLOURS[cause], label=TAXONOMY_TITLES[cause])
+        for cause in causes(report.overall)
+    ]
     legend(figure, handles)
     return figure
 
 
 def wer_figure(report: GapReport) -> Figure:
-    """Domains by WER and misalignment: if bad synthesis made the gap, the points would rise to the right."""
-    points = [(100 * row.wer, row.misalignment, row) for row in report.domains if row.wer is not None]
+    """Domains by WER and misalignment (the gap, where it is not split): if bad synthesis made the gap, the points would rise to
+    the right."""
+    points = [(100 * row.wer, row.misalignment or row.gap, row) for row in report.domains if row.wer is not None]
     return _scatter(
         report,
         points,
         "Is it the recognisability of the speech?",
         "word error rate of the ASR, %",
-        "misalignment, percentage points",
+        "misalignment, percentage points" if _is_split(report) else "gap, percentage points",
     )
 
 
@@ -412,16 +430,34 @@ def _around(reach: float) -> list[tuple[float, float]]:
 # --- alternative texts -----------------------------------------------------------------------------------------------
 
 
+def _accuracy_title(report: GapReport) -> str:
+    return f"{_capital(measure(report))} by reading and by ear"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _accuracy_alt(report: GapReport) -> str:
     shown = [
         f"{COLUMN_TITLES[column]} {percent(report.overall.accuracy[column].value)}%"
         for column in report.overall.accuracy
     ]
-    return f"Accuracy by domain with intervals. Overall: {', '.join(shown)}."
+    return f"{_capital(measure(report))} by domain with intervals. Overall: {', '.join(shown)}."
+
+
+def _is_split(report: GapReport) -> bool:
+    return report.overall.forgetting is not None
+
+
+def _gap_title(report: GapReport) -> str:
+    return "Gap = forgetting + misalignment" if _is_split(report) else "Gap"
 
 
 def _gap_alt(report: GapReport) -> str:
     row = report.overall
+    if row.forgetting is None or row.misalignment is None:
+        return f"Gap by domain. Overall {percent(row.gap.value)} points."
     return (
         f"Gap by domain, split into forgetting and misalignment. Overall {percent(row.gap.value)} points: "
         f"forgetting {percent(row.forgetting.value)}, misalignment {percent(row.misalignment.value)}."
@@ -429,5 +465,7 @@ def _gap_alt(report: GapReport) -> str:
 
 
 def _taxonomy_alt(report: GapReport) -> str:
-    shares = [f"{TAXONOMY_TITLES[cause]} {percent(report.overall.taxonomy[cause])}%" for cause in TAXONOMY]
+    shares = [
+        f"{TAXONOMY_TITLES[cause]} {percent(report.overall.taxonomy[cause])}%" for cause in causes(report.overall)
+    ]
     return f"Share of items by cause, by domain. Overall: {', '.join(shares)}."

@@ -10,11 +10,14 @@ from salad_eval.report.wording import (
     by_gap,
     headline,
     interval,
+    measure,
     nats,
     one_line,
     percent,
     probability,
     stands_out,
+    unparsed_shares,
+    value_of,
 )
 from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow
 
@@ -85,8 +88,8 @@ def _cells(row: GapRow, columns: Sequence[ColumnName], wide: bool) -> list[str]:
         *(percent(row.accuracy[column].value) for column in columns),
         percent(row.gap.value),
         interval(row.gap, digits=0),
-        percent(row.forgetting.value),
-        percent(row.misalignment.value),
+        percent(value_of(row.forgetting)),
+        percent(value_of(row.misalignment)),
         probability(row.q_value),
     ]
     return [*cells, percent(row.wer), nats(divergence)] if wide else cells
@@ -94,9 +97,10 @@ def _cells(row: GapRow, columns: Sequence[ColumnName], wide: bool) -> list[str]:
 
 def _footnote(report: GapReport) -> str:
     rejects = "; ".join(f"{count.n} {count.step}: {one_line(count.reason)}" for count in report.rejects) or "none"
-    unparsed = "; ".join(f"{n} in {column}" for column, n in report.unparsed.items() if n)
+    unparsed = "; ".join(unparsed_shares(report))
     lines = [
-        "Accuracies, gaps and WER in percent; gap = forget + misalign; bold: gap at q < 0.05; M in nats a position.",
+        f"Columns: {measure(report)}; columns, gaps and WER in percent; gap = forget + misalign; bold: gap at q < 0.05; M in nats a "
+        "position.",
         f"Rejects: {rejects}." + (f" Unparsed answers, counted as wrong: {unparsed}." if unparsed else ""),
         report.signature,
     ]

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from salad_eval.gap import (
     CORRECT,
     FORGOTTEN,
+    LOST_IN_ADAPTATION,
     LOST_IN_ALIGNMENT,
     LOST_IN_RENDERING,
     SPEECH_ONLY,
-    TAXONOMY,
     WRONG_IN_TEXT,
 )
 from salad_eval.types import ColumnName, Estimate, GapReport, GapRow
 
 MISSING = "–"
+ACCURACY, TOKEN_F1, MEAN_SCORE = "accuracy", "token F1", "mean score (token F1 in some tasks)"
 STANDS_OUT = 0.05  # a domain stands out where its q-value is below this false discovery rate
 
 COLUMN_TITLES: Mapping[ColumnName, str] = {
@@ -29,6 +30,7 @@ TAXONOMY_TITLES: Mapping[str, str] = {
     CORRECT: "correct",
     LOST_IN_ALIGNMENT: "lost in alignment",
     FORGOTTEN: "forgotten",
+    LOST_IN_ADAPTATION: "lost in adaptation",
     LOST_IN_RENDERING: "lost in rendering",
     WRONG_IN_TEXT: "wrong already in text",
     SPEECH_ONLY: "right by ear only",
@@ -88,6 +90,10 @@ GLOSSARY: Sequence[Term] = (
     Term(
         "Lost in alignment",
         "Right everywhere but by ear: only the speech LLM fails on a recording the cascade understood.",
+    ),
+    Term(
+        "Lost in adaptation",
+        "Forgotten or lost in alignment, in a report without the column that tells them apart (Adapted, text).",
     ),
     Term(
         "Right by ear only",
@@ -156,20 +162,52 @@ def by_gap(rows: Sequence[GapRow]) -> list[GapRow]:
     return sorted(rows, key=lambda row: (-row.gap.value, row.name))
 
 
+def measure(report: GapReport) -> str:
+    """What the columns are: accuracy, token F1, or where tasks differ their mean."""
+    kinds = {protocol.score == "f1" for protocol in report.protocols}
+    if kinds == {True}:
+        return TOKEN_F1
+    return MEAN_SCORE if True in kinds else ACCURACY
+
+
+def unparsed_shares(report: GapReport) -> list[str]:
+    """For each column with unparsed answers how many they are, and of how many that is where the report says so."""
+    lines = []
+    for column, n in report.unparsed.items():
+        of = report.generated.get(column)
+        share = f" of {of} ({percent(n / of)}%)" if of else ""
+        if n:
+            lines.append(f"{COLUMN_TITLES[column]}: {n}{share}")
+    return lines
+
+
 def headline(report: GapReport) -> tuple[str, ...]:
     """What the report says, in a few plain sentences."""
     row = report.overall
     text, speech = row.accuracy["base_text"], row.accuracy["adapted_speech"]
     sign = "a gap of" if row.gap.value >= 0 else "a gap in favour of speech:"
-    sentences = [
-        f"Reading the text, the base model answers {percent(text.value)}% of {row.n_items} questions; hearing them, "
-        f"the adapted model "
-        f"answers {percent(speech.value)}%: {sign} {percent(row.gap.value)} points {interval(row.gap)}.",
-        f"Of these, {percent(row.forgetting.value)} points {interval(row.forgetting)} are forgetting (its text "
-        f"ability changed) and "
-        f"{percent(row.misalignment.value)} points {interval(row.misalignment)} misalignment (it understands less by "
-        f"ear than in text).",
-    ]
+    name = measure(report)
+    if name == ACCURACY:
+        found = (
+            f"Reading the text, the base model answers {percent(text.value)}% of {row.n_items} questions; hearing them, "
+            f"the adapted model answers {percent(speech.value)}%"
+        )
+    else:
+        found = (
+            f"Reading the text, the base model reaches a {name} of {percent(text.value)}% over {row.n_items} questions; hearing them, "
+            f"the adapted model reaches {percent(speech.value)}%"
+        )
+    sentences = [f"{found}: {sign} {percent(row.gap.value)} points {interval(row.gap)}."]
+    if row.forgetting is not None and row.misalignment is not None:
+        sentences.append(
+            f"Of these, {percent(row.forgetting.value)} points {interval(row.forgetting)} are forgetting (its text "
+            f"ability changed) and {percent(row.misalignment.value)} points {interval(row.misalignment)} misalignment "
+            f"(it understands less by ear than in text)."
+        )
+    else:
+        sentences.append(
+            "How much of it is forgetting and how much misalignment is not known: the adapted model was not asked in text."
+        )
     if row.cascade_loss is not None:
         sentences.append(
             f"A cascade of ASR and the base model loses {percent(row.cascade_loss.value)} points "
@@ -198,5 +236,17 @@ def _listed(rows: Sequence[GapRow], most: int = 8) -> str:
     return ", ".join(named) + more
 
 
-def taxonomy_titles() -> list[tuple[str, str]]:
-    return [(cause, TAXONOMY_TITLES[cause]) for cause in TAXONOMY]
+def taxonomy_titles(row: GapRow) -> list[tuple[str, str]]:
+    """The causes a report tells apart, in their order, and what they are called; the same in all of its rows."""
+    return [(cause, TAXONOMY_TITLES[cause]) for cause in causes(row)]
+
+
+def causes(row: GapRow) -> list[str]:
+    """The causes that a row has a share for, in the order of the taxonomy."""
+    order = list(TAXONOMY_TITLES)
+    return sorted(row.taxonomy, key=order.index)
+
+
+def value_of(estimate: Estimate | None) -> float | None:
+    """The value of an estimate, and ``None`` of what was not measured."""
+    return None if estimate is None else estimate.value

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import cache_utils
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from salad_eval.errors import ModelError
@@ -39,6 +40,8 @@ _GROUP_COST_TOKENS = (
     64  # what one more forward pass costs, in tokens; a shared prefix that saves less is not run by itself
 )
 _READ_BLOCK_VALUES = 1 << 24  # logits turned to float32 at a time (64 MiB)
+# Of a layer that reads another layer's keys and values, in the versions of transformers that count such layers.
+_EMPTY_LAYER = getattr(cache_utils, "DummyLayer", None)
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 Progress = Callable[[int], None]
@@ -143,12 +146,15 @@ class _CacheUnusable(Exception):
 
 @dataclass(frozen=True)
 class _Traits:
-    """What a model's forward pass takes, and up to which width (padding included) a branched cache is exact."""
+    """What a model's forward pass takes, up to which width (padding included) a branched cache is exact, and beyond
+    which width rotary frequencies depend on the width.
+    """
 
     position_ids: bool
     logits_to_keep: bool
     branchable: bool
     window: int | None
+    rope_limit: int | None
 
     def branches_up_to(self, width: int) -> bool:
         return self.branchable and (self.window is None or width < self.window)
@@ -161,6 +167,7 @@ def _traits(lm: Any) -> _Traits:
     )
     position_ids = takes_any or "position_ids" in parameters
     windows: list[int] = []
+    limits: list[int] = []
     branchable = position_ids and (takes_any or "past_key_values" in parameters)
     config = getattr(lm, "config", None)
     if config is not None:
@@ -171,10 +178,16 @@ def _traits(lm: Any) -> _Traits:
         for layer in layers:
             if type(layer) is DynamicSlidingWindowLayer:
                 windows.append(int(layer.sliding_window))
-            elif type(layer) is not DynamicLayer:
+            elif type(layer) is not DynamicLayer and type(layer) is not _EMPTY_LAYER:
                 branchable = False
-        windows += _rope_limits(config.get_text_config(decoder=True))
-    return _Traits(position_ids, takes_any or "logits_to_keep" in parameters, branchable, min(windows, default=None))
+        limits = _rope_limits(config.get_text_config(decoder=True))
+    return _Traits(
+        position_ids,
+        takes_any or "logits_to_keep" in parameters,
+        branchable,
+        min(windows + limits, default=None),
+        min(limits, default=None),
+    )
 
 
 def _rope_limits(config: Any) -> list[int]:
@@ -377,6 +390,16 @@ def _batches(new: Sequence[int], cached: Sequence[int], budget: int) -> Iterator
         batch.append(index)
     if batch:
         yield batch
+
+
+def _of_equal_rope(lengths: Sequence[int], limit: int | None) -> list[list[int]]:
+    """Indices in parts that may share a forward pass: rotary frequencies that depend on the longest row of a pass would
+    be wrong for its shorter rows. Rows within ``limit`` go together, longer ones with those of their length.
+    """
+    parts: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        parts.setdefault(0 if limit is None or length <= limit else length, []).append(index)
+    return list(parts.values())
 
 
 # --- forward passes --------------------------------------------------------------------------------------------------
@@ -630,9 +653,13 @@ def _score_uncached(
                     branch = branches.setdefault((request, fed), _Branch(request, fed))
                     branch.slots += [(t, (request, number, t), int(option[t])) for t in range(len(option))]
         waiting = list(branches.values())
-        for batch in _batches(
-            [len(prefixes[b.row]) + len(b.fed) for b in waiting], [0] * len(waiting), max_batch_tokens
-        ):
+        lengths = [len(prefixes[b.row]) + len(b.fed) for b in waiting]
+        batches = (
+            [part[i] for i in batch]
+            for part in _of_equal_rope(lengths, traits.rope_limit)
+            for batch in _batches([lengths[i] for i in part], [0] * len(part), max_batch_tokens)
+        )
+        for batch in batches:
             chosen = [waiting[i] for i in batch]
             inputs, mask = _padded(lm, [_with_tokens(lm, prefixes[b.row], b.fed) for b in chosen], device, left=False)
             width = inputs.shape[1]
@@ -718,13 +745,24 @@ def _greedy_uncached(
         ):
             alive = [indices[i] for i in batch]
             while alive:
-                inputs, mask = _padded(
-                    lm, [_with_tokens(lm, prefixes[i], outputs[i]) for i in alive], device, left=False
-                )
-                ends = mask.sum(1) - 1
-                keep, place = ends.unique(return_inverse=True)
-                positions = torch.arange(inputs.shape[1], device=device)[None].expand(len(alive), -1)
-                logits, _ = _forward(lm, traits, inputs, mask=mask, positions=positions, cache=None, keep=keep)
-                tokens = logits[torch.arange(len(alive), device=device), place].argmax(-1).tolist()
-                alive = [i for i, token in zip(alive, tokens, strict=True) if rule.extend(outputs[i], token)]
+                sequences = [_with_tokens(lm, prefixes[i], outputs[i]) for i in alive]
+                going: list[int] = []
+                for part in _of_equal_rope([len(sequence) for sequence in sequences], traits.rope_limit):
+                    tokens = _next_tokens(lm, traits, [sequences[row] for row in part], device)
+                    going += [
+                        alive[row]
+                        for row, token in zip(part, tokens, strict=True)
+                        if rule.extend(outputs[alive[row]], token)
+                    ]
+                alive = going
             yield len(batch)
+
+
+def _next_tokens(lm: Any, traits: _Traits, sequences: Sequence[torch.Tensor], device: torch.device) -> list[int]:
+    """The most probable token after each sequence."""
+    inputs, mask = _padded(lm, sequences, device, left=False)
+    keep, place = (mask.sum(1) - 1).unique(return_inverse=True)
+    positions = torch.arange(inputs.shape[1], device=device)[None].expand(len(sequences), -1)
+    logits, _ = _forward(lm, traits, inputs, mask=mask, positions=positions, cache=None, keep=keep)
+    tokens: list[int] = logits[torch.arange(len(sequences), device=device), place].argmax(-1).tolist()
+    return tokens

@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import Any
 
 from salad_eval import audio
-from salad_eval.errors import AudioError, PluginError, UnknownNameError, UserInputError, did_you_mean
+from salad_eval.errors import AudioError, PluginError, UnknownNameError, UserInputError
+from salad_eval.tts.voice import Setting, check_text, parse_settings
 from salad_eval.types import Audio
 
 HOW_TO_GET_ESPEAK = (
@@ -29,6 +30,8 @@ HOW_TO_GET_ESPEAK = (
 )
 RATE_RANGE = (80, 450)  # words a minute; espeak-ng speaks no slower, and above it words run together
 PITCH_RANGE = (0, 99)  # espeak-ng's own scale, 50 is the voice's normal pitch
+SETTINGS = {"rate": Setting(*RATE_RANGE, whole=True), "pitch": Setting(*PITCH_RANGE, whole=True)}
+EXAMPLE = "en-us+f3,rate=150,pitch=60"
 BUFFER_MS = 1000  # sound handed over at a time; longer buffers mean fewer calls back into Python
 _LOCK = threading.Lock()  # the library has one state; a second thread would speak in the first one's voice
 
@@ -56,27 +59,12 @@ def parse_voice(voice: str) -> VoiceSpec:
     Raises ``UserInputError`` for an unknown or repeated setting and for a value out of range. Whether there is such a
     voice is the engine's to say.
     """
-    name, *settings = (part.strip() for part in voice.split(","))
+    name, values = parse_settings(voice, SETTINGS, EXAMPLE)
     base, plus, variant = name.partition("+")
     if not base or (plus and not variant):
-        raise UserInputError(
-            f"voice {voice!r}: expected a voice name first, such as 'en-us' or 'en-us+f3,rate=150,pitch=60'"
-        )
-    values: dict[str, int] = {}
-    ranges = {"rate": RATE_RANGE, "pitch": PITCH_RANGE}
-    for setting in settings:
-        key, equals, value = (part.strip() for part in setting.partition("="))
-        if key not in ranges or not equals:
-            raise UserInputError(
-                f"voice {voice!r}: unknown setting {setting!r}{did_you_mean(key, ranges)}. Settings: rate=N, pitch=N."
-            )
-        if key in values:
-            raise UserInputError(f"voice {voice!r}: {key} is given twice")
-        low, high = ranges[key]
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-            raise UserInputError(f"voice {voice!r}: {key} is {value!r}, expected a whole number from {low} to {high}")
-        values[key] = int(value)
-    return VoiceSpec(base, variant, values.get("rate"), values.get("pitch"))
+        raise UserInputError(f"voice {voice!r}: expected a voice name first, such as {EXAMPLE!r}")
+    rate, pitch = (int(values[key]) if key in values else None for key in ("rate", "pitch"))
+    return VoiceSpec(base, variant, rate, pitch)
 
 
 # --- the library -----------------------------------------------------------------------------------------------------
@@ -175,7 +163,7 @@ def _library() -> _Library:
     return _Library()
 
 
-def _without_last_stop(text: str) -> str:
+def without_last_stop(text: str) -> str:
     """``text`` without the full stop at its end.
 
     espeak-ng takes the stop of "option D." for that of an abbreviation, leaves out the pause after it and with the
@@ -251,15 +239,12 @@ class Pyttsx3TTS:
 
         Raises ``AudioError`` where there is nothing to say or no sound came after all retries.
         """
-        if "\0" in text:
-            raise AudioError(f"cannot speak {text!r:.80}: the text holds a NUL character, at which it would be cut off")
-        if not text.strip():
-            raise AudioError("cannot speak an empty text")
+        check_text(text)
         spec = self._checked.get(voice) or self._checked.setdefault(voice, self.check_voice(voice))
         rate = self.rate if spec.rate is None else spec.rate
         pitch = self.pitch if spec.pitch is None else spec.pitch
         for _ in range(1 + self.retries):
-            pcm = self._library.synthesise(_without_last_stop(text), spec.base, spec.variant, rate, pitch)
+            pcm = self._library.synthesise(without_last_stop(text), spec.base, spec.variant, rate, pitch)
             if pcm:
                 return audio.resample(Audio(audio.from_pcm16(pcm), self._library.sample_rate_hz), self.sample_rate_hz)
         raise AudioError(f"espeak-ng gave no sound for {text!r:.80} in voice {voice!r}, asked {1 + self.retries} times")

@@ -160,6 +160,12 @@ class SpeechFamily:
     def has_chat_template(self) -> bool:
         return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
 
+    def parts_fingerprint(self) -> str:
+        """What identifies weights that lie beside the checkpoint's own (an adapter in a folder below); part of the
+        system's fingerprint.
+        """
+        return ""
+
     def language_model(self, *, has_audio: bool) -> Any:
         """The causal LM that ``branching`` runs on requests with audio, or on those without.
 

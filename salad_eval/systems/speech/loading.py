@@ -33,7 +33,10 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "qwen2_5_omni_thinker": f"{_HERE}.qwen_omni:QwenOmniFamily",
         "voxtral": f"{_HERE}.voxtral:VoxtralFamily",
         "granite_speech": f"{_HERE}.granite:GraniteSpeechFamily",
+        "granite_speech_plus": f"{_HERE}.granite:GraniteSpeechPlusFamily",
         "phi4_multimodal": f"{_HERE}.phi4:Phi4MultimodalFamily",
+        "gemma3n": f"{_HERE}.gemma3n:Gemma3nFamily",
+        "audioflamingo3": f"{_HERE}.audio_flamingo:AudioFlamingo3Family",
     }
 )
 """The built-in family of each ``config.model_type``. A family from elsewhere comes with a system class of its own."""

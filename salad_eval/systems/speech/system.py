@@ -96,6 +96,8 @@ class SpeechLLMSystem:
         settings += [f"chat_template={_digest(_template(self.speech), system_prompt)}"] if self.chat else []
         settings += [f"features={_digest(_json(self.speech.feature_extractor))}"]
         settings += [f"tokenizer={self.tokenizer_fingerprint()}"]
+        parts = self.speech.parts_fingerprint()
+        settings += [f"parts={parts}"] if parts else []
         self._fingerprint = (
             f"hf-speech({type(self.speech).__name__},{weights_fingerprint(pretrained, self.speech.model)},"
             f"{','.join(settings)})"

@@ -1,0 +1,195 @@
+"""ASR plug-in ``whisper``: Whisper and its relatives (Distil-Whisper, fine-tuned ones) by transformers.
+
+Greedy, without temperature fallback: OpenAI's own program decodes again with sampling where it mistrusts a transcript, and so
+may answer differently each time. Every piece of sound is heard in a window of its own, 30 s in all released models, and
+without the text of the piece before it, so that a transcript depends on the recording alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+from salad_eval.asr import sound
+from salad_eval.asr.checkpoint import (
+    check_class,
+    check_outputs,
+    load_config,
+    load_processor,
+    load_weights,
+    processor_digest,
+)
+from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
+from salad_eval.errors import ModelError, UserInputError
+from salad_eval.resources import resolve_pretrained
+from salad_eval.systems.loading import Weights, check_folder, resolve_device, weights_fingerprint
+from salad_eval.types import Audio
+
+FRAMES_PER_POSITION = 2  # the encoder's second convolution halves the number of mel frames
+
+
+class Whisper:
+    """Transcripts by Whisper, in batches whose results are those of each recording alone.
+
+    ``pretrained`` is a folder or a hub id; ``dtype``, ``device`` and ``weights`` are those of the text systems.
+    ``language`` (``en``, ``english``, or ``auto`` to have it found) and ``task`` (``transcribe``, or ``translate`` into English)
+    are asked of multilingual checkpoints; English-only ones know only ``en`` and ``transcribe``. ``timestamps`` lets the model
+    write times between its words, as it was mostly trained to; they are not part of the transcript. ``max_new_tokens``: of a piece;
+    by default half of the decoder's positions, as in OpenAI's program. ``longest_seconds``: longer sound is cut at pauses
+    (``sound.pieces``) into pieces that are heard one by one; by default, and at most, the model's own window. ``batch_size``: pieces
+    in one pass, each padded to the whole window.
+
+    Raises ``ModelError``, naming what is missing, for a checkpoint of another class, or without weights, feature extractor,
+    tokenizer or generation settings.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        language: str = "en",
+        task: Task = "transcribe",
+        timestamps: bool = False,
+        max_new_tokens: int | None = None,
+        longest_seconds: float | None = None,
+        batch_size: int = 8,
+        dtype: str = "float32",
+        device: str = "auto",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        weights: Weights = "safetensors",
+    ) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UserInputError(f"batch_size is {batch_size!r}; expected a whole number from 1 up.")
+        check_task(task)
+        source = resolve_pretrained(pretrained)
+        check_folder(source, weights=weights)
+        hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+        config = load_config(source, hub)
+        check_class(
+            source, config, (WhisperConfig,), ("WhisperForConditionalGeneration",), "a Whisper speech recogniser"
+        )
+        self._extractor, self._tokenizer = load_processor(source, hub)
+        model = load_weights(
+            source, WhisperForConditionalGeneration, config=config, dtype=dtype, weights=weights, hub=hub
+        )
+        check_outputs(source, len(self._tokenizer), model.config.vocab_size)
+        _check_window(source, self._extractor, model.config)
+        window = float(self._extractor.chunk_length)
+        self.longest_seconds = window if longest_seconds is None else longest_seconds
+        sound.check_longest(self.longest_seconds, window, source)
+        self.max_new_tokens = new_tokens(max_new_tokens, model.config.max_target_positions)
+        settings = copy.deepcopy(model.generation_config)
+        languages = _languages(source, settings)
+        _check_tokens(source, self._tokenizer, settings)
+        self._language = language_code(source, language, task, languages)
+        self._asked: dict[str, str] = {} if languages is None else {"task": task}
+        if languages is not None and self._language != AUTO:
+            self._asked["language"] = self._language
+        # Greedy, once: what a checkpoint's own settings say of beams, sampling and thresholds is for the program that falls
+        # back to sampling. max_length counts the new tokens alone: Whisper's generate adds the prompt to it.
+        settings.update(
+            do_sample=False, num_beams=1, temperature=None, top_k=None, top_p=None, return_dict_in_generate=False,
+            compression_ratio_threshold=None, logprob_threshold=None, no_speech_threshold=None, forced_decoder_ids=None,
+            max_length=self.max_new_tokens, max_new_tokens=None,
+        )  # fmt: skip
+        settings.language = settings.task = None  # set by some fine-tuned checkpoints; what is asked holds
+        self._model = model.to(resolve_device(device)).eval()
+        self._model.generation_config = settings  # given to generate, it would be filled up from the checkpoint's own
+        self.timestamps, self.batch_size = timestamps, batch_size
+        self.sample_rate_hz = int(self._extractor.sampling_rate)
+        self._fingerprint = (
+            f"whisper({weights_fingerprint(pretrained, model)},dtype={dtype},"
+            f"processor={processor_digest(self._extractor, self._tokenizer, settings.to_diff_dict())},"
+            f"language={self._language},task={task},timestamps={timestamps},"
+            f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,greedy,transformers={transformers.__version__})"
+        )
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def transcribe(self, audios: Sequence[Audio]) -> list[str]:
+        """What is said in each recording, in order; the pieces of a long one joined by spaces.
+
+        Raises ``AudioError``, naming the recording by its place, for one that is empty, too short, or not finite.
+        """
+        waves = [sound.waveform(place, audio, self.sample_rate_hz) for place, audio in enumerate(audios)]
+        parts = [
+            (place, wave[first:last])
+            for place, wave in enumerate(waves)
+            for first, last in sound.pieces(wave, self.sample_rate_hz, self.longest_seconds)
+        ]
+        texts: list[list[str]] = [[] for _ in waves]
+        for start in range(0, len(parts), self.batch_size):
+            batch = parts[start : start + self.batch_size]
+            for (place, _), text in zip(batch, self._texts([wave for _, wave in batch]), strict=True):
+                texts[place].append(text)
+        return [" ".join(" ".join(found).split()) for found in texts]
+
+    @torch.inference_mode()
+    def _texts(self, waves: Sequence[np.ndarray]) -> list[str]:
+        inputs = self._extractor(
+            list(waves), sampling_rate=self.sample_rate_hz, return_attention_mask=True, return_tensors="pt"
+        ).to(self._model.device)
+        ids = self._model.generate(
+            inputs["input_features"].to(self._model.dtype),
+            attention_mask=inputs["attention_mask"],
+            return_timestamps=self.timestamps,
+            condition_on_prev_tokens=False,
+            force_unique_generate_call=True,  # one pass a window: with timestamps it would go on into the padding
+            **self._asked,
+        )
+        texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return texts
+
+
+def _check_window(source: str, extractor: Any, config: Any) -> None:
+    """The feature extractor's window must be what the encoder has positions for."""
+    frames, positions = int(extractor.nb_max_frames), int(config.max_source_positions)
+    if frames != positions * FRAMES_PER_POSITION or int(extractor.feature_size) != int(config.num_mel_bins):
+        raise ModelError(
+            f"{source}: the feature extractor makes {extractor.feature_size} x {frames} features and the model takes "
+            f"{config.num_mel_bins} x {positions * FRAMES_PER_POSITION}; they do not belong together."
+        )
+
+
+def _check_tokens(source: str, tokenizer: Any, settings: Any) -> None:
+    """The tokenizer must know Whisper's special tokens by the ids the model has for them.
+
+    Where its files are missing, transformers makes a tokenizer without words and says nothing.
+    """
+    for token, wanted in (
+        ("<|startoftranscript|>", settings.decoder_start_token_id),
+        ("<|notimestamps|>", settings.no_timestamps_token_id),
+    ):
+        if tokenizer.get_vocab().get(token) != wanted:
+            raise ModelError(
+                f"{source}: its tokenizer has no {token} with the id {wanted} that the model has for it; its files (tokenizer.json, or "
+                "vocab.json with merges.txt) are missing or another model's. Copy them from the checkpoint it was trained from."
+            )
+
+
+def _languages(source: str, settings: Any) -> frozenset[str] | None:
+    """The languages of a multilingual checkpoint, ``None`` for one that knows English alone.
+
+    Raises ``ModelError`` for generation settings that do not say.
+    """
+    if getattr(settings, "no_timestamps_token_id", None) is None:
+        raise ModelError(
+            f"{source} lacks Whisper's generation settings (generation_config.json with no_timestamps_token_id). "
+            "Copy that file from the checkpoint it was fine-tuned from."
+        )
+    if not getattr(settings, "is_multilingual", True):
+        return None
+    languages, tasks = (getattr(settings, name, None) for name in ("lang_to_id", "task_to_id"))
+    if not languages or not tasks:
+        raise ModelError(
+            f"{source} is multilingual and its generation_config.json lacks lang_to_id or task_to_id. "
+            "Copy that file from the checkpoint it was fine-tuned from."
+        )
+    return frozenset(token.strip("<|>") for token in languages)

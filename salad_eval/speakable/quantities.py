@@ -1,0 +1,585 @@
+"""Dates, times, money, amounts with a unit, numbers: what is read with words that are not written."""
+
+from __future__ import annotations
+
+import re
+
+from salad_eval.speakable.engine import Rules, after, before
+from salad_eval.speakable.numbers import (
+    DIGITS,
+    END,
+    INT,
+    NUM,
+    START,
+    cardinal,
+    number,
+    ordinal,
+    part,
+    plural,
+    year,
+)
+
+# --- dates and times -------------------------------------------------------------------------------------------------
+
+dates = Rules()
+
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_MONTH = "|".join(_MONTHS)
+_YEAR = r"(?:10[1-9][0-9]|1[1-9][0-9]{2}|20[0-9]{2})(?![0-9]|[.,][0-9])"  # four digits read in pairs where the words speak of a date
+
+
+@dates.add(
+    rf"(?<![A-Za-z])({'|'.join(name[:3] for name in _MONTHS if name != 'May')}|Sept)\.? (?=[0-9]{{1,2}}(?![0-9]))",
+    needs=DIGITS,
+)
+def short_month(match: re.Match[str]) -> str:
+    return next(name for name in _MONTHS if name.startswith(match.group(1)[:3])) + " "
+
+
+@dates.add(rf"{START}([12][0-9]{{3}})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(?![0-9-])", needs=DIGITS)
+def iso_date(match: re.Match[str]) -> str:
+    return f"{_MONTHS[int(match.group(2)) - 1]} {ordinal(match.group(3))}, {year(match.group(1))}"
+
+
+@dates.add(rf"{START}(?<!/)([0-9]{{1,2}})/([0-9]{{1,2}})/([12][0-9]{{3}}|[0-9]{{2}})(?![0-9/])", needs="/")
+def slashed_date(match: re.Match[str]) -> str:
+    month, day = int(match.group(1)), int(match.group(2))  # month first, as in the United States, if it can be
+    if month > 12:
+        month, day = day, month
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return match.group()
+    of_year = match.group(3)
+    if len(of_year) == 2:
+        words = (
+            "two thousand"
+            if of_year == "00"
+            else f"oh {cardinal(of_year[1])}"
+            if of_year[0] == "0"
+            else cardinal(of_year)
+        )
+    else:
+        words = year(of_year)
+    return f"{_MONTHS[month - 1]} {ordinal(str(day))}, {words}"
+
+
+_DAY = "3[01]|[12][0-9]|0?[1-9]"
+
+
+@dates.add(
+    rf"(?<![A-Za-z])({_MONTH}) ({_DAY})[-–]({_DAY})(?![0-9])(?:, ({_YEAR}))?"
+    rf"|{START}({_DAY})[-–]({_DAY}) ({_MONTH})(?![A-Za-z])(?: ({_YEAR}))?",
+    needs=DIGITS,
+)
+def days_of_month(match: re.Match[str]) -> str:
+    month, first, last, of_year, first_2, last_2, month_2, of_year_2 = match.groups()
+    days = f"{month} {ordinal(first)} to {ordinal(last)}" if month else ""
+    days = days or f"the {ordinal(first_2)} to the {ordinal(last_2)} of {month_2}"
+    return days + (f", {year(of_year or of_year_2)}" if of_year or of_year_2 else "")
+
+
+@dates.add(rf"{START}([0-9]{{2,4}})[-–]([0-9]{{2,4}})(?= ?(?:B\. ?C|A\. ?D|BC|AD|CE|C\.E)(?![a-z]))", needs=DIGITS)
+def years_of_era(match: re.Match[str]) -> str:
+    return " to ".join(year(digits) if 1010 <= int(digits) < 2100 else cardinal(digits) for digits in match.groups())
+
+
+@dates.add(
+    rf"(?<![A-Za-z])({_MONTH}) (3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th)?(?![0-9A-Za-z:%/-]|[.,][0-9])(?:,? ({_YEAR}))?",
+    needs=DIGITS,
+)
+def month_day_year(match: re.Match[str]) -> str:
+    day = f"{match.group(1)} {ordinal(match.group(2))}"
+    return f"{day}, {year(match.group(3))}" if match.group(3) else day
+
+
+@dates.add(
+    rf"(?<![A-Za-z])([Tt]he )?{START}(3[01]|[12][0-9]|0?[1-9])(st|nd|rd|th)?( of)? ({_MONTH})(?![A-Za-z])"
+    rf"(?:,? ({_YEAR}))?",
+    needs=DIGITS,
+)
+def day_month_year(match: re.Match[str]) -> str:
+    the, day, ending, of, month, of_year = match.groups()
+    if month == "May" and not (ending or of or of_year):  # "12 May be wrong"
+        return match.group()
+    words = f"{the or 'the '}{ordinal(day)} of {month}"
+    return f"{words}, {year(of_year)}" if of_year else words
+
+
+@dates.add(rf"(?<![A-Za-z])({_MONTH}|[Ss]pring|[Ss]ummer|[Aa]utumn|[Ww]inter),? ({_YEAR})(?! ?%)", needs=DIGITS)
+def month_year(match: re.Match[str]) -> str:
+    return f"{match.group(1)} {year(match.group(2))}"
+
+
+@dates.add(r"(?<=:[0-9]{2})[-–](?=[0-9]{1,2}:[0-9]{2})", needs=":")
+def time_range(match: re.Match[str]) -> str:
+    return " to "
+
+
+@dates.add(
+    rf"{START}(?<![:.])(2[0-3]|[01]?[0-9]):([0-5][0-9])(?::([0-5][0-9]))?(?![0-9:])"
+    r"(?: ?([AaPp])\.? ?[Mm]\.?(?![A-Za-z]))?",
+    needs=DIGITS,
+)
+def time_of_day(match: re.Match[str]) -> str:
+    hour, minute, second, half = match.groups()
+    words = cardinal(str(int(hour)))
+    if int(minute):
+        words += f" oh {cardinal(minute[1])}" if minute[0] == "0" else f" {cardinal(minute)}"
+    elif second is None and half is None:
+        words += " o'clock" if 1 <= int(hour) <= 12 else " hundred"
+    elif second is not None:
+        words += " oh oh"
+    if second is not None:
+        words += f" and {cardinal(str(int(second)))} second{'' if int(second) == 1 else 's'}"
+    return words + (f" {half.lower()}.m." if half else "")
+
+
+@dates.add(rf"{START}(1[0-2]|[1-9]) ?[-–] ?(?=(?:1[0-2]|[1-9]) ?[AaPp]\.?[Mm](?![A-Za-z]))", needs=DIGITS)
+def hours_apart(match: re.Match[str]) -> str:
+    return f"{match.group(1)} to "
+
+
+@dates.add(rf"{START}(1[0-2]|[1-9]) ?([AaPp])\.?[Mm]\.?(?![A-Za-z])", needs=DIGITS)
+def hour_of_day(match: re.Match[str]) -> str:
+    return f"{cardinal(match.group(1))} {match.group(2).lower()}.m."
+
+
+@dates.add(rf"{START}{INT}(?: ?: ?{INT}){{1,5}}(?![0-9:])", needs=":")
+def ratio(match: re.Match[str]) -> str:
+    return " to ".join(cardinal(part.strip()) for part in match.group().split(":"))
+
+
+# --- money --------------------------------------------------------------------------------------------------------------
+
+_CURRENCY = {
+    "$": ("dollar", "dollars", "cent", "cents"),
+    "£": ("pound", "pounds", "penny", "pence"),
+    "€": ("euro", "euros", "cent", "cents"),
+    "¥": ("yen", "yen", "sen", "sen"),
+    "₹": ("rupee", "rupees", "paisa", "paise"),
+}
+_SCALE = {
+    "k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "bn": "billion",
+    "B": "billion", "b": "billion", "tn": "trillion", "T": "trillion",
+}  # fmt: skip
+
+
+_COUNTRIES = {
+    "US": "US", "CA": "Canadian", "C": "Canadian", "AU": "Australian", "A": "Australian", "HK": "Hong Kong",
+    "NZ": "New Zealand",
+}  # fmt: skip
+
+
+@dates.add(r"(?:(?<=[0-9])|(?<=illion)|(?<=thousand)) ?[-–] ?(?=[$£€¥₹] ?[0-9])", needs="$£€¥₹")
+def range_of_money(match: re.Match[str]) -> str:
+    return " to "
+
+
+@dates.add(
+    rf"((?<![0-9A-Za-z%)])[-−])?(?:(?<![A-Za-z])(US|CA|C|AU|A|HK|NZ))?([$£€¥₹]) ?({NUM})(?:[-–]({NUM})(?![-–]))?"
+    rf"(?:( (?:hundred|thousand|million|billion|trillion))(?![a-z])|(k|K|mn|m|M|bn|b|B|tn|T){END})?",
+    needs="$£€¥₹",
+)
+def money(match: re.Match[str]) -> str:
+    sign, country, symbol, amount, upper, scale_word, scale_letter = match.groups()
+    one, many, cent, cents = _CURRENCY[symbol]
+    if country:
+        one, many = f"{_COUNTRIES[country]} {one}", f"{_COUNTRIES[country]} {many}"
+    minus = "minus " if sign else ""
+    scale = scale_word or (f" {_SCALE[scale_letter]}" if scale_letter else "")
+    whole, point, part = amount.partition(".")
+    if upper:
+        return f"{minus}{number(amount)} to {number(upper)}{scale} {many}"
+    if scale or (point and len(part) != 2):
+        return f"{minus}{number(amount)}{scale} {many}"
+    words = f"{cardinal(whole or '0')} {one if whole == '1' else many}"
+    if point and int(part):
+        small = f"{cardinal(str(int(part)))} {cent if int(part) == 1 else cents}"
+        words = small if whole in ("", "0") else f"{words} and {small}"
+    return minus + words
+
+
+@dates.add(rf"{START}({NUM}) ?¢", needs="¢")
+def cents(match: re.Match[str]) -> str:
+    return f"{number(match.group(1))} cent{'' if match.group(1) == '1' else 's'}"
+
+
+@dates.add(r"([$£€¥₹])([A-Za-z])(?![A-Za-z0-9])", needs="$£€¥₹")
+def unknown_amount(match: re.Match[str]) -> str:
+    return f"{match.group(2)} {_CURRENCY[match.group(1)][1]}"
+
+
+_CURRENCY_SIGNS = {
+    "$": "dollar", "£": "pound", "€": "euro", "¥": "yen", "₹": "rupee", "¢": "cent", "₤": "lira", "₽": "ruble",
+    "₩": "won", "₿": "bitcoin", "₦": "naira", "₫": "dong", "₪": "shekel",
+}  # fmt: skip
+
+
+@dates.add("[" + "".join(_CURRENCY_SIGNS) + "]", needs=_CURRENCY_SIGNS)
+def lone_currency(match: re.Match[str]) -> str:
+    left, right = before(match, 1), after(match, 1)
+    spaces = " " if left.isalnum() else "", " " if right and not right.isspace() and right not in ".,;:?!)" else ""
+    return f"{spaces[0]}{_CURRENCY_SIGNS[match.group()]} sign{spaces[1]}"
+
+
+# --- years
+
+_OF_DATE = "[Ii]n|[Ss]ince|[Uu]ntil|[Tt]ill|[Bb]efore|[Aa]fter|[Dd]uring|[Yy]ear|[Ee]arly|[Ll]ate|[Mm]id|[Cc]irca|AD"
+_NOT_PLURALS = (
+    "was|is|has|as|this|its|his|across|does|us|perhaps|besides|towards|always|sometimes|thus|unless|plus|versus"
+)
+
+
+@dates.add(r"(?<![A-Za-z0-9])['’]([2-9]0)s(?![A-Za-z0-9])", needs=DIGITS)
+def short_decade(match: re.Match[str]) -> str:
+    return plural(cardinal(match.group(1)))
+
+
+@dates.add(rf"{START}(?<![$£€¥₹])((?:1[1-9]|20)[0-9]0|[1-9]00|[1-9]0)['’]?s(?![A-Za-z0-9])", needs=DIGITS)
+def decade(match: re.Match[str]) -> str:
+    digits = match.group(1)
+    return plural(year(digits) if len(digits) == 4 else cardinal(digits))
+
+
+@dates.add(
+    rf"{START}((?:1[1-9]|20)[0-9]{{2}})(?:–| – | - |-)((?:1[1-9]|20)[0-9]{{2}}|(?<=[0-9][-–])[0-9]{{2}})"
+    r"(?![0-9A-Za-z]|[-–.,/][0-9])",
+    needs=DIGITS,
+)
+def years_apart(match: re.Match[str]) -> str:
+    first, second = match.groups()
+    if len(second) == 2 and int(second) <= int(first[2:]):
+        return match.group()
+    return f"{year(first)} to {year(second) if len(second) == 4 else cardinal(second)}"
+
+
+@dates.add(
+    rf"(?<![A-Za-z])([Bb]etween|[Ff]rom) ({_YEAR}) (and|to|until|through) ({_YEAR})(?! [a-z]{{2,20}}s(?![a-z])| ?%)",
+    needs=DIGITS,
+)
+def years_between(match: re.Match[str]) -> str:
+    between, first, link, second = match.groups()
+    return f"{between} {year(first)} {link} {year(second)}"
+
+
+@dates.add(
+    rf"(?<![A-Za-z])({_OF_DATE})( |-)({_YEAR})(?! ?(?:-(?!-)|[+=*/×÷%°]))(?! (?:[kcm]?m|[km]?g|mi|ft"
+    rf"|[kM]?[JNWVKL]|[kMG]?Hz|k?Pa|m[lL])(?![A-Za-z]))"
+    rf"(?! (?!(?:{_NOT_PLURALS})(?![a-z]))[a-z]{{2,20}}s(?![a-z]))",  # "in 1500 cases" speaks of no year
+    needs=DIGITS,
+)
+def year_after_word(match: re.Match[str]) -> str:
+    return match.group(1) + match.group(2) + year(match.group(3))
+
+
+@dates.add(rf"{START}({_YEAR})(?= (?:AD|BC|CE|BCE|A\.D\.|B\.C\.)(?![A-Za-z]))|(?<=\()({_YEAR})(?=\))", needs=DIGITS)
+def year_alone(match: re.Match[str]) -> str:
+    return year(match.group())
+
+
+@dates.add(
+    rf"(?<=\()({_YEAR})(?=[,;] )|(?<=A\.D\. )({_YEAR})|(?<=[,;] )({_YEAR})(?=\))"
+    rf"|(?<=[Aa]ct of )({_YEAR})|(?<=[a-z], )({_YEAR})(?=[:.]? *$)",
+    needs=DIGITS,
+)
+def year_in_reference(match: re.Match[str]) -> str:
+    return year(match.group())
+
+
+# --- amounts with a unit ---------------------------------------------------------------------------------------------
+
+units = Rules()
+
+_UNITS = {
+    "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "nm": "nanometer", "μm": "micrometer",
+    "mi": "mile", "ft": "foot", "yd": "yard", "kg": "kilogram", "g": "gram", "mg": "milligram", "μg": "microgram",
+    "lb": "pound", "lbs": "pound", "oz": "ounce", "L": "liter", "l": "liter", "mL": "milliliter", "ml": "milliliter",
+    "s": "second", "ms": "millisecond", "μs": "microsecond", "ns": "nanosecond", "sec": "second", "min": "minute",
+    "h": "hour", "hr": "hour", "hrs": "hour", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
+    "GHz": "gigahertz", "V": "volt", "kV": "kilovolt", "mV": "millivolt", "W": "watt", "kW": "kilowatt",
+    "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour", "J": "joule", "kJ": "kilojoule", "MJ": "megajoule",
+    "N": "newton", "kN": "kilonewton", "Pa": "pascal", "kPa": "kilopascal", "hPa": "hectopascal", "MPa": "megapascal",
+    "atm": "atmosphere", "mol": "mole", "mmol": "millimole", "eV": "electronvolt", "keV": "kiloelectronvolt",
+    "MeV": "megaelectronvolt", "GeV": "gigaelectronvolt", "dB": "decibel", "cal": "calorie", "kcal": "kilocalorie",
+    "K": "kelvin", "Ω": "ohm", "kΩ": "kiloohm", "MΩ": "megaohm", "mA": "milliampere", "kB": "kilobyte",
+    "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "mph": "mile per hour",
+    "kph": "kilometer per hour", "km/h": "kilometer per hour", "rpm": "revolution per minute",
+    "bpm": "beat per minute", "ppm": "part per million", "ppb": "part per billion", "°C": "degree Celsius",
+    "°F": "degree Fahrenheit", "°": "degree", "ha": "hectare", "Å": "angstrom", "lm": "lumen", "lx": "lux",
+    "mmHg": "millimeter of mercury", "mm Hg": "millimeter of mercury", "cmH2O": "centimeter of water",
+    "IU": "international unit", "dL": "deciliter", "dl": "deciliter", "mcL": "microliter", "μL": "microliter",
+    "μl": "microliter", "mcg": "microgram", "ng": "nanogram", "pg": "picogram", "mEq": "milliequivalent",
+    "mOsm": "milliosmole", "mC": "millicoulomb", "μC": "microcoulomb", "nC": "nanocoulomb", "μF": "microfarad",
+    "nF": "nanofarad", "pF": "picofarad", "μA": "microampere", "mW": "milliwatt", "rad": "radian", "gal": "gallon",
+    "psi": "pound per square inch", "mM": "millimolar", "μM": "micromolar", "nM": "nanomolar", "Bq": "becquerel",
+    "Torr": "torr", "torr": "torr", "tsp": "teaspoon", "tbsp": "tablespoon", "tbs": "tablespoon", "qt": "quart",
+    "hp": "horsepower", "kbps": "kilobit per second", "Mbps": "megabit per second", "Gbps": "gigabit per second",
+    "cc": "cubic centimeter", "pm": "picometer", "dm": "decimeter", "pc": "parsec", "yr": "year",
+    "wk": "week", "nmi": "nautical mile", "kbit": "kilobit",
+    "μmol": "micromole", "nmol": "nanomole", "kVA": "kilovolt ampere", "Nm": "newton meter", "tbsps": "tablespoon",
+    "bbl": "barrel", "μU": "microunit", "mU": "milliunit", "mIU": "milli-international unit",
+}  # fmt: skip
+UNIT_NAMES = _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
+
+_DENOMINATORS = {**_UNITS, "C": "coulomb", "day": "day", "year": "year", "hour": "hour", "minute": "minute",
+                 "second": "second", "person": "person", "week": "week", "month": "month"}  # fmt: skip
+_SAME_PLURAL = frozenset({
+    "hertz", "kilohertz", "megahertz", "gigahertz", "kelvin", "lux", "torr", "millimolar", "micromolar", "nanomolar",
+    "horsepower",
+})  # fmt: skip
+_OPERATORS = tuple("+=*^/×÷·<>−")
+_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻−–", "0123456789+---")
+_EXPONENT = r"(?:\^\{?[-−–]?[1-4]\}?|⁻?[¹²³⁴]|(?<=m)[23](?![0-9])|(?<=[a-zK])[-−–][1-3](?![0-9.,]))"
+_BELOW = "|".join(re.escape(unit) for unit in sorted(_DENOMINATORS, key=len, reverse=True))
+_FACTOR = rf"(?:{_UNIT}){_EXPONENT}?"
+_DIVISOR = rf"(?:{_BELOW}){_EXPONENT}?"
+_CHAIN = (
+    rf"(?:(?:sq|cu)\.? )?{_FACTOR}(?: ?[·•∙⋅*] ?{_FACTOR}| (?:{_UNIT})(?:\^\{{?[-−–][1-4]\}}?|⁻[¹²³⁴]"
+    rf"|[-−–][1-3](?![0-9.,])))*"
+    rf"(?:(?: ?/ ?| per )(?:\({_DIVISOR}(?:(?: ?[·•∙⋅*] ?| ){_DIVISOR})*\)|{_DIVISOR}))*"
+)
+_SQUARES = {"2": "square ", "3": "cubic "}
+
+
+def _unit(unit: str, exponent: str, many: bool) -> str:
+    """A unit with its exponent: ``square meters``, ``second squared``; ``per mole`` for a negative one."""
+    name = _DENOMINATORS[unit]
+    power = exponent.translate(_SUPER).strip("^{}")
+    below = power.startswith("-")
+    power = power.lstrip("-")
+    if many and not below and name not in _SAME_PLURAL:
+        marks = (" per ", " Celsius", " Fahrenheit", " of ")
+        split = next((at for mark in marks if (at := name.find(mark)) > 0), len(name))
+        name = ("feet" if name == "foot" else name[:split] + "s") + name[split:] * (name != "foot")
+    if power in ("2", "3") and "second" in name:
+        name = f"{name} {'squared' if power == '2' else 'cubed'}"
+    elif power in ("2", "3"):
+        name = _SQUARES[power] + name
+    elif power == "4":
+        name = f"{name} to the fourth"
+    return f"per {name}" if below else name
+
+
+def _chain(chain: str, many: bool) -> str:
+    """``kg·m/s^2`` to ``kilogram meters per second squared``."""
+    prefix = re.match(r"(sq|cu)\.? ", chain)
+    if prefix is not None:
+        chain = chain[prefix.end() :]
+    above, *below = re.split(r" ?/ ?| per ", chain)
+    factors = re.findall(rf"({_BELOW})({_EXPONENT}?)", above)
+    n_above = sum("-" not in exponent.translate(_SUPER) for _, exponent in factors)
+    words = []
+    for k, (unit, exponent) in enumerate(factors):
+        if prefix is not None and k == 0:
+            exponent = "2" if prefix.group(1) == "sq" else "3"
+        words.append(_unit(unit, exponent, many and k == max(n_above, 1) - 1))
+    for divisor in below:
+        words.append("per")
+        words += [_unit(unit, exponent, False) for unit, exponent in re.findall(rf"({_BELOW})({_EXPONENT}?)", divisor)]
+    return " ".join(words)
+
+
+_WINDS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+
+
+@units.add(
+    rf"{START}([0-9]{{1,3}}) ?°"
+    r"(?: ?([0-9]{1,2}) ?['′](?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?[\"″])? ?([NSEW](?![A-Za-z0-9]))?| ?([NSEW])(?![A-Za-z0-9]))",
+    needs="°",
+)
+def degrees_and_minutes(match: re.Match[str]) -> str:
+    degrees, minutes, seconds, *winds = match.groups()
+    wind = winds[0] or winds[1]
+    words = f"{cardinal(degrees)} degree{'' if degrees == '1' else 's'}"
+    if minutes:
+        words += f" {cardinal(minutes)} minute{'' if minutes == '1' else 's'}"
+    if seconds:
+        words += f" {number(seconds)} second{'' if seconds == '1' else 's'}"
+    return words + (f" {_WINDS[wind]}" if wind else "")
+
+
+@units.add(
+    rf"{START}({NUM}(?: [1-9]/[2-9]|/[2-9])?|[0-9]*[½¼¾⅛⅜⅝⅞]) in\.?(?=\Z|[,;)]| (?:long|wide|tall|high"
+    rf"|deep|thick|by|x|in (?:length|diameter|width|height))(?![a-z]))",
+    needs=DIGITS,
+)
+def inches_spelled(match: re.Match[str]) -> str:
+    return f"{match.group(1)} inch{'' if match.group(1) == '1' else 'es'}"
+
+
+_OLD_MONEY = re.compile(r"£|[0-9] ?d\.|shilling|[0-9]s\.[^0-9]{1,12}[0-9]{1,2}s\.")
+
+
+@units.add(rf"{START}([0-9]{{1,3}}) ?s\.(?:[ :]?([0-9]{{1,2}}) ?d\.)?|{START}([0-9]{{1,2}}) ?d\.", needs=DIGITS)
+def shillings_and_pence(match: re.Match[str]) -> str:
+    shillings, pence, only_pence = match.groups()
+    if not _OLD_MONEY.search(before(match, 200) + match.group() + after(match, 200)):
+        return match.group()
+    words = [f"{cardinal(shillings)} shilling{'' if shillings == '1' else 's'}"] if shillings else []
+    if pence or only_pence:
+        words.append(f"{cardinal(pence or only_pence)} {'penny' if '1' in (pence, only_pence) else 'pence'}")
+    ends = "." if not after(match, 2).strip() or after(match, 3).lstrip()[:1].isupper() else ""
+    return " ".join(words) + ends
+
+
+@units.add(rf"{START}(?<!/)([0-9]{{2,3}}) ?/ ?([0-9]{{2,3}})(?= ?mm ?Hg(?![A-Za-z]))", needs="/")
+def blood_pressure(match: re.Match[str]) -> str:
+    return f"{match.group(1)} over {match.group(2)}"
+
+
+@units.add(rf"{START}([0-9]{{1,2}}) ?ft\.?,? ([0-9]{{1,2}}) ?in(?![A-Za-z])\.?(?! [a-z])", needs=DIGITS)
+def feet_and_inches(match: re.Match[str]) -> str:
+    feet, inches = match.groups()
+    return (
+        f"{cardinal(feet)} {'foot' if feet == '1' else 'feet'} {cardinal(inches)} inch{'' if inches == '1' else 'es'}"
+    )
+
+
+@units.add(
+    rf"{START}"
+    r"(?<![\w/^.])([0-9]+(?:\.[0-9]+)?) ?[x×] ?([0-9]+(?:\.[0-9]+)?)(?: ?[x×] ?([0-9]+(?:\.[0-9]+)?))?"
+    rf"(?=[ -]?(?:(?:{_UNIT}|inch|feet|foot|meter|yard)(?:es|s)?(?![A-Za-z0-9])|[\"”″]))",
+    needs="x×",
+)
+def dimensions(match: re.Match[str]) -> str:
+    return " by ".join(part for part in match.groups() if part)
+
+
+def _quotation_is_open(text: str) -> bool:
+    """Whether the last quotation mark of a text is an opening one: after a blank, and not after the number of an inch."""
+    left = text[: text.rfind('"')] if '"' in text else "0"
+    return left[-1:] in ("", " ", "(", "\n") and re.search(r"[0-9½¼¾] ?\Z", left) is None
+
+
+@units.add(
+    rf"{START}(?<![0-9]['’′])(?<![0-9]/)({NUM}|[0-9]+[ -][0-9]{{1,2}}/[0-9]{{1,2}}"
+    rf"|[0-9]{{1,2}}/[0-9]{{1,2}}|[0-9]*[½⅓⅔¼¾⅛⅜⅝⅞])"
+    rf" ?(?:[\"”″]|'')(?![A-Za-z0-9])",
+    needs=DIGITS + "½⅓⅔¼¾⅛⅜⅝⅞",
+)
+def inch_mark(match: re.Match[str]) -> str:
+    if match.group()[-1] in '"”' and _quotation_is_open(before(match, 200)):
+        return match.group()  # the same mark closes a quotation
+    amount = match.group(1)
+    small = amount == "1" or (
+        ("/" in amount or not amount.isascii()) and not re.match(r"[0-9]+[ -]|[0-9]+[½⅓⅔¼¾⅛⅜⅝⅞]", amount)
+    )
+    adjective = re.match(
+        rf" (?!(?:{_AFTER_INCHES})(?![a-z]))[a-z]", after(match)
+    )  # "a 16-inch wreath", "16 inches by 20"
+    return f"{amount} inch{'' if small or adjective else 'es'}"
+
+
+_AFTER_INCHES = (
+    "by|x|of|long|wide|tall|high|deep|thick|from|at|and|or|in|to|above|below|apart|off|away|on|into|between|with|is|he|she|"
+    "it|they|we|for|than|if|as|so|but|then|each|over|under|up|down|more|less|across|longer|wider|taller|higher|deeper"
+)
+
+
+@units.add(
+    rf"{START}(?<![/.^_A-Za-z])(?:([0-9]{{1,4}})(?: |-|(?=[½⅓⅔¼¾⅛⅜⅝⅞])))?(?:([0-9]{{1,2}})/(10|16|32"
+    rf"|64|100|[2-9])|([½⅓⅔¼¾⅛⅜⅝⅞]))( ?|-)({_CHAIN})(?![A-Za-z0-9°²³^])",
+    needs="/½⅓⅔¼¾⅛⅜⅝⅞",
+)
+def part_of_unit(match: re.Match[str]) -> str:
+    whole, above, below, sign, link, chain = match.groups()
+    if whole is None and above is not None and int(above) >= int(below):
+        return match.group()
+    words = part(int(above), int(below)) if sign is None else part(*VULGAR[sign])
+    if whole is not None:
+        return f"{cardinal(whole)} and {words} {_chain(chain, link != '-')}"
+    name = _chain(chain, False)
+    if link == "-":
+        return f"{words} {name}"
+    return f"{words} of {'an' if (name[0] in 'aeio' and not name.startswith('one')) or name.startswith('hour') else 'a'} {name}"
+
+
+VULGAR = {
+    "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5),
+    "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8),
+    "⅑": (1, 9), "⅒": (1, 10),
+}  # fmt: skip
+
+
+@units.add(
+    rf"{START}(?<![\^_A-Za-z])(?<![\^_{{][-−–])({NUM})( thousand| million| billion| trillion)?( ?"
+    rf"|-)({_CHAIN})(?![A-Za-z0-9°²³^⁻]|/(?!c(?![A-Za-z]))[A-Za-z(])",
+    needs=DIGITS,
+)
+def quantity(match: re.Match[str]) -> str:
+    amount, scale, link, chain = match.groups()
+    left, right = before(match, 4).rstrip(), after(match, 4).lstrip()
+    if re.fullmatch(r"[A-Za-z]{1,2}(?:\^[0-9]|[23²³])?", chain):
+        if link == "" and (left.endswith(_OPERATORS) or right.startswith(_OPERATORS)):
+            return match.group()  # "3m + 4" is algebra
+        if link == "" and re.search(r"[A-Za-z]\(\Z", before(match, 4)):
+            return match.group()  # "f(2N)"
+        if link == "" and re.fullmatch("[a-z][23]", chain):
+            return match.group()  # "1s2" is a shell of electrons
+    many = link != "-" and (amount != "1" or scale is not None)
+    return f"{number(amount)}{scale or ''} {_chain(chain, many)}"
+
+
+@units.add(
+    rf"{START}({NUM}) M(?= (?:solution|[A-Z][A-Za-z]?[A-Z0-9a-z]*(?:[0-9A-Z]|Cl|Br)|(?:in"
+    rf"|of) [A-Z])(?![A-Za-z]))|{START}([0-9]*\.[0-9]+) M(?![A-Za-z0-9])",
+    needs=DIGITS,
+)
+def molarity(match: re.Match[str]) -> str:
+    return f"{number(match.group(1) or match.group(2))} molar"
+
+
+@units.add(
+    rf"(\^\{{?[-−–]?[0-9]{{1,3}}\}}?|(?<=[0-9])⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+) (M(?![A-Za-z0-9])|{_CHAIN})(?![A-Za-z0-9°²³^/])",
+    needs="^⁰¹²³⁴⁵⁶⁷⁸⁹",
+)
+def unit_after_power(match: re.Match[str]) -> str:
+    return f"{match.group(1)} {'molar' if match.group(2) == 'M' else _chain(match.group(2), True)}"
+
+
+_LONE_RATIOS = [
+    "m/s", "N/m", "V/m", "J/s", "N/C", "g/L", "J/K", "W/m", "m/h", "U/L", "C/s", "J/C", "C/V", "N/kg", "J/kg",
+    "m/min", "g/mol", "J/mol",
+]  # fmt: skip
+
+
+_LONG_UNIT = "|".join(unit for unit in _UNIT.split("|") if len(unit) > 1 and unit.isascii() and unit.isalpha())
+
+
+@units.add(
+    rf"(?<![A-Za-z0-9/°])(?:(?:{'|'.join(_LONE_RATIOS)})|[JNW]/\((?:{_BELOW})[·•∙⋅*](?:{_BELOW})\)"
+    rf"|(?:{_LONG_UNIT}|g|m|L)(?:{_EXPONENT})?/(?:\((?:{_BELOW})[·•∙⋅*](?:{_BELOW})\)|(?:{_BELOW})))"
+    rf"(?:{_EXPONENT})?(?![A-Za-z0-9/^])",
+    needs="/",
+)
+def unit_alone(match: re.Match[str]) -> str:
+    if match.group().startswith("U/"):
+        return "units per " + _chain(match.group()[2:], False)
+    return _chain(match.group(), True)
+
+
+@units.add(
+    r"(?<=[a-z])/(mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|cm\^?3|h|hr|sec|s|mol|cm\^?2|day|week|month|year"
+    r"|hour|minute|second|person)(?![A-Za-z0-9/])",
+    needs="/",
+)
+def per_unit(match: re.Match[str]) -> str:
+    if not re.search(r"(?:[a-z]s|hertz|feet)\Z", before(match, 6)):  # "parent/s", "month/year"
+        return match.group()
+    return f" per {_chain(match.group(1), False)}"
+
+
+@units.add(
+    r"(?<=[0-9])/(mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|hr|sec|hour|day|week|month|year|minute|second"
+    r"|person|cm H2O)(?![A-Za-z0-9/])",
+    needs="/",
+)
+def rate(match: re.Match[str]) -> str:
+    return f" per {_chain(match.group(1), False)}"
+
+
+@units.add(r"(?<=[0-9]) ?(U|mEq)/(L|mL|dL)(?![A-Za-z])", needs="/")
+def units_per(match: re.Match[str]) -> str:
+    return f" {'units' if match.group(1) == 'U' else 'milliequivalents'} per {_chain(match.group(2), False)}"
