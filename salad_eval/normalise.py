@@ -19,7 +19,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from salad_eval.speakable import Unspeakable, cardinal, spelled, to_spoken
+from salad_eval.speakable import Unspeakable, cardinal, to_spoken
 
 NORMALISER = "salad-2"  # the name of these rules; it changes when a result does
 

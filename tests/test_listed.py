@@ -11,7 +11,7 @@ from salad_eval.benchmarks import load_items, load_task
 from salad_eval.errors import TaskError, UserInputError
 from salad_eval.gap import signature
 from salad_eval.listed import list_options
-from salad_eval.pipeline import read_tasks
+from salad_eval.pipeline import evaluate, read_tasks
 from salad_eval.plan import Plan
 from salad_eval.report.json import report_from_json, report_to_json
 from salad_eval.respond import build_request
@@ -19,6 +19,8 @@ from salad_eval.score import score_response
 from salad_eval.task_yaml import load_tasks
 from salad_eval.types import Audio, AudioSegment, Response
 from tests import gap_world
+from tests.conftest import QUESTIONS
+from tests.served_world import Answer, Call, chat, ok, serving
 from tests.test_benchmarks import make_task
 
 ROWS = [
@@ -221,3 +223,49 @@ def test_signature_and_report_say_so(tmp_path: Path) -> None:
     assert report_from_json(data) == report
     del data["protocols"][0]["options"]  # as in a report from before there were any
     assert report_from_json(data).protocols[0].options == "none"
+
+
+def _by_letter(call: Call) -> Answer:
+    """A chat server that answers by the letter of the list it is shown: the right one where it reads, B where it hears."""
+    if call.path.startswith("/v1/audio/transcriptions"):
+        return ok({"text": "what"})
+    content = call.json["messages"][-1]["content"]
+    heard = not isinstance(content, str)
+    text = "".join(part.get("text", "") for part in content) if heard else content
+    listed = {line[3:]: line[0] for line in text.splitlines() if line[1:3] == ". "}
+    right = next((choices[gold] for _, question, choices, gold in QUESTIONS if question in text), None)
+    sounds = sum(part["type"] == "input_audio" for part in content) if heard else 0
+    said = "B" if heard else listed[right] if right else "I did not get that."
+    return ok(chat(said, prompt_tokens=len(text.split()) + 50 * sounds))
+
+
+def test_a_run_over_chat_models_shows_all_four_columns_one_list(
+    tiny_task: Path, audio_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with serving(_by_letter) as server:
+        options = {"model": "m", "base_url": server.url}
+        report = evaluate(
+            {
+                "tasks": [str(tiny_task)],
+                "voices": ["en-us+f3"],
+                "tts": {"name": "pyttsx3"},
+                "asr": {"name": "openai-asr", "options": options},
+                "base": {"system": "openai-text", "options": {**options, "api": "chat"}},
+                "adapted": {"system": "openai-audio", "options": options},
+                "score": "generate",
+                "options": "lettered",
+                "n_resamples": 200,
+                "workers": 1,
+                "out": str(tmp_path / "run"),
+                "audio_store": str(audio_store),
+            }
+        )
+        asked = [call for call in server.calls if "chat" in call.path]
+    second = sum(gold == 1 for *_, gold in QUESTIONS) / len(QUESTIONS)
+    accuracy = {column: estimate.value for column, estimate in report.overall.accuracy.items()}
+    assert accuracy == {"base_text": 1.0, "base_transcript": 0.0, "adapted_text": 1.0, "adapted_speech": second}
+    assert report.unparsed == {"base_text": 0, "base_transcript": 8, "adapted_text": 0, "adapted_speech": 0}
+    assert report.generated == dict.fromkeys(report.unparsed, 8)
+    assert all(b"A. " in call.body and b"B. " in call.body for call in asked)
+    assert "|options:lettered|" in report.signature
