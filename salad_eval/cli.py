@@ -99,7 +99,9 @@ def root(
 
 @app.command("run")
 def run_command(
-    preset: Annotated[str | None, typer.Option(help="A plan that ships with the package: nano.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A plan that ships with the package; nano where no plan is given.")
+    ] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan of your own (YAML), or the plan.json of a run.")] = None,
     tasks: Annotated[
         list[str] | None,
@@ -144,16 +146,28 @@ def run_command(
     )
     report = run(resolved)
     _print_table(report)
+    if preset is not None:
+        _print_reported(report, preset)
     print(f"\nreport: {resolved.folder / 'report.html'}")
+
+
+def _print_reported(report: GapReport, preset: str) -> None:
+    """What others report for the systems of a preset, beside this report."""
+    from rich.console import Console
+
+    from salad_eval.reported import reported_beside
+
+    if (table := reported_beside(report, preset)) is not None:
+        Console().print(table)
 
 
 def _plan(preset: str | None, plan: Path | None, overrides: dict[str, Any], settings: Sequence[str]) -> Plan:
     from salad_eval.plan import Plan, parse_setting
 
-    if (preset is None) == (plan is None):
-        raise UserInputError("give either --preset nano or --plan FILE" + (", not both." if preset else "."))
+    if preset is not None and plan is not None:
+        raise UserInputError("give either --preset NAME or --plan FILE, not both.")
     changes = {**overrides, **dict(parse_setting(text) for text in settings)}
-    return Plan.preset(preset, changes) if preset is not None else Plan.from_yaml(str(plan), changes)
+    return Plan.from_yaml(str(plan), changes) if plan is not None else Plan.preset(preset or "nano", changes)
 
 
 def _print_table(report: GapReport) -> None:

@@ -23,7 +23,10 @@ COLUMN_FORM: Mapping[ColumnName, InputForm] = {
 CLEAN = "clean"  # the perturbation that changes nothing
 # How answers are asked for and scored; ``score`` says what each is.
 ScoreKind = Literal["ll", "ll_norm", "generate", "exact_match", "f1", "numeric", "numeric_last", "yes_no"]
-LOGPROB_SCORES: tuple[ScoreKind, ...] = ("ll", "ll_norm")  # options are compared; under the others an answer is generated
+LOGPROB_SCORES: tuple[ScoreKind, ...] = (
+    "ll",
+    "ll_norm",
+)  # options are compared; under the others an answer is generated
 
 
 # --- items -----------------------------------------------------------------------------------------------------------
@@ -354,7 +357,9 @@ class GapReport:
     rejects: tuple[RejectCount, ...]
     unparsed: Mapping[ColumnName, int]
     notes: tuple[str, ...]
-    generated: Mapping[ColumnName, int] = field(default_factory=dict)  # answers that were read from a text; of these: unparsed
+    generated: Mapping[ColumnName, int] = field(
+        default_factory=dict
+    )  # answers that were read from a text; of these: unparsed
 
 
 # --- plug-in protocols -----------------------------------------------------------------------------------------------

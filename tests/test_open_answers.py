@@ -158,6 +158,12 @@ NUMBERS: list[tuple[str, str | None]] = [
     ("$1.5M", "1500000"),
     ("$20k", "20000"),
     ("5k", None),
+    ("The answer is 3x", None),
+    ("The answer is 7 out of 10", None),
+    ("The answer is 3 to 1", None),
+    ("The answer is 42,000.", "42000"),
+    ("The answer is eighteen (18).", "18"),
+    ("Answer: x = 7", "7"),
     ("2 dozen", "24"),
     ("5 hundred", "500"),
     ("1e3", "1000"),
@@ -269,6 +275,17 @@ def test_a_number_is_read_back_however_it_is_framed(n: int, frame: str) -> None:
 @given(st.fractions(0, 1000, max_denominator=1000))
 def test_a_fraction_is_exact(value: Fraction) -> None:
     assert extract_number(f"The answer is {value.numerator}/{value.denominator}.") == value
+
+
+@pytest.mark.parametrize(
+    "piece", ["one hundred ", "1,", "1-", "answer is ", "answer = 1 ", "\\boxed{", "$1.1.", "####", "1 x 10 ^ ", "*"]
+)
+def test_noise_is_read_in_time(piece: str) -> None:
+    """A generation that runs away is read all the same, and costs no minutes."""
+    noise = piece * (4000 // len(piece))
+    found = extract_number(noise, last=True)
+    assert found is None or isinstance(found, Fraction)
+    assert read_yes_no(noise) is None
 
 
 @given(st.text(max_size=80))
