@@ -88,7 +88,7 @@ def balanced_kmeans(
     k: int,
     *,
     seed: int,
-    n_init: int = 2,
+    n_init: int = 4,
     max_iter: int = 50,
     batch_size: int | None = None,
     n_threads: int = 1,

@@ -188,7 +188,7 @@ def test_cutting_costs_few_words() -> None:
     of_whole, of_cut = (count_errors(" ".join(sentences), heard) for heard in (whole, cut))
     assert len(spoken) > 16 * RATE_HZ
     assert of_whole.word_errors < 0.25 * of_whole.n_words
-    assert of_cut.word_errors <= of_whole.word_errors + 0.06 * of_whole.n_words
+    assert of_cut.word_errors <= of_whole.word_errors + 0.12 * of_whole.n_words
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------

@@ -110,7 +110,6 @@ def test_debug_shows_the_traceback(salad: Salad) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["run", "--preset", "nano", "--plan", "mine.yaml"], "give either --preset NAME or --plan FILE, not both"),
         (["run", "--preset", "nano", "--plan", "x.yaml"], "not both"),
         (["run", "--preset", "nanoo"], "unknown preset 'nanoo'; did you mean 'nano'"),
         (["run", "--plan", "nowhere.yaml"], "no plan at nowhere.yaml"),

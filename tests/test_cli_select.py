@@ -301,7 +301,7 @@ def test_the_shipped_speech_llm_asks_for_what_it_never_heard(tmp_path: Path, aud
     plan = SelectPlan(budget_seconds=90, signal="misalignment", gamma=2, clusters=8, probe_documents=8)
     found = select_from_run(plan, recipe, tmp_path / "out", audio=AudioStore(audio_store))
     unheard = {domain: share(found, domain) for domain in ("chemistry", "astronomy")}
-    assert sum(unheard.values()) > 0.8, unheard
+    assert sum(unheard.values()) > 0.7, unheard
     assert min(unheard.values()) > 0.15
     total = sum(one.seconds for one in found.documents if not one.reserve)
     assert total == pytest.approx(90, rel=0.01)

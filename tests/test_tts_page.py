@@ -47,14 +47,14 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_installed")
 def test_the_example_speaks(tmp_path: Path) -> None:
-    tts = plugins.create("salad.tts", "tones", {"seconds": 0.1})
+    tts = plugins.create("salad.tts", "letter-tones", {"seconds": 0.1})
     assert isinstance(tts, TTS)
     text = "what is the capital of france"
     for voice in (*tts.voices(), "high,rate=1.5"):
         assert audio.problem(tts.speak(text, voice), text) is None
     jobs = [RenderJob("q1", "context", voice, "clean", text) for voice in tts.voices()]
     store = AudioStore(tmp_path)
-    found = list(render.render(jobs, tts="tones", tts_options={"seconds": 0.1}, store=store, workers=1))
+    found = list(render.render(jobs, tts="letter-tones", tts_options={"seconds": 0.1}, store=store, workers=1))
     assert all(isinstance(one, Rendering) for one in found), found
     assert len({one.sha256 for one in found if isinstance(one, Rendering)}) == 2
     with pytest.raises(AudioError, match="empty"):
@@ -63,7 +63,7 @@ def test_the_example_speaks(tmp_path: Path) -> None:
         with pytest.raises(UserInputError, match=told):
             tts.speak(text, voice)
     with pytest.raises(UserInputError, match="no option 'second'; did you mean 'seconds'"):
-        plugins.create("salad.tts", "tones", {"second": 1})
+        plugins.create("salad.tts", "letter-tones", {"second": 1})
 
 
 def test_the_plan_without_code_is_one() -> None:
