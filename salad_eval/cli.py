@@ -272,7 +272,8 @@ def load_problem(info: plugins.PluginInfo) -> str | None:
 @app.command("doctor")
 def doctor_command(
     models: Annotated[
-        bool, typer.Option("--models", help="List public checkpoints by loading path, and how to check each; loads nothing.")
+        bool,
+        typer.Option("--models", help="List public checkpoints by loading path, and how to check each; loads nothing."),
     ] = False,
     check_model: Annotated[
         list[str] | None,
