@@ -28,7 +28,7 @@ from salad_eval.benchmarks import TaskSpec, load_items, load_tasks
 from salad_eval.divergence import DivergenceQuery, SpokenRequest, divergences, gold_only, incomparable
 from salad_eval.errors import DataError, LeakError, ModelError, SaladError, TaskError, UserInputError
 from salad_eval.loaded import Loaded
-from salad_eval.plan import PLAN_FILE, Plan, with_overrides
+from salad_eval.plan import PLAN_FILE, Plan
 from salad_eval.recorded import RecordedJob, recorded_jobs, render_recorded, voices_of
 from salad_eval.render import RenderJob, jobs_for, render
 from salad_eval.report.json import load_report, write_atomic
@@ -136,12 +136,7 @@ def evaluate(plan: Plan | str | os.PathLike[str] | Mapping[str, Any], /, **overr
     its keys: ``evaluate("nano", limit=100)``; nested ones by dotted name: ``**{"base.options.dtype": "bfloat16"}``.
     """
     changes = {key: str(value) if isinstance(value, os.PathLike) else value for key, value in overrides.items()}
-    if isinstance(plan, (Plan, Mapping)):
-        table = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
-        return run(Plan.from_mapping(with_overrides(table, changes)))
-    if os.fspath(plan).endswith((".yaml", ".yml", ".json")) or os.path.isfile(plan):
-        return run(Plan.from_yaml(plan, changes))
-    return run(Plan.preset(os.fspath(plan), changes))
+    return run(Plan.of(plan, changes))
 
 
 # --- the line --------------------------------------------------------------------------------------------------------

@@ -137,6 +137,16 @@ class Plan(_Typed):
             with_overrides(read_table(known[name], "plan", "use --preset nano"), overrides or {}), f"preset {name}"
         )
 
+    @classmethod
+    def of(cls, plan: Plan | str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
+        """A plan from what a caller may give: a preset's name, the path of a YAML, a ``Plan``, or what a YAML would hold."""
+        if isinstance(plan, (Plan, Mapping)):
+            table = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
+            return cls.from_mapping(with_overrides(table, overrides))
+        if os.fspath(plan).endswith((".yaml", ".yml", ".json")) or Path(plan).is_file():
+            return cls.from_yaml(plan, overrides)
+        return cls.preset(os.fspath(plan), overrides)
+
     @property
     def folder(self) -> Path:
         """Where the run goes: ``out``, or ``runs/<name>`` in the working directory."""

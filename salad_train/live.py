@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,7 +77,7 @@ class LiveGap:
         **overrides: Any,
     ) -> None:
         settings = {"split": "validation", "n_resamples": LIVE_RESAMPLES, **overrides, "out": os.fspath(out)}
-        self.plan = _plan(plan, settings)
+        self.plan = Plan.of(plan, settings)
         if self.plan.split == "test" and not allow_test_split:
             raise UserInputError(
                 "the plan measures on the test split: to train by it would be to look at the answers. Take split 'validation', "
@@ -151,17 +150,6 @@ def speech_llm_in(model: Any) -> SaladForConditionalGeneration:
             )
         found = inner
     return found
-
-
-def _plan(plan: Plan | str | os.PathLike[str] | Mapping[str, Any], changes: Mapping[str, Any]) -> Plan:
-    from salad_eval.plan import with_overrides
-
-    if isinstance(plan, (Plan, Mapping)):
-        table = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
-        return Plan.from_mapping(with_overrides(table, changes))
-    if os.fspath(plan).endswith((".yaml", ".yml", ".json")) or Path(plan).is_file():
-        return Plan.from_yaml(plan, changes)
-    return Plan.preset(os.fspath(plan), changes)
 
 
 def _prepare(plan: Plan) -> _Prepared:
