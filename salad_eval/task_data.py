@@ -348,7 +348,7 @@ def _read_dataset(task: TaskSpec, split: str) -> Table:
             root = root.__cause__
         raise TaskError(
             f"task {task.name}: its data {name!r} cannot be loaded: {type(root).__name__}: {root}. Check the id and the network, or give "
-            "a local folder or JSONL files."
+            "a local mirror (--data-dir), a local folder or JSONL files."
         ) from None
     if split not in found:
         raise TaskError(f"task {task.name}: its data has no split {split!r}; it has {', '.join(map(str, found))}.")
