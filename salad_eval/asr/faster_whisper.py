@@ -110,12 +110,13 @@ class FasterWhisper:
 
         Raises ``AudioError``, naming the recording by its place, for one that is empty, too short, or not finite.
         """
-        waves = [sound.waveform(place, audio, self.sample_rate_hz) for place, audio in enumerate(audios)]
-        texts = []
-        for wave in waves:
-            cuts = sound.pieces(wave, self.sample_rate_hz, self.longest_seconds)
-            texts.append(" ".join(" ".join(self._text(wave[first:last]) for first, last in cuts).split()))
-        return texts
+        return sound.heard_in_pieces(
+            audios,
+            self.sample_rate_hz,
+            self.longest_seconds,
+            lambda waves: [self._text(wave) for wave in waves],
+            lambda sizes: [[place] for place in range(len(sizes))],
+        )
 
     def _text(self, wave: np.ndarray) -> str:
         segments, _ = self._model.transcribe(wave, **self._options)

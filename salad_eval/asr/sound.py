@@ -9,7 +9,7 @@ where the cuts fall depends on the sound alone, not on what else is heard with i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -83,3 +83,31 @@ def batches(lengths: Sequence[int], limit: int, *, equal: bool = False) -> Itera
         batch.append(place)
     if batch:
         yield batch
+
+
+def heard_in_pieces(
+    audios: Sequence[Audio],
+    sample_rate_hz: int,
+    longest_seconds: float,
+    hear: Callable[[list[np.ndarray]], Sequence[str]],
+    together: Callable[[Sequence[int]], Iterable[Sequence[int]]],
+) -> list[str]:
+    """What ``hear`` makes of each recording, the pieces of a long one joined by single spaces.
+
+    ``hear`` takes waveforms (n,) and gives their texts; ``together`` says, from the lengths of all pieces in samples, which places
+    are heard in one call. Raises ``AudioError`` as ``waveform`` does.
+    """
+    waves = [waveform(place, audio, sample_rate_hz) for place, audio in enumerate(audios)]
+    parts = [
+        (place, wave[first:last])
+        for place, wave in enumerate(waves)
+        for first, last in pieces(wave, sample_rate_hz, longest_seconds)
+    ]
+    heard = [""] * len(parts)
+    for batch in together([len(wave) for _, wave in parts]):
+        for k, text in zip(batch, hear([parts[k][1] for k in batch]), strict=True):
+            heard[k] = text
+    texts: list[list[str]] = [[] for _ in waves]
+    for (place, _), text in zip(parts, heard, strict=True):
+        texts[place].append(text)
+    return [" ".join(" ".join(found).split()) for found in texts]

@@ -88,21 +88,10 @@ class TransformersTransducer:
 
         Raises ``AudioError``, naming the recording by its place, for one that is empty, too short, or not finite.
         """
-        waves = [sound.waveform(place, audio, self.sample_rate_hz) for place, audio in enumerate(audios)]
-        parts = [
-            (place, wave[first:last])
-            for place, wave in enumerate(waves)
-            for first, last in sound.pieces(wave, self.sample_rate_hz, self.longest_seconds)
-        ]
-        heard = [""] * len(parts)
         limit = int(self.batch_seconds * self.sample_rate_hz)
-        for batch in sound.batches([len(wave) for _, wave in parts], limit):
-            for k, text in zip(batch, self._texts([parts[k][1] for k in batch]), strict=True):
-                heard[k] = text
-        texts: list[list[str]] = [[] for _ in waves]
-        for (place, _), text in zip(parts, heard, strict=True):
-            texts[place].append(text)
-        return [" ".join(" ".join(found).split()) for found in texts]
+        return sound.heard_in_pieces(
+            audios, self.sample_rate_hz, self.longest_seconds, self._texts, lambda sizes: sound.batches(sizes, limit)
+        )
 
     @torch.inference_mode()
     def _texts(self, waves: Sequence[np.ndarray]) -> list[str]:

@@ -118,18 +118,14 @@ class Whisper:
 
         Raises ``AudioError``, naming the recording by its place, for one that is empty, too short, or not finite.
         """
-        waves = [sound.waveform(place, audio, self.sample_rate_hz) for place, audio in enumerate(audios)]
-        parts = [
-            (place, wave[first:last])
-            for place, wave in enumerate(waves)
-            for first, last in sound.pieces(wave, self.sample_rate_hz, self.longest_seconds)
-        ]
-        texts: list[list[str]] = [[] for _ in waves]
-        for start in range(0, len(parts), self.batch_size):
-            batch = parts[start : start + self.batch_size]
-            for (place, _), text in zip(batch, self._texts([wave for _, wave in batch]), strict=True):
-                texts[place].append(text)
-        return [" ".join(" ".join(found).split()) for found in texts]
+
+        def in_order(sizes: Sequence[int]) -> list[range]:  # each is padded to the whole window, whatever its length
+            return [
+                range(start, min(start + self.batch_size, len(sizes)))
+                for start in range(0, len(sizes), self.batch_size)
+            ]
+
+        return sound.heard_in_pieces(audios, self.sample_rate_hz, self.longest_seconds, self._texts, in_order)
 
     @torch.inference_mode()
     def _texts(self, waves: Sequence[np.ndarray]) -> list[str]:
