@@ -28,6 +28,7 @@ from salad_eval.benchmarks import TaskSpec, load_items, load_tasks
 from salad_eval.divergence import DivergenceQuery, SpokenRequest, divergences, gold_only, incomparable
 from salad_eval.errors import DataError, LeakError, ModelError, SaladError, TaskError, UserInputError
 from salad_eval.loaded import Loaded
+from salad_eval.normalise import NORMALISER
 from salad_eval.plan import PLAN_FILE, Plan
 from salad_eval.recorded import RecordedJob, recorded_jobs, render_recorded, voices_of
 from salad_eval.render import RenderJob, jobs_for, render
@@ -39,6 +40,7 @@ from salad_eval.transcribe import answers_of, transcribe
 from salad_eval.types import (
     COLUMN_FORM,
     COLUMNS,
+    LOGPROB_SCORES,
     Audio,
     AudioSegment,
     ColumnName,
@@ -262,7 +264,7 @@ def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:
                 f"plan: the key {missing!r} is missing, and task {task.name} is spoken: only tasks with ready sound (metadata.salad.audio) "
                 "do without. Give, for example, tts: {name: pyttsx3} and voices: [en-us+f3]."
             )
-        if plan.score in ("ll", "ll_norm") and task.output_type == "generate_until":
+        if plan.score in LOGPROB_SCORES and task.output_type == "generate_until":
             raise UserInputError(
                 f"plan: score is {plan.score!r}, and task {task.name} has no options (generate_until); expected 'generate' or "
                 "another that reads an answer."
@@ -419,7 +421,11 @@ def transcribe_items(
                 yield TranscribeOutcome(reject=outcome)
 
     depends_on = _depends(
-        "transcribe", asr=loaded.fingerprint("asr"), renderings=digest(*said), answers=digest(answers)
+        "transcribe",
+        asr=loaded.fingerprint("asr"),
+        normaliser=NORMALISER,
+        renderings=digest(*said),
+        answers=digest(answers),
     )
     outcomes = folder.run(
         "transcribe", TranscribeOutcome, said, make, depends_on=depends_on, chunk=RECORDINGS_AT_A_TIME

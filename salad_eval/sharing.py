@@ -33,7 +33,17 @@ from salad_eval.plan import PLAN_FILE, Plan
 from salad_eval.progress import track
 from salad_eval.report.json import load_report
 from salad_eval.store import AudioStore
-from salad_eval.types import CLEAN, Audio, GapReport, Item, Rendering, SpokenPart, TaskProtocol, Transcript
+from salad_eval.types import (
+    CLEAN,
+    LOGPROB_SCORES,
+    Audio,
+    GapReport,
+    Item,
+    Rendering,
+    SpokenPart,
+    TaskProtocol,
+    Transcript,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -365,7 +375,7 @@ def task_table(
         table["doc_to_choice"] = "choices"
     if table["output_type"] == "multiple_choice":
         table["metric_list"] = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
-    if protocol.score not in ("ll", "ll_norm"):
+    if protocol.score not in LOGPROB_SCORES:
         table["generation_kwargs"] = {
             "until": list(spec.generation.stop),
             "max_gen_toks": spec.generation.max_new_tokens,

@@ -24,7 +24,7 @@ from salad_eval import resources
 from salad_eval.errors import TaskError, UnknownNameError, did_you_mean
 from salad_eval.respond import GenerationProtocol
 from salad_eval.topics import Topics, load_topics, topics_of
-from salad_eval.types import CLEAN, ScoreKind
+from salad_eval.types import CLEAN, LOGPROB_SCORES, ScoreKind
 from salad_eval.validation import parse
 
 Speak = Literal["context", "context+choices", "none"]
@@ -538,7 +538,7 @@ def _spec(
     choices = read.choices()
     if output_type == "multiple_choice" and choices is None:
         raise TaskError(f"{path}: output_type is multiple_choice, but there is no doc_to_choice.")
-    if output_type == "generate_until" and asked.score in ("ll", "ll_norm"):
+    if output_type == "generate_until" and asked.score in LOGPROB_SCORES:
         raise TaskError(
             f"{path}: metadata.salad.score is {asked.score!r}, but output_type is generate_until, which has no options to weigh; "
             "expected 'generate' or another that reads an answer (exact_match, f1, numeric, numeric_last, yes_no)."

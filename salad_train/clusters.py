@@ -460,7 +460,7 @@ def _soft_scan(
 
     ``distances`` (K, n): ``_weights`` times the points at prices of 0, where they are known already.
     """
-    weights = _weights(centroids, prices) / np.float32(temperature)
+    weights = _weights(centroids, prices) / np.float32(temperature) if distances is None else None
 
     def read(part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         if distances is None:

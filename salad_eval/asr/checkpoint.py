@@ -8,24 +8,12 @@ from collections.abc import Collection
 from typing import Any
 
 from salad_eval.errors import ModelError
-from salad_eval.systems.loading import Weights, check_complete, explained, torch_dtype
+from salad_eval.systems.loading import architecture, explained
 
 _PROCESSOR_PARTS = (
     ("feature_extractor", "feature extractor", "processor_config.json or preprocessor_config.json"),
     ("tokenizer", "tokenizer", "tokenizer.json or vocab.json with tokenizer_config.json"),
 )
-
-
-def load_config(source: str, hub: dict[str, Any]) -> Any:
-    from transformers import AutoConfig
-
-    with explained(source, "configuration"):
-        return AutoConfig.from_pretrained(source, **hub)
-
-
-def architecture(config: Any) -> str:
-    """What a checkpoint says it is, for messages."""
-    return ", ".join(getattr(config, "architectures", None) or []) or type(config).__name__
 
 
 def check_class(source: str, config: Any, mapping: Collection[type], names: tuple[str, ...], role: str) -> None:
@@ -66,31 +54,6 @@ def load_processor(source: str, hub: dict[str, Any]) -> tuple[Any, Any]:
         if getattr(processor, part, None) is None:
             raise ModelError(f"{source} lacks its {what} ({file}). Copy what it was trained with into that folder.")
     return processor.feature_extractor, processor.tokenizer
-
-
-def load_weights(
-    source: str,
-    model_class: Any,
-    *,
-    config: Any,
-    dtype: str,
-    weights: Weights,
-    hub: dict[str, Any],
-    optional: tuple[str, ...] = (),
-) -> Any:
-    """A model with all its weights; ``optional`` are the endings of names that only training reads and that may be missing."""
-    with explained(source, "model"):
-        model, info = model_class.from_pretrained(
-            source,
-            config=config,
-            dtype=torch_dtype(dtype),
-            use_safetensors=weights == "safetensors",
-            output_loading_info=True,
-            **hub,
-        )
-    missing = [key for key in info["missing_keys"] if not (optional and str(key).endswith(optional))]
-    check_complete(source, {**info, "missing_keys": missing})
-    return model
 
 
 def check_outputs(source: str, n_tokens: int, n_outputs: int) -> None:

@@ -16,15 +16,20 @@ from salad_eval.asr import sound
 from salad_eval.asr.checkpoint import (
     check_class,
     check_outputs,
-    load_config,
     load_processor,
-    load_weights,
     processor_digest,
 )
 from salad_eval.asr.sound import MIN_SECONDS as MIN_SECONDS
 from salad_eval.errors import UserInputError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import Weights, check_folder, resolve_device, weights_fingerprint
+from salad_eval.systems.loading import (
+    Weights,
+    check_folder,
+    load_config,
+    load_weights,
+    resolve_device,
+    weights_fingerprint,
+)
 from salad_eval.types import Audio
 
 LONGEST_SECONDS = 30.0
@@ -61,11 +66,11 @@ class TransformersCTC:
         source = resolve_pretrained(pretrained)
         check_folder(source, weights=weights)
         hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        config = load_config(source, hub)
+        config = load_config(source, **hub)
         check_class(source, config, MODEL_FOR_CTC_MAPPING, ("CTC",), "a CTC speech recogniser")
         self._extractor, self._tokenizer = load_processor(source, hub)
         model = load_weights(
-            source, AutoModelForCTC, config=config, dtype=dtype, weights=weights, hub=hub, optional=_TRAINING_ONLY
+            source, AutoModelForCTC, config=config, dtype=dtype, weights=weights, optional=_TRAINING_ONLY, **hub
         )
         check_outputs(source, len(self._tokenizer), model.config.vocab_size)
         self._model = model.to(resolve_device(device)).eval()

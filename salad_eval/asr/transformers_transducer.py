@@ -19,14 +19,19 @@ from salad_eval.asr import sound
 from salad_eval.asr.checkpoint import (
     check_class,
     check_outputs,
-    load_config,
     load_processor,
-    load_weights,
     processor_digest,
 )
 from salad_eval.errors import UserInputError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import Weights, check_folder, resolve_device, weights_fingerprint
+from salad_eval.systems.loading import (
+    Weights,
+    check_folder,
+    load_config,
+    load_weights,
+    resolve_device,
+    weights_fingerprint,
+)
 from salad_eval.types import Audio
 
 LONGEST_SECONDS = 60.0
@@ -60,12 +65,12 @@ class TransformersTransducer:
         source = resolve_pretrained(pretrained)
         check_folder(source, weights=weights)
         hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        config = load_config(source, hub)
+        config = load_config(source, **hub)
         kinds = (*MODEL_FOR_RNNT_MAPPING, *MODEL_FOR_TDT_MAPPING)
         check_class(source, config, kinds, ("RNNT", "TDT"), "a transducer")
         self._extractor, self._tokenizer = load_processor(source, hub)
         model_class = AutoModelForTDT if type(config) in MODEL_FOR_TDT_MAPPING else AutoModelForRNNT
-        model = load_weights(source, model_class, config=config, dtype=dtype, weights=weights, hub=hub)
+        model = load_weights(source, model_class, config=config, dtype=dtype, weights=weights, **hub)
         check_outputs(source, len(self._tokenizer), model.config.vocab_size)
         # A TDT model's last outputs are durations. generate looks for the likeliest token among all outputs, and takes a sure
         # duration for a token; some checkpoints say in their generation settings that it must not, and some do not.

@@ -20,15 +20,20 @@ from salad_eval.asr import sound
 from salad_eval.asr.checkpoint import (
     check_class,
     check_outputs,
-    load_config,
     load_processor,
-    load_weights,
     processor_digest,
 )
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import Weights, check_folder, resolve_device, weights_fingerprint
+from salad_eval.systems.loading import (
+    Weights,
+    check_folder,
+    load_config,
+    load_weights,
+    resolve_device,
+    weights_fingerprint,
+)
 from salad_eval.types import Audio
 
 FRAMES_PER_POSITION = 2  # the encoder's second convolution halves the number of mel frames
@@ -70,13 +75,13 @@ class Whisper:
         source = resolve_pretrained(pretrained)
         check_folder(source, weights=weights)
         hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        config = load_config(source, hub)
+        config = load_config(source, **hub)
         check_class(
             source, config, (WhisperConfig,), ("WhisperForConditionalGeneration",), "a Whisper speech recogniser"
         )
         self._extractor, self._tokenizer = load_processor(source, hub)
         model = load_weights(
-            source, WhisperForConditionalGeneration, config=config, dtype=dtype, weights=weights, hub=hub
+            source, WhisperForConditionalGeneration, config=config, dtype=dtype, weights=weights, **hub
         )
         check_outputs(source, len(self._tokenizer), model.config.vocab_size)
         _check_window(source, self._extractor, model.config)

@@ -57,7 +57,7 @@ def load_causal_lm(
 
     source = resolve_pretrained(pretrained)
     check_folder(source, weights=weights)
-    config = _load_config(source, revision, trust_remote_code)
+    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
     _check_causal_lm(source, config, trust_remote_code)
     tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
     kwargs: dict[str, Any] = {
@@ -187,11 +187,42 @@ def _check_shards(folder: Path) -> None:
         raise ModelError(f"{folder} lacks {len(missing)} of {len(shards)} weight files: {', '.join(missing[:5])}.")
 
 
-def _load_config(source: str, revision: str | None, trust_remote_code: bool) -> Any:
+def load_config(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The configuration of a resolved folder or hub id; ``ModelError`` where there is none or it cannot be read."""
     from transformers import AutoConfig
 
     with explained(source, "configuration"):
         return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def architecture(config: Any) -> str:
+    """What a checkpoint says it is, for messages."""
+    return ", ".join(getattr(config, "architectures", None) or []) or type(config).__name__
+
+
+def load_weights(
+    source: str,
+    model_class: Any,
+    *,
+    config: Any,
+    dtype: str,
+    weights: Weights,
+    optional: tuple[str, ...] = (),
+    **hub: Any,
+) -> Any:
+    """A model with all its weights; ``optional`` are the endings of names that may be missing. ``hub``: revision and the like."""
+    with explained(source, "model"):
+        model, info = model_class.from_pretrained(
+            source,
+            config=config,
+            dtype=torch_dtype(dtype),
+            use_safetensors=weights == "safetensors",
+            output_loading_info=True,
+            **hub,
+        )
+    missing = [key for key in info["missing_keys"] if not str(key).endswith(optional)]
+    check_complete(source, {**info, "missing_keys": missing})
+    return model
 
 
 def _check_causal_lm(source: str, config: Any, trust_remote_code: bool) -> None:
@@ -207,9 +238,8 @@ def _check_causal_lm(source: str, config: Any, trust_remote_code: bool) -> None:
         for name in ([names] if isinstance(names, str) else names)
     }
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (architectures and not known.intersection(architectures)):
-        what = ", ".join(architectures) or type(config).__name__
         raise ModelError(
-            f"{source} is a {what}, not a causal language model. Give a text LM here (an architecture …ForCausalLM)."
+            f"{source} is a {architecture(config)}, not a causal language model. Give a text LM here (an architecture …ForCausalLM)."
         )
 
 

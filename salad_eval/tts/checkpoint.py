@@ -17,10 +17,10 @@ from salad_eval.errors import AudioError, ModelError
 from salad_eval.resources import resolve_pretrained
 from salad_eval.systems.loading import (
     Weights,
-    check_complete,
+    architecture,
     check_folder,
-    explained,
-    torch_dtype,
+    load_config,
+    load_weights,
     weights_fingerprint,
 )
 from salad_eval.types import Audio
@@ -45,17 +45,13 @@ def own_noise(device: str, *named: object) -> Iterator[None]:
         yield
 
 
-def load_config(pretrained: str, config_class: Any, role: str, *, weights: Weights, revision: str | None) -> Any:
+def config_of(pretrained: str, config_class: Any, role: str, *, weights: Weights, revision: str | None) -> Any:
     """The configuration of a checkpoint, if it is of ``config_class``; ``ModelError`` saying what it is if not."""
-    from transformers import AutoConfig
-
     source = resolve_pretrained(pretrained)
     check_folder(source, weights=weights)
-    with explained(source, "configuration"):
-        config = AutoConfig.from_pretrained(source, revision=revision)
+    config = load_config(source, revision=revision)
     if not isinstance(config, config_class):
-        what = ", ".join(getattr(config, "architectures", None) or []) or type(config).__name__
-        raise ModelError(f"{source} is a {what}, not {role}.")
+        raise ModelError(f"{source} is a {architecture(config)}, not {role}.")
     return config
 
 
@@ -76,16 +72,9 @@ def load_model(
 ) -> Any:
     """A model with all its weights, on its device, in evaluation mode. Raises ``ModelError`` where some are missing."""
     source = resolve_pretrained(pretrained)
-    with explained(source, "model"):
-        model, info = model_class.from_pretrained(
-            source,
-            config=config,
-            dtype=torch_dtype(dtype),
-            use_safetensors=weights == "safetensors",
-            revision=revision,
-            output_loading_info=True,
-        )
-    check_complete(source, {**info, "missing_keys": [k for k in info["missing_keys"] if not k.endswith(_NOT_SPOKEN)]})
+    model = load_weights(
+        source, model_class, config=config, dtype=dtype, weights=weights, optional=_NOT_SPOKEN, revision=revision
+    )
     return model.to(device).eval()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError
 from salad_eval.resources import resolve_pretrained
 from salad_eval.systems.loading import Weights, explained, resolve_device
-from salad_eval.tts.checkpoint import identity, load_config, load_model, own_noise, refuse_unspoken, to_audio
+from salad_eval.tts.checkpoint import config_of, identity, load_model, own_noise, refuse_unspoken, to_audio
 from salad_eval.tts.voice import check_text, parse_settings
 from salad_eval.types import Audio
 
@@ -50,13 +50,13 @@ class SpeechT5TTS:
 
         self._pretrained, self._vocoder_name, self._seed = pretrained, vocoder, seed
         self._source = resolve_pretrained(pretrained)
-        self._config = load_config(
+        self._config = config_of(
             pretrained, SpeechT5Config, "a SpeechT5 text-to-speech model", weights=weights, revision=revision
         )
         architectures = list(self._config.architectures or [])
         if architectures and "SpeechT5ForTextToSpeech" not in architectures:
             raise ModelError(f"{self._source} is a {', '.join(architectures)}, not a SpeechT5 text-to-speech model.")
-        self._vocoder_config = load_config(
+        self._vocoder_config = config_of(
             vocoder, SpeechT5HifiGanConfig, "a SpeechT5 vocoder (HiFi-GAN)", weights=weights, revision=None
         )
         if self._vocoder_config.model_in_dim != self._config.num_mel_bins:

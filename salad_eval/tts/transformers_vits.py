@@ -10,7 +10,7 @@ from typing import Any
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError
 from salad_eval.resources import resolve_pretrained
 from salad_eval.systems.loading import Weights, explained, resolve_device
-from salad_eval.tts.checkpoint import identity, load_config, load_model, own_noise, refuse_unspoken, to_audio
+from salad_eval.tts.checkpoint import config_of, identity, load_model, own_noise, refuse_unspoken, to_audio
 from salad_eval.tts.voice import Setting, check_text, parse_settings
 from salad_eval.types import Audio
 
@@ -42,7 +42,7 @@ class TransformersVits:
         from transformers import VitsConfig
 
         self._source, self._pretrained, self._seed = resolve_pretrained(pretrained), pretrained, seed
-        self._config = load_config(
+        self._config = config_of(
             pretrained, VitsConfig, "a VITS text-to-speech model", weights=weights, revision=revision
         )
         self._tokenizer = _tokenizer(self._source, revision, self._config.vocab_size)

@@ -96,6 +96,8 @@ class SpeechFamily:
     """``config.model_type`` of the checkpoints this family reads."""
     architecture: ClassVar[str]
     """The transformers class that holds them."""
+    plain_turns: ClassVar[bool] = False
+    """Whether the chat template takes strings, in which the placeholder stands, and not lists of typed parts."""
     audio_markup: ClassVar[str]
     """A recording in a prompt without a chat template: the placeholder token, once, and the markers the model was
     trained with around it."""
@@ -286,12 +288,18 @@ class SpeechFamily:
 
     def messages(self, request: Request, chat: ChatStyle) -> list[dict[str, Any]]:
         """The conversation that the chat template renders."""
-        pieces = prompts.split_at_audio(request) if request.has_audio else (request.text,)
-        content = [{"type": "text", "text": piece} if isinstance(piece, str) else {"type": "audio"} for piece in pieces]
-        turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if chat.system_prompt is not None:
-            turns.insert(0, {"role": "system", "content": [{"type": "text", "text": chat.system_prompt}]})
-        return turns
+        said: Any
+        system: Any = chat.system_prompt
+        if self.plain_turns:
+            said = self.render(request, None)
+        else:
+            pieces = prompts.split_at_audio(request) if request.has_audio else (request.text,)
+            said = [
+                {"type": "text", "text": piece} if isinstance(piece, str) else {"type": "audio"} for piece in pieces
+            ]
+            system = [{"type": "text", "text": system}]
+        turns = [{"role": "user", "content": said}]
+        return turns if chat.system_prompt is None else [{"role": "system", "content": system}, *turns]
 
     # --- 4: embeddings -----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from salad_eval.errors import AudioError, ModelError
-from salad_eval.systems.loading import explained
+from salad_eval.systems.loading import explained, load_config
 from salad_eval.systems.speech import adapters
 from salad_eval.systems.speech.family import ChatStyle, LanguageModel, SpeechFamily
 from salad_eval.types import Request
@@ -101,6 +101,7 @@ class GraniteSpeechFamily(SpeechFamily):
 
     model_types = ("granite_speech",)
     architecture = "GraniteSpeechForConditionalGeneration"
+    plain_turns = True
     audio_markup: ClassVar[str] = "<|audio|>"
 
     @classmethod
@@ -116,12 +117,8 @@ class GraniteSpeechFamily(SpeechFamily):
 
     @classmethod
     def load_model(cls, source: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        from transformers import AutoConfig
-
         origin = {key: kwargs[key] for key in ("revision", "trust_remote_code") if key in kwargs}
-        with explained(source, "configuration"):
-            config = AutoConfig.from_pretrained(source, **origin)
-        if config.has_lora_adapter:
+        if load_config(source, **origin).has_lora_adapter:
             return adapters.load_model_and_adapter(cls.architecture, source, **kwargs)
         return super().load_model(source, **kwargs)
 
@@ -165,12 +162,6 @@ class GraniteSpeechFamily(SpeechFamily):
             raise ModelError(f"{type(self.model).__name__} was given a recording, and it did not reach the LM.")
 
     # --- prompts: the chat templates of Granite take strings, in which the placeholder stands ------------------------
-
-    def messages(self, request: Request, chat: ChatStyle) -> list[dict[str, Any]]:
-        turns: list[dict[str, Any]] = [{"role": "user", "content": self.render(request, None)}]
-        if chat.system_prompt is not None:
-            turns.insert(0, {"role": "system", "content": chat.system_prompt})
-        return turns
 
     def render(self, request: Request, chat: ChatStyle | None) -> str:
         if chat is None:

@@ -13,10 +13,11 @@ from salad_eval.resources import resolve_pretrained
 from salad_eval.systems.loading import (
     Quantization,
     Weights,
+    architecture,
     check_complete,
     check_folder,
     check_vocabulary,
-    explained,
+    load_config,
     quantization_config,
     resolve_device,
     torch_dtype,
@@ -101,12 +102,8 @@ def family_of(
     """The family that reads the checkpoint in ``source`` (a folder or hub id), by its ``model_type``; checks that
     ``family`` does where it is given.
     """
-    from transformers import AutoConfig
-
-    with explained(source, "configuration"):
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
-    kind = str(config.model_type)
-    what = ", ".join(getattr(config, "architectures", None) or []) or type(config).__name__
+    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
+    kind, what = str(config.model_type), architecture(config)
     if family is not None:
         if kind not in family.model_types:
             raise ModelError(

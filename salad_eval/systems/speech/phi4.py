@@ -15,8 +15,7 @@ from transformers.processing_utils import ProcessorMixin
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems.loading import explained, weights_fingerprint
 from salad_eval.systems.speech import adapters
-from salad_eval.systems.speech.family import ChatStyle, LanguageModel, SpeechFamily
-from salad_eval.types import Request
+from salad_eval.systems.speech.family import LanguageModel, SpeechFamily
 
 
 class ListeningPhi4Processor(Phi4MultimodalProcessor):
@@ -41,6 +40,7 @@ class Phi4MultimodalFamily(SpeechFamily):
 
     model_types = ("phi4_multimodal",)
     architecture = "Phi4MultimodalForCausalLM"
+    plain_turns = True
     adapter_folder: ClassVar[str] = "speech-lora"
 
     def __init__(self, model: Any, processor: Any) -> None:
@@ -112,11 +112,3 @@ class Phi4MultimodalFamily(SpeechFamily):
         places = ids == self.audio_token_id
         self._check_heard(merged, places)
         return merged[places]
-
-    # --- prompts: the chat template takes strings, in which the placeholder stands -----------------------------------
-
-    def messages(self, request: Request, chat: ChatStyle) -> list[dict[str, Any]]:
-        turns: list[dict[str, Any]] = [{"role": "user", "content": self.render(request, None)}]
-        if chat.system_prompt is not None:
-            turns.insert(0, {"role": "system", "content": chat.system_prompt})
-        return turns

@@ -27,6 +27,7 @@ class RemoteSpeechFamily(SpeechFamily):
 
     model_types = ()
     architecture = "AutoModel"
+    plain_turns = True
 
     def __init__(self, model: Any, processor: Any) -> None:
         super().__init__(model, processor)
@@ -147,13 +148,6 @@ class RemoteSpeechFamily(SpeechFamily):
             ids += prompts.encode(self.tokenizer, before, add_special_tokens=False) if before else []
             ids += [self.audio_token_id] * n_rows[recording.sha256]
         return tuple(ids), parts[-1]
-
-    def messages(self, request: Request, chat: ChatStyle) -> list[dict[str, Any]]:
-        """As plain strings with placeholders, which the templates of text LLMs take."""
-        turns: list[dict[str, Any]] = [{"role": "user", "content": self.render(request, None)}]
-        if chat.system_prompt is not None:
-            turns.insert(0, {"role": "system", "content": chat.system_prompt})
-        return turns
 
     def render(self, request: Request, chat: ChatStyle | None) -> str:
         if chat is None:
