@@ -71,7 +71,8 @@ def study_command(
     ] = Path("runs/nano-study"),
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1,2,3,4",
     parts: Annotated[
-        str | None, typer.Option(help="Some of stage2, tuning, transfer, gamma, clusters, stage1; by default all.")
+        str | None,
+        typer.Option(help="Some of stage2, budgets, stage1, tuning, transfer, gamma, clusters; by default all."),
     ] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, of one thread each; by default one a core.")

@@ -264,8 +264,14 @@ class Batch:
         return Batch(**{**vars(self), **moved})
 
 
-def collate(examples: Sequence[Example], store: FrameStore | None, pad_id: int = 0) -> Batch:
-    """One batch of examples; ``pad_id`` is any id of the vocabulary (padded positions are never read)."""
+def collate(
+    examples: Sequence[Example],
+    store: FrameStore | None,
+    pad_id: int = 0,
+    moved: Callable[[np.ndarray], np.ndarray] = lambda frames: frames,
+) -> Batch:
+    """One batch of examples; ``pad_id`` is any id of the vocabulary (padded positions are never read). ``moved`` is done to the
+    frames of each recording, and must keep their shape (see ``FrameJitter``)."""
     width = max(example.length for example in examples)
     teacher_width = max(len(example.teacher_ids) for example in examples)
     inputs = np.full((len(examples), width), pad_id, dtype=np.int64)
@@ -280,7 +286,7 @@ def collate(examples: Sequence[Example], store: FrameStore | None, pad_id: int =
     if keys:
         if store is None:
             raise DataError("examples with recordings need the frame store they were made with.")
-        frames, lengths = pad_frames([store.get(key) for key in keys])
+        frames, lengths = pad_frames([moved(store.get(key)) for key in keys])
     return Batch(
         input_ids=torch.from_numpy(inputs),
         teacher_ids=torch.from_numpy(teachers),
@@ -292,6 +298,24 @@ def collate(examples: Sequence[Example], store: FrameStore | None, pad_id: int =
         encoder_lengths=lengths,
         document_ids=tuple(example.document_id for example in examples),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameJitter:
+    """Moves each recording by up to ``most`` encoder frames, earlier or later; the frame at the edge takes the places left free.
+
+    Where a word falls in the groups that frame stacking makes is chance, and an adapter that hears few recordings many times learns
+    it by heart. Moved anew in each batch, the same recording is cut into other groups: time shifting as in speech augmentation, at
+    the cost of an index, on the stored output of the frozen encoder.
+    """
+
+    most: int
+    rng: np.random.Generator
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """(n, width) → (n, width)."""
+        by = int(self.rng.integers(-self.most, self.most + 1))
+        return frames[np.clip(np.arange(len(frames)) + by, 0, len(frames) - 1)] if by else frames
 
 
 def pad_frames(rows: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,6 +23,7 @@ from salad_train.data import (
     BatchLimits,
     BatchOrder,
     Example,
+    FrameJitter,
     FrameStore,
     Mixture,
     Speaker,
@@ -70,6 +71,7 @@ class StagePlan:
     Attributes:
         voices: each document is read in one of them, drawn anew in each cut.
         cuts: in how many different ways each document is cut and spoken; epochs go through them all.
+        frame_jitter: by how many of the encoder's frames a recording is moved at most, drawn anew in each batch (``FrameJitter``).
         append_eos: whether documents end with the end-of-text token, as in the base LLM's own training.
         replay_share: share of the batches that are plain text.
         teacher_cache: how many of the teacher's likeliest tokens are kept on disk for each position, so that it reads every text but
@@ -81,6 +83,7 @@ class StagePlan:
     voices: tuple[str, ...] = ()
     interleave: InterleaveSpec = field(default_factory=InterleaveSpec)
     cuts: int = 1
+    frame_jitter: int = 0
     append_eos: bool = True
     limits: BatchLimits = BatchLimits(tokens=16_384, sequences=64)
     replay_share: float = 1 / 3
@@ -93,6 +96,8 @@ class StagePlan:
     def __post_init__(self) -> None:
         if self.cuts < 1:
             raise UserInputError(f"cuts is {self.cuts}; expected at least 1.")
+        if self.frame_jitter < 0:
+            raise UserInputError(f"frame_jitter is {self.frame_jitter}; expected a number of frames from 0.")
         if not self.voices:
             raise UserInputError("voices is empty; name at least one.")
         if not 0 <= self.replay_share < 1:
@@ -422,7 +427,11 @@ def mixed_batches(
         which, number = mixture.source(index)
         examples, store, _ = pools[which]
         chosen = [examples[i] for i in orders[which].batch(number)]
-        made = collate(chosen, store)
+        if plan.frame_jitter and store is not None:
+            jitter = FrameJitter(plan.frame_jitter, np.random.default_rng([plan.train.seed, 53, index]))
+            made = collate(chosen, store, moved=jitter)
+        else:
+            made = collate(chosen, store)
         return made if taught is None else replace(made, taught=taught.positions(chosen))
 
     return batch

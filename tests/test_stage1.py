@@ -257,6 +257,11 @@ def test_impossible_plans_are_refused(changes: dict[str, Any]) -> None:
         TrainPlan(**changes)
 
 
+def test_frames_cannot_move_by_less_than_none(parts: dict[tuple[str, str], tuple[Path, Path]]) -> None:
+    with pytest.raises(UserInputError, match="frame_jitter is -1"):
+        plan_for(parts["llama", "parakeet"], frame_jitter=-1)
+
+
 # --- what can go wrong -----------------------------------------------------------------------------------------------
 
 
@@ -394,6 +399,50 @@ def test_a_batch_is_a_function_of_seed_and_index_alone() -> None:
     expected = [forward.batch(i) for i in range(60)]
     assert BatchOrder(lengths, limits, seed=1).batch(57) == expected[57]
     assert [BatchOrder(lengths, limits, seed=2).batch(i) for i in range(60)] != expected
+
+
+@given(n=st.integers(1, 40), most=st.integers(0, 50), seed=st.integers(0, 99))
+def test_moved_frames_are_the_recording_from_another_place_on(n: int, most: int, seed: int) -> None:
+    frames = np.arange(n)[:, None]
+    moved = data.FrameJitter(most, np.random.default_rng(seed))(frames)[:, 0]
+    by = {int(to) - i for i, to in enumerate(moved) if 0 < to < n - 1}  # away from the edges, all by the same number
+    assert len(by) <= 1
+    assert all(abs(b) <= most for b in by)
+    assert len(moved) == n
+    assert set(np.diff(moved)) <= {0, 1}
+
+
+def test_each_recording_is_moved_for_itself_and_anew_in_each_batch(
+    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    plan = plan_for(parts["llama", "parakeet"], frame_jitter=3)
+    model, processor, _ = stages.build(plan)
+    store = stages.open_store(tmp_path, model)
+    spoken = stages.speak_documents(heard(world.documents(12)), plan, model, processor, store)
+    still, moved = (
+        stages.mixed_batches([Heard(spoken.examples, store)], (), dataclasses.replace(plan, frame_jitter=jitter))
+        for jitter in (0, 3)
+    )
+
+    def frames(batch: Batch) -> np.ndarray:
+        assert batch.encoder_hidden_states is not None
+        return batch.encoder_hidden_states.numpy()
+
+    shifts: list[tuple[int, ...]] = []
+    for index in range(3):
+        before, after = still(index), moved(index)
+        assert torch.equal(before.input_ids, after.input_ids)
+        assert np.array_equal(frames(after), frames(moved(index)))  # a pure function of the seed and the batch's number
+        assert before.encoder_lengths is not None
+        found = []
+        for rows, now, n in zip(frames(before), frames(after), before.encoder_lengths.tolist(), strict=True):
+            places = {by: np.clip(np.arange(n) + by, 0, n - 1) for by in range(-3, 4)}
+            (by,) = [by for by, place in places.items() if np.array_equal(rows[place], now[:n])]
+            assert not now[n:].any()
+            found.append(by)
+        shifts.append(tuple(found))
+    assert len(set(shifts)) > 1
+    assert any(len(set(found)) > 1 for found in shifts)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_every_run_is_there_once_and_whole_seeds_come_first() -> None:
         run for run in stage2 if run.gamma == 5 and run.clusters == 32 and run.tune == "adapter" and not run.held_back
     ]
     assert {(r.signal, r.budget_seconds, r.seed) for r in main} == {
-        (signal, budget, seed) for signal in SIGNALS for budget in (900.0, 2700.0, 8100.0) for seed in range(5)
+        (signal, budget, seed) for signal in SIGNALS for budget in (900.0, 2700.0, 5400.0) for seed in range(5)
     }
     assert [run.seed for run in runs[:5]] == [0] * 5
     assert [run.seed for run in runs[20:25]] == [4] * 5
@@ -87,6 +87,7 @@ def test_every_run_is_there_once_and_whole_seeds_come_first() -> None:
 
 def test_a_key_tells_all_that_a_run_states() -> None:
     run = Stage2Run("gap", 0)
+    assert {Stage2Run("gap", 0, budget_seconds=b).steps for b in (900.0, 2700.0, 5400.0)} == {150, 300, 450}
     changed = [
         dataclasses.replace(run, **{field.name: value})
         for field, value in zip(
@@ -95,6 +96,11 @@ def test_a_key_tells_all_that_a_run_states() -> None:
     ]
     assert len({run_key(one) for one in (run, *changed)}) == 10
     assert run_key(Stage1Run(1.0, "narrow", 0)) != run_key(Stage1Run(1.0, "broad", 0))
+
+
+def test_a_budget_without_its_steps_is_refused() -> None:
+    with pytest.raises(UserInputError, match="budget_seconds is 100; expected one of 900, 2700, 5400"):
+        Stage2Run("gap", 0, budget_seconds=100.0)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,7 @@ def test_the_page_says_what_was_planted_and_that_it_is_unfinished(tmp_path: Path
     records = planted(plan)
     page = write_page(plan, records[:-3], tmp_path, "salad nano study --seeds 0,1,2,3,4").read_text(encoding="utf-8")
     also = " (over other questions, too)"
-    assert f"**gap** beats uniform at 900 s{also}, 2700 s{also}, 8100 s{also}." in page
+    assert f"**gap** beats uniform at 900 s{also}, 2700 s{also}, 5400 s{also}." in page
     assert "**misalignment** is not told apart from uniform at" in page
     assert "Unfinished" in page
     assert "Unfinished" not in write_page(plan, records, tmp_path, "salad nano study").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from salad_train.nano import world
 from salad_train.nano.study import analysis
 from salad_train.nano.study.analysis import ArmResult
 from salad_train.nano.study.figures import figures
-from salad_train.nano.study.plan import BUDGET, CLUSTERS, GAMMA, SIGNALS, Record, StudyPlan
+from salad_train.nano.study.plan import BUDGET, CLUSTERS, GAMMA, SIGNALS, STEPS, Record, StudyPlan
 
 MISSING = "–"
 
@@ -48,10 +48,8 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     curves = analysis.curves(runs)
     told = analysis.explained(runs)
     budget_arms = analysis.arms(runs, before, analysis.varied(runs, "budget_seconds", SIGNALS))
-    gamma_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap", "misalignment"))), "gamma")
-    cluster_arms = _several(
-        analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap", "misalignment"))), "clusters"
-    )
+    gamma_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap",))), "gamma")
+    cluster_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap",))), "clusters")
     pictures = {
         figure.name: figure
         for figure in figures(records if told else (), curves, budget_arms, gamma_arms, cluster_arms)
@@ -151,7 +149,8 @@ def _signals(
     if budget_arms:
         blocks.append(
             Paragraph(
-                f"Before Stage II, {_percent(before)}% are answered by ear. Equal budgets, equal steps, γ = {GAMMA:g}, K = {CLUSTERS}. "
+                f"Before Stage II, {_percent(before)}% are answered by ear. Equal budgets, equal steps "
+                f"({', '.join(f'{steps} for {budget:g} s' for budget, steps in STEPS.items())}), γ = {GAMMA:g}, K = {CLUSTERS}. "
                 "By the interval over seeds: " + " ".join(_verdicts(budget_arms))
             )
         )

@@ -50,7 +50,6 @@ from salad_train.trainer import train
 from salad_train.types import Corpus, TextDocument
 
 STAGE1_STEPS = (30, 60, 120, 240)  # at which Stage I is measured
-STAGE2_STEPS = 200
 STAGE1_DOCUMENTS = 6000  # that may be heard in Stage I, narrow or broad
 REPLAY_DOCUMENTS = 4000
 NATURAL_DOCUMENTS = 1000  # of Stage I's kind, heard again in Stage II
@@ -339,7 +338,7 @@ def stage2_plan(run: Stage2Run, recipe: Recipe) -> Stage2Plan:
     """The recipe's Stage II with what the run states."""
     lm_lr = {"adapter": 0.0, "lora": 1e-3, "full": 1e-4}[run.tune]
     settings = dataclasses.replace(
-        recipe.stage2.train, steps=STAGE2_STEPS, seed=run.seed, tune=run.tune, lm_lr=lm_lr, checkpoint_every=0
+        recipe.stage2.train, steps=run.steps, seed=run.seed, tune=run.tune, lm_lr=lm_lr, checkpoint_every=0
     )
     return dataclasses.replace(
         recipe.stage2,
