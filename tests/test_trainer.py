@@ -30,7 +30,7 @@ from salad_train.checkpoints import newest_checkpoint, read_state, whole_state_d
 from salad_train.data import Batch
 from salad_train.hf_trainer import SaladTrainer, training_arguments
 from salad_train.lora import LoraPlan, add_lora, has_lora, merge_lora, merged_state_dict
-from salad_train.optim import ParameterGroup, RateSchedule, make_optimizer
+from salad_train.optim import ParameterGroup, RateSchedule, StackedMuon, make_optimizer
 from salad_train.trainer import (
     Distillation,
     StepLog,
@@ -546,6 +546,39 @@ def test_combined_optimisers_step_as_they_would_alone_and_keep_their_state() -> 
         ("momentum_buffer",),
         ("step", "exp_avg", "exp_avg_sq"),
     }
+
+
+@pytest.mark.parametrize("ns_steps", [3, 5])
+def test_stacked_matrices_move_as_torchs_muon_moves_them_one_by_one(ns_steps: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(8, 8), (24, 8), (8, 24), (8, 8), (24, 8), (8, 8)]
+    one_by_one, stacked = (
+        [
+            torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(k)))
+            for k, shape in enumerate(shapes)
+        ]
+        for _ in range(2)
+    )
+    theirs = torch.optim.Muon(
+        [{"params": one_by_one[:4], "lr": 0.1, "weight_decay": 0.2}, {"params": one_by_one[4:], "lr": 0.01}],
+        momentum=0.9, adjust_lr_fn="original", ns_steps=ns_steps,
+    )  # fmt: skip
+    ours = StackedMuon(
+        [{"params": stacked[:4], "lr": 0.1, "weight_decay": 0.2}, {"params": stacked[4:], "lr": 0.01}],
+        momentum=0.9, ns_steps=ns_steps,
+    )  # fmt: skip
+    for number in range(4):
+        for place, (a, b) in enumerate(zip(one_by_one, stacked, strict=True)):
+            if (place, number) == (3, 0):
+                continue  # without a gradient, a parameter stays where it is
+            a.grad = torch.randn(a.shape, generator=generator)
+            b.grad = a.grad.clone()
+        theirs.step()
+        ours.step()
+    for a, b in zip(one_by_one, stacked, strict=True):
+        assert torch.allclose(
+            a, b, rtol=0, atol=1e-5
+        )  # equal to the bit where products of a stack round as single ones
 
 
 def test_a_combined_optimiser_takes_no_more_and_an_empty_one_is_refused() -> None:
