@@ -92,7 +92,7 @@ class _StoreHead:
 
 
 class FrameStore:
-    """Frozen encoder output on disk: one flat float16 array (rows, width), memory-mapped, and a JSONL index.
+    """Output of a frozen model on disk, an encoder's mostly: one flat float16 array (rows, width), memory-mapped, and a JSONL index.
 
     Adding is resumable: a key counts once its index line is whole, and bytes beyond the last indexed row are
         overwritten.
@@ -107,7 +107,7 @@ class FrameStore:
             found = read_jsonl(head_path, _StoreHead)
             if found != [head]:
                 raise DataError(
-                    f"{self.folder} holds frames of another encoder ({found}); this run needs {head}. Give another folder or remove it."
+                    f"{self.folder} holds the output of another model ({found}); this run needs {head}. Give another folder or remove it."
                 )
         else:
             write_jsonl(head_path, [head])
@@ -145,11 +145,11 @@ class FrameStore:
             file.seek(start * self.width * 2)
             for key, rows, duration in zip(keys, frames, seconds, strict=True):
                 if rows.ndim != 2 or rows.shape[1] != self.width or not len(rows):
-                    raise DataError(f"encoder output of shape {rows.shape}; expected (n ≥ 1, {self.width}).")
+                    raise DataError(f"model output of shape {rows.shape}; expected (n ≥ 1, {self.width}).")
                 with np.errstate(over="ignore"):  # looked for on the next line
                     half = np.ascontiguousarray(rows, dtype="<f2")
                 if not np.isfinite(half).all():
-                    raise DataError("encoder output is not finite in float16; this encoder's frames cannot be stored.")
+                    raise DataError("model output is not finite in float16; it cannot be stored.")
                 file.write(half.tobytes())
                 entries.append(StoredFrames(key, start, len(rows), duration))
                 start += len(rows)
@@ -240,8 +240,8 @@ class Batch:
         after_speech: (n,) whether a target is the first text token after speech.
         encoder_hidden_states: (r, frames, width) and encoder_lengths (r,) of the recordings in order, or ``None`` in
             a batch of text.
-        taught: the teacher's distributions at the scored positions, where they were kept (``teacher_cache``); the teacher is then
-            not asked.
+        taught: what was kept of the teacher at the scored positions (``teacher_cache``): its distributions, or (n, teacher width)
+            its last hidden states. It is then not asked.
     """
 
     input_ids: torch.Tensor
@@ -253,7 +253,7 @@ class Batch:
     encoder_hidden_states: torch.Tensor | None
     encoder_lengths: torch.Tensor | None
     document_ids: tuple[str, ...]
-    taught: CachedPositions | None = None
+    taught: CachedPositions | torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         moved = {

@@ -41,7 +41,7 @@ from salad_train.saving import as_stored
 from salad_train.trainer import TrainPlan, frozen_copy, train
 
 if TYPE_CHECKING:
-    from salad_train.teacher_cache import TeacherCache
+    from salad_train.teacher_cache import TeacherCache, TeacherStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class StagePlan:
         replay_share: share of the batches that are plain text.
         teacher_cache: how many of the teacher's likeliest tokens are kept on disk for each position, so that it reads every text but
             once; what that leaves out, ``teacher_cache`` says. 0 keeps none, and the teacher reads with the student.
+        teacher_states: keep the teacher's last hidden states on disk instead, which leave nothing out.
         attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
     """
 
@@ -89,6 +90,7 @@ class StagePlan:
     replay_share: float = 1 / 3
     replay_limits: BatchLimits | None = None
     teacher_cache: int = 0
+    teacher_states: bool = False
     device: str = "cpu"
     attention: str = "sdpa"
     save_dtype: str = "float32"
@@ -100,6 +102,10 @@ class StagePlan:
             raise UserInputError(f"frame_jitter is {self.frame_jitter}; expected a number of frames from 0.")
         if not self.voices:
             raise UserInputError("voices is empty; name at least one.")
+        if self.teacher_states and self.teacher_cache:
+            raise UserInputError(
+                f"teacher_cache is {self.teacher_cache} and teacher_states is true; expected one of them."
+            )
         if not 0 <= self.replay_share < 1:
             raise UserInputError(f"replay_share is {self.replay_share}; expected a share in [0, 1).")
 
@@ -392,19 +398,27 @@ class Heard:
 
 def kept_teacher(
     teacher: Any, examples: Sequence[Example], processor: SaladProcessor, plan: StagePlan, folder: Path
-) -> TeacherCache | None:
-    """The teacher's distributions over ``examples``, on disk; ``None`` where the plan keeps none."""
-    from salad_train.teacher_cache import TeacherCache, fill_cache, spec_for
+) -> TeacherCache | TeacherStates | None:
+    """What the teacher says of ``examples``, on disk; ``None`` where the plan keeps nothing."""
+    from salad_train.teacher_cache import TeacherCache, TeacherStates, fill_cache, spec_for
 
+    texts = [example.teacher_ids for example in examples]
+    if plan.teacher_states:
+        states = TeacherStates(folder, teacher, bf16=plan.train.bf16)
+        states.fill(texts)
+        return states
     if not plan.teacher_cache:
         return None
     cache = TeacherCache(folder, spec_for(teacher, processor.tokenizer, k=plan.teacher_cache))
-    fill_cache(cache, teacher, [example.teacher_ids for example in examples])
+    fill_cache(cache, teacher, texts)
     return cache
 
 
 def mixed_batches(
-    heard: Sequence[Heard], texts: Sequence[Example], plan: StagePlan, taught: TeacherCache | None = None
+    heard: Sequence[Heard],
+    texts: Sequence[Example],
+    plan: StagePlan,
+    taught: TeacherCache | TeacherStates | None = None,
 ) -> Callable[[int], Batch]:
     """Batch ``i`` of the mixture: a pure function of the plan's seed and ``i``. Text is drawn as often as ``replay_share`` says,
     the sources of speech share the rest by their weights. ``taught`` holds what the teacher says of all of them."""

@@ -21,6 +21,9 @@ In a training step the cache takes the teacher's place::
     hidden = student_positions(model, batch)
     found = cached_objective(hidden, LogitHead.of(model.language_model), cached.to(device), batch.targets, alpha=1.0)
 
+``TeacherStates`` leaves nothing out: it keeps the teacher's last hidden states, from which its head, which is always at hand, makes
+the distributions anew; 2 bytes × its width a position.
+
 On disk: ``cache.jsonl`` (whose distributions these are), ``index.jsonl`` (sha256 of the token ids → rows), ``positions.bin`` (one
 record a position, memory-mapped). Filling is resumable as ``FrameStore`` is: a text counts once its index line is whole.
 """
@@ -43,7 +46,7 @@ from salad_eval.progress import track
 from salad_eval.records import JsonlLog, read_jsonl, write_jsonl
 from salad_eval.systems.prompts import tokenizer_fingerprint
 from salad_train.checkpoints import teacher_fingerprint
-from salad_train.data import BatchLimits, Example, pack
+from salad_train.data import BatchLimits, Example, FrameStore, pack
 from salad_train.objective import CachedPositions, LogitHead, check_head, position_chunks
 
 Keep = Literal["top", "sampled"]
@@ -269,15 +272,8 @@ def fill_cache(
 @torch.no_grad()
 def _read(teacher: Any, texts: Sequence[np.ndarray], spec: CacheSpec, chunk_logits: int | None) -> list[np.ndarray]:
     """The teacher's records of each text, from one padded batch."""
-    device = teacher.get_input_embeddings().weight.device
-    width = max(map(len, texts))
-    padded = np.zeros((len(texts), width), dtype=np.int64)  # on the right: a causal LM never sees it
-    for row, ids in zip(padded, texts, strict=True):
-        row[: len(ids)] = ids
-    half = spec.precision == "bfloat16"
-    with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
-        hidden = teacher.base_model(input_ids=torch.from_numpy(padded).to(device), use_cache=False).last_hidden_state
-    head = LogitHead.of(teacher)
+    hidden = _last_hidden(teacher, texts, spec.precision == "bfloat16")
+    device, head = hidden.device, LogitHead.of(teacher)
     found = []
     for states, ids in zip(hidden, texts, strict=True):
         records = np.zeros(len(ids) - 1, dtype=spec.record)
@@ -301,6 +297,66 @@ def _read(teacher: Any, texts: Sequence[np.ndarray], spec: CacheSpec, chunk_logi
             records["logp"][rows] = log_q.gather(-1, kept).cpu().numpy()
         found.append(records)
     return found
+
+
+@torch.no_grad()
+def _last_hidden(teacher: Any, texts: Sequence[np.ndarray], bf16: bool) -> torch.Tensor:
+    """(texts, longest, width) from one padded batch."""
+    device = teacher.get_input_embeddings().weight.device
+    padded = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)  # on the right: a causal LM never sees it
+    for row, ids in zip(padded, texts, strict=True):
+        row[: len(ids)] = ids
+    with torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+        hidden: torch.Tensor = teacher.base_model(
+            input_ids=torch.from_numpy(padded).to(device), use_cache=False
+        ).last_hidden_state
+    return hidden
+
+
+class TeacherStates:
+    """The teacher's last hidden states over whole texts, on disk, instead of the teacher's reading along.
+
+    They are rounded to float16, finer than the bfloat16 in which a teacher mostly reads: what is taught is the same but for that
+    rounding. Worth its disk where each document is read in several epochs. Filling is resumable.
+    """
+
+    def __init__(self, folder: Path, teacher: Any, *, bf16: bool = False) -> None:
+        self.folder, self._teacher, self._bf16 = Path(folder), teacher, bf16
+        precision = "bfloat16" if bf16 else "float32"
+        width = int(LogitHead.of(teacher).weight.shape[1])
+        fingerprint = teacher_fingerprint(teacher, FINGERPRINT_SAMPLES)
+        self._store = FrameStore(self.folder, width, f"teacher {fingerprint}, {precision}")
+
+    def fill(
+        self, texts: Iterable[np.ndarray], *, limits: BatchLimits = BatchLimits(tokens=4096, sequences=256)
+    ) -> int:
+        """Let the teacher read every text (1-d token ids) that is not kept yet; returns how many those were."""
+        missing = {key: ids for ids in texts if len(ids) > 1 and (key := text_key(ids)) not in self._store}
+        keys = sorted(missing, key=lambda key: (len(missing[key]), key))
+        batches = list(pack(range(len(keys)), [len(missing[key]) for key in keys], limits))
+        waiting: list[tuple[str, np.ndarray]] = []
+        for batch in track(batches, "letting the teacher read"):
+            chosen = [keys[k] for k in batch]
+            hidden = _last_hidden(self._teacher, [missing[key] for key in chosen], self._bf16).float().cpu().numpy()
+            waiting += [(key, states[: len(missing[key]) - 1]) for key, states in zip(chosen, hidden, strict=True)]
+            if sum(len(states) for _, states in waiting) >= WRITE_TOKENS or batch is batches[-1]:
+                found, states = zip(*waiting, strict=True)
+                self._store.add(found, states, [0.0] * len(found))
+                waiting = []
+        return len(missing)
+
+    def positions(self, examples: Sequence[Example]) -> torch.Tensor:
+        """(n, teacher width) float32 at the scored positions of ``examples``, in the order in which ``collate`` puts them."""
+        found = []
+        for example in examples:
+            if not len(example.layout.teacher):
+                continue
+            if (key := text_key(example.teacher_ids)) not in self._store:
+                raise DataError(
+                    f"{self.folder} does not hold document {example.document_id!r} as it reads now: fill it first."
+                )
+            found.append(self._store.get(key)[example.layout.teacher])
+        return torch.from_numpy(np.concatenate(found).astype(np.float32))
 
 
 def _draw_seed(seed: int, ids: np.ndarray) -> int:

@@ -175,7 +175,8 @@ def batch_objective(
     bf16: bool = False,
     through_adapter: bool = False,
 ) -> Objective:
-    """The loss of one batch; see ``objective``, and ``cached_objective`` for a batch that brings the teacher's distributions."""
+    """The loss of one batch; see ``objective``, and ``cached_objective`` for a batch that brings the teacher's distributions. A batch
+    that brings the teacher's last hidden states is scored as if it had read along."""
     device = batch.input_ids.device.type
     with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
         ours = student_positions(model, batch, through_adapter=through_adapter)

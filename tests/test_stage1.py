@@ -257,6 +257,11 @@ def test_impossible_plans_are_refused(changes: dict[str, Any]) -> None:
         TrainPlan(**changes)
 
 
+def test_a_teacher_is_kept_in_one_way(parts: dict[tuple[str, str], tuple[Path, Path]]) -> None:
+    with pytest.raises(UserInputError, match="teacher_cache is 8 and teacher_states is true"):
+        plan_for(parts["llama", "parakeet"], teacher_cache=8, teacher_states=True)
+
+
 def test_frames_cannot_move_by_less_than_none(parts: dict[tuple[str, str], tuple[Path, Path]]) -> None:
     with pytest.raises(UserInputError, match="frame_jitter is -1"):
         plan_for(parts["llama", "parakeet"], frame_jitter=-1)
@@ -287,11 +292,13 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("states", [False, True])
 def test_a_teacher_kept_whole_teaches_as_one_that_is_asked(
-    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: bool
 ) -> None:
     asked = plan_for(parts["llama", "parakeet"], steps=3)
-    kept = dataclasses.replace(asked, teacher_cache=load_vocabulary(parts["llama", "parakeet"][0]))
+    vocabulary = load_vocabulary(parts["llama", "parakeet"][0])
+    kept = dataclasses.replace(asked, **{"teacher_states": True} if states else {"teacher_cache": vocabulary})  # type: ignore[arg-type]
     run(asked, tmp_path / "asked")
     monkeypatch.setattr(trainer, "teacher_positions", None)  # it is not asked any more
     run(kept, tmp_path / "kept")
@@ -508,7 +515,7 @@ def test_a_store_whose_writer_was_killed_goes_on(tmp_path: Path) -> None:
 
 def test_frames_of_another_encoder_are_refused(tmp_path: Path) -> None:
     FrameStore(tmp_path, 2, "x")
-    with pytest.raises(DataError, match="another encoder"):
+    with pytest.raises(DataError, match="another model"):
         FrameStore(tmp_path, 2, "y")
 
 

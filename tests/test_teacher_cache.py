@@ -18,7 +18,7 @@ from salad_train import teacher_cache
 from salad_train.data import BatchLimits, Example, collate, make_example
 from salad_train.interleave import as_text
 from salad_train.objective import LogitHead, cached_divergences, cached_objective, objective, position_divergences
-from salad_train.teacher_cache import TeacherCache, fill_cache, spec_for
+from salad_train.teacher_cache import TeacherCache, TeacherStates, fill_cache, spec_for
 from tests import speech_llm_world as world
 
 
@@ -152,6 +152,36 @@ def test_drawn_tokens_are_right_on_average_and_a_function_of_seed_and_text(
     np.testing.assert_array_equal(alone.rows(ids)["ids"], cache.rows(ids)["ids"])
     other = filled(tmp_path / "c", teacher, examples[:1], keep="sampled", k=64, seed=4)
     assert (other.rows(ids)["ids"] != cache.rows(ids)["ids"]).any()
+
+
+# --- its hidden states -----------------------------------------------------------------------------------------------
+
+
+def test_kept_states_are_those_of_reading_along_in_the_order_of_a_batch(
+    tmp_path: Path, teacher: Any, examples: list[Example]
+) -> None:
+    states = TeacherStates(tmp_path, teacher)
+    assert states.fill(texts(examples) * 2, limits=BatchLimits(400, 4)) == 6
+    chosen = [examples[k] for k in (4, 0, 3)]
+    batch = collate(chosen, None)
+    with torch.no_grad():
+        read = teacher.base_model(input_ids=batch.teacher_ids).last_hidden_state.flatten(0, 1)[batch.teacher]
+    found = states.positions(chosen)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, read, rtol=1e-3, atol=1e-4)
+
+
+def test_kept_states_are_gone_on_with_and_refused_for_another_teacher(
+    tmp_path: Path, teacher: Any, student: Any, examples: list[Example]
+) -> None:
+    assert TeacherStates(tmp_path, teacher).fill(texts(examples)[:2]) == 2
+    again = TeacherStates(tmp_path, teacher)
+    with pytest.raises(DataError, match=r"does not hold document 'doc-2'"):
+        again.positions(examples[:3])
+    assert again.fill(texts(examples)) == 4
+    for other in ({"teacher": student}, {"teacher": teacher, "bf16": True}):
+        with pytest.raises(DataError, match="another model"):
+            TeacherStates(tmp_path, **other)
 
 
 # --- resuming and refusing -------------------------------------------------------------------------------------------
