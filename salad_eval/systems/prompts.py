@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from salad_eval.errors import ModelError, UserInputError
@@ -82,6 +83,12 @@ def encode(tokenizer: Any, text: str, *, add_special_tokens: bool | None = None)
     return list(tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
 
+@lru_cache(maxsize=8)
+def _context_ids(tokenizer: Any, context: str, add_special_tokens: bool | None) -> tuple[int, ...]:
+    """The options of an item come one after the other with one context: it is encoded once."""
+    return tuple(encode(tokenizer, context, add_special_tokens=add_special_tokens))
+
+
 def encode_pair(
     tokenizer: Any,
     context: str,
@@ -105,12 +112,12 @@ def encode_pair(
     else:
         stripped = context.rstrip()
         tail = context[len(stripped) :]
-        context_ids = encode(tokenizer, stripped, add_special_tokens=add_special_tokens)
+        context_ids = _context_ids(tokenizer, stripped, add_special_tokens)
         whole = encode(tokenizer, stripped + tail + continuation, add_special_tokens=add_special_tokens)
         ids = whole[len(context_ids) :]
         _check_tokens(ids, continuation)
         # A context of whitespace only has moved to the continuation as a whole, and something must be read before it.
-        pair = EncodedPair(tuple(context_ids) or (prefix_token_id(tokenizer),), tuple(ids))
+        pair = EncodedPair(context_ids or (prefix_token_id(tokenizer),), tuple(ids))
     return pair if max_length is None else pair.truncated(max_length)
 
 
