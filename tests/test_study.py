@@ -155,6 +155,27 @@ def test_a_planted_advantage_is_found_and_none_is_made_up() -> None:
     assert found["gap"].per_minute.value == pytest.approx(found["gap"].gained.value / 45)
 
 
+def test_all_budgets_are_one_comparison_of_the_seeds_that_have_them_all() -> None:
+    records = planted(StudyPlan(parts=("stage2", "budgets")))[1:]
+    budgets = (900.0, 2700.0, 5400.0)
+    found = analysis.over_budgets(records, "gap", budgets)
+    assert found is not None
+    each = [
+        analysis.difference(
+            analysis.by_seed(records, Stage2Run("gap", 0, budget_seconds=b)),
+            analysis.by_seed(records, Stage2Run("uniform", 0, budget_seconds=b)),
+        )
+        for b in budgets
+    ]
+    assert found.over_seeds.n == 5
+    assert found.over_seeds.value == pytest.approx(np.mean([one.over_seeds.value for one in each if one is not None]))
+    lost = [r for r in records if r.stage2 != Stage2Run("gap", 3, budget_seconds=900.0)]
+    fewer = analysis.over_budgets(lost, "gap", budgets)
+    assert fewer is not None
+    assert fewer.over_seeds.n == 4
+    assert analysis.over_budgets(lost, "gap", ()) is None
+
+
 def test_the_planted_law_is_recovered() -> None:
     found = analysis.curves(planted(StudyPlan(parts=("stage1",), alphas=(1.0,)))[1:])
     assert [curve.breadth for curve in found] == ["narrow", "broad"]

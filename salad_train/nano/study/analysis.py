@@ -64,29 +64,49 @@ class Difference:
 def difference(first: Mapping[int, Record], second: Mapping[int, Record], seed: int = 0) -> Difference | None:
     """Speech accuracy of ``first`` less that of ``second`` on their common seeds; ``None`` without one."""
     seeds = sorted(first.keys() & second.keys())
+    return _estimated(np.array([_by_item(first[s]) - _by_item(second[s]) for s in seeds]), seed) if seeds else None
+
+
+def over_budgets(records: Runs, signal: str, budgets: Sequence[float], seed: int = 0) -> Difference | None:
+    """``signal`` less uniform, as the mean over ``budgets`` of each seed that has all of them: one comparison instead of several;
+    ``None`` without such a seed."""
+    arms = [
+        tuple(by_seed(records, Stage2Run(name, 0, budget_seconds=budget)) for name in (signal, "uniform"))
+        for budget in budgets
+    ]
+    seeds = sorted(set.intersection(*(first.keys() & second.keys() for first, second in arms)) if arms else ())
     if not seeds:
         return None
-    n_items = world.ITEMS_PER_DOMAIN * len(world.domains())
     table = np.array(
-        [
-            from_hex(first[s].last.right, n_items).mean(axis=1) - from_hex(second[s].last.right, n_items).mean(axis=1)
-            for s in seeds
-        ]
+        [np.mean([_by_item(first[s]) - _by_item(second[s]) for first, second in arms], axis=0) for s in seeds]
     )
+    return _estimated(table, seed)
+
+
+def _by_item(record: Record) -> np.ndarray:
+    """(items,) share of right answers by ear over the voices."""
+    n_items = world.ITEMS_PER_DOMAIN * len(world.domains())
+    return from_hex(record.last.right, n_items).mean(axis=1)
+
+
+def _estimated(table: np.ndarray, seed: int) -> Difference:
+    """The mean of paired differences (seeds, items), over seeds and over both."""
+    n_seeds, n_items = table.shape
+    middle, by_one = float(table.mean()), over_seeds(table.mean(axis=1).tolist())
+    if n_seeds < 2:
+        return Difference(by_one, Estimate(middle, None, None, 1))
     rng = np.random.default_rng(seed)
-    if len(seeds) < 2:
-        return Difference(over_seeds(table.mean(axis=1).tolist()), Estimate(float(table.mean()), None, None, 1))
     means = np.empty(RESAMPLES)
     for k in range(RESAMPLES):
-        rows = rng.integers(len(seeds), size=len(seeds))
+        rows = rng.integers(n_seeds, size=n_seeds)
         columns = rng.integers(n_items, size=n_items)
         means[k] = table[rows].mean(axis=0)[columns].mean()
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     # Resampled means of n seeds vary as (n − 1) / n of what they estimate; as many items need no correction.
-    widen, middle = math.sqrt(len(seeds) / (len(seeds) - 1)), float(table.mean())
+    widen = math.sqrt(n_seeds / (n_seeds - 1))
     return Difference(
-        over_seeds(table.mean(axis=1).tolist()),
-        Estimate(middle, middle - widen * (middle - float(low)), middle + widen * (float(high) - middle), len(seeds)),
+        by_one,
+        Estimate(middle, middle - widen * (middle - float(low)), middle + widen * (float(high) - middle), n_seeds),
     )
 
 

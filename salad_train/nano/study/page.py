@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +48,10 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     curves = analysis.curves(runs)
     told = analysis.explained(runs)
     budget_arms = analysis.arms(runs, before, analysis.varied(runs, "budget_seconds", SIGNALS))
+    budgets = sorted({arm.run.budget_seconds for arm in budget_arms})
+    pooled = {
+        signal: found for signal in SIGNALS[1:] if (found := analysis.over_budgets(runs, signal, budgets)) is not None
+    }
     gamma_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap",))), "gamma")
     cluster_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap",))), "clusters")
     pictures = {
@@ -59,7 +63,7 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
         write_atomic(out / f"{figure.name}.svg", figure.svg)
     sections = [
         _setting(plan, records, command),
-        _signals(budget_arms, gamma_arms, cluster_arms, pictures, before.speech_accuracy),
+        _signals(budget_arms, pooled, gamma_arms, cluster_arms, pictures, before.speech_accuracy),
         _alpha(curves, pictures),
         _explained(told, pictures),
         _open(runs, shipped),
@@ -70,6 +74,7 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
         "seeds": list(plan.seeds),
         "before": to_json(before),
         "budgets": to_json(list(budget_arms)),
+        "over_budgets": to_json(pooled),
         "gammas": to_json(list(gamma_arms)),
         "clusters": to_json(list(cluster_arms)),
         "curves": to_json(list(curves)),
@@ -140,6 +145,7 @@ def _setting(plan: StudyPlan, records: Sequence[Record], command: str) -> Sectio
 
 def _signals(
     budget_arms: Sequence[ArmResult],
+    pooled: Mapping[str, analysis.Difference],
     gamma_arms: Sequence[ArmResult],
     cluster_arms: Sequence[ArmResult],
     pictures: dict[str, RenderedFigure],
@@ -157,6 +163,26 @@ def _signals(
         blocks += [
             _arm_table(budget_arms, "seconds", lambda arm: f"{arm.run.budget_seconds:g}"),
             *_picture(pictures, "budgets"),
+        ]
+    if pooled and len({arm.run.budget_seconds for arm in budget_arms}) > 1:
+        n = sum(arm.against_uniform is not None for arm in budget_arms)
+        blocks += [
+            Paragraph(
+                f"These are {n} comparisons with uniform, of which chance alone would put one in forty above zero. All budgets "
+                "together, one comparison a signal (the mean of a seed's differences):"
+            ),
+            Table(
+                ("signal", "seeds", "less uniform, points", "… over seeds and questions"),
+                tuple(
+                    (
+                        signal,
+                        str(found.over_seeds.n),
+                        _with_interval(found.over_seeds, signed=True),
+                        _interval(found.over_seeds_and_items),
+                    )
+                    for signal, found in pooled.items()
+                ),
+            ),
         ]
     if gamma_arms:
         blocks.append(
