@@ -14,7 +14,7 @@ head in the forward pass, and forgotten. The backward pass multiplies by the inc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -149,10 +149,8 @@ def objective(
         student_hidden,
         student_head.weight,
         student_head.bias,
-        teacher_hidden.detach(),
         student_head,
-        teacher_head,
-        targets,
+        _against_teacher(teacher_hidden.detach(), teacher_head, targets, float(alpha)),
         float(alpha),
         float(n if denominator is None else denominator),
         chunk_logits,
@@ -210,13 +208,12 @@ def cached_objective(
             f"{n} targets, {len(student_hidden)} student and {len(teacher)} cached positions; expected equal and positive numbers."
         )
     _same_vocabulary(student_head, teacher)
-    loss, sums = _CachedObjective.apply(
+    loss, sums = _ChunkedObjective.apply(
         student_hidden,
         student_head.weight,
         student_head.bias,
         student_head,
-        teacher,
-        targets,
+        _against_cache(teacher, targets, float(alpha)),
         float(alpha),
         float(n if denominator is None else denominator),
         chunk_logits,
@@ -274,6 +271,11 @@ def position_chunks(n: int, vocabulary: int, chunk_logits: int | None = None) ->
         yield slice(start, min(n, start + size))
 
 
+# How a chunk is scored: its logits (n, vocabulary), which may be overwritten, and its rows → the sums of KL and NLL in nats, and the
+# gradient of α·KL + (1 − α)·NLL by the logits, if it is wanted.
+_ChunkLoss = Callable[[torch.Tensor, slice, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]
+
+
 class _ChunkedObjective(torch.autograd.Function):
     """See the module: value and gradients together, one chunk of positions at a time."""
 
@@ -283,10 +285,8 @@ class _ChunkedObjective(torch.autograd.Function):
         hidden: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        teacher_hidden: torch.Tensor,
         head: LogitHead,
-        teacher_head: LogitHead,
-        targets: torch.Tensor,
+        chunk_loss: _ChunkLoss,
         alpha: float,
         denominator: float,
         chunk_logits: int | None,
@@ -295,20 +295,12 @@ class _ChunkedObjective(torch.autograd.Function):
         totals = torch.zeros(2, dtype=torch.float64, device=hidden.device)
         for rows in position_chunks(len(hidden), weight.shape[0], chunk_logits):
             z = head.logits(hidden[rows])
-            t = teacher_head.logits(teacher_hidden[rows].to(teacher_head.weight.dtype))
-            q, mass_q, lse_q = softmax_and_lse(t)
-            # KL = Σ q·(t − z) − (lse_q − lse_p): the large parts of t and z cancel before any of them is rounded.
-            means = t.sub_(z).mul_(q).sum(-1).double() / mass_q
-            del t  # before the next buffer is taken: three of them at a time are the most
-            p, _, lse_p = softmax_and_lse(z)
-            totals[0] += (means + lse_p - lse_q).sum()
-            totals[1] += (lse_p - z.gather(-1, targets[rows, None])[:, 0].double()).sum()
-            if gradients.wanted:
-                grad = p.sub_(q, alpha=alpha) if alpha else p
-                del q
-                if alpha < 1.0:
-                    grad.scatter_add_(-1, targets[rows, None], grad.new_full((len(grad), 1), alpha - 1.0))
+            kl, nll, grad = chunk_loss(z, rows, gradients.wanted)
+            totals[0] += kl
+            totals[1] += nll
+            if grad is not None:
                 gradients.add(rows, _through_head(grad, z, head).div_(denominator))
+            del z, grad  # before the next chunk's are made
         loss = (alpha * totals[0] + (1.0 - alpha) * totals[1]) / denominator
         ctx.save_for_backward(*gradients.finished())
         ctx.mark_non_differentiable(totals)
@@ -317,52 +309,60 @@ class _ChunkedObjective(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> tuple[Any, ...]:
-        return (*scaled_gradients(ctx.saved_tensors, grad_loss), None, None, None, None, None, None, None)
+        return (*scaled_gradients(ctx.saved_tensors, grad_loss), None, None, None, None, None)
 
 
-class _CachedObjective(torch.autograd.Function):
-    """As ``_ChunkedObjective``, with what is kept of the teacher."""
+def _against_teacher(
+    teacher_hidden: torch.Tensor, teacher_head: LogitHead, targets: torch.Tensor, alpha: float
+) -> _ChunkLoss:
+    """Chunks scored against what the teacher's head makes of its hidden states."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        head: LogitHead,
-        teacher: CachedPositions,
-        targets: torch.Tensor,
-        alpha: float,
-        denominator: float,
-        chunk_logits: int | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        gradients = _Gradients(ctx.needs_input_grad[:3], hidden, weight, bias)
-        totals = torch.zeros(2, dtype=torch.float64, device=hidden.device)
-        for rows in position_chunks(len(hidden), weight.shape[0], chunk_logits):
-            z = head.logits(hidden[rows])
-            p, mass, lse = softmax_and_lse(z)
-            totals[0] += _cached_kl(z, p, mass, lse, teacher, rows).sum()
-            totals[1] += (lse - z.gather(-1, targets[rows, None])[:, 0].double()).sum()
-            if gradients.wanted:
-                ids, kept = teacher.ids[rows], teacher.weights[rows].to(p.dtype)
-                if teacher.tail is not None:
-                    p_kept = p.gather(-1, ids)
-                    p.scatter_(-1, ids, 0.0)
-                    ratio = teacher.tail[rows, None].to(p.dtype) / p.sum(-1, keepdim=True).clamp_min_(_least(p))
-                    p.mul_(ratio.mul_(-alpha).add_(1.0)).scatter_(-1, ids, p_kept)
-                p.scatter_add_(-1, ids, kept * -alpha)
-                if alpha < 1.0:
-                    p.scatter_add_(-1, targets[rows, None], p.new_full((len(p), 1), alpha - 1.0))
-                gradients.add(rows, _through_head(p, z, head).div_(denominator))
-        loss = (alpha * totals[0] + (1.0 - alpha) * totals[1]) / denominator
-        ctx.save_for_backward(*gradients.finished())
-        ctx.mark_non_differentiable(totals)
-        return loss.to(gradients.exact), totals
+    def score(z: torch.Tensor, rows: slice, wants_grad: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        t = teacher_head.logits(teacher_hidden[rows].to(teacher_head.weight.dtype))
+        q, mass_q, lse_q = softmax_and_lse(t)
+        # KL = Σ q·(t − z) − (lse_q − lse_p): the large parts of t and z cancel before any of them is rounded.
+        means = t.sub_(z).mul_(q).sum(-1).double() / mass_q
+        del t  # before the next buffer is taken: three of them at a time are the most
+        p, _, lse_p = softmax_and_lse(z)
+        kl, nll = (means + lse_p - lse_q).sum(), _nll(z, lse_p, targets[rows]).sum()
+        if not wants_grad:
+            return kl, nll, None
+        grad = p.sub_(q, alpha=alpha) if alpha else p
+        return kl, nll, _less_targets(grad, targets[rows], alpha)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> tuple[Any, ...]:
-        return (*scaled_gradients(ctx.saved_tensors, grad_loss), None, None, None, None, None, None)
+    return score
+
+
+def _against_cache(teacher: CachedPositions, targets: torch.Tensor, alpha: float) -> _ChunkLoss:
+    """Chunks scored against what is kept of the teacher."""
+
+    def score(z: torch.Tensor, rows: slice, wants_grad: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        p, mass, lse = softmax_and_lse(z)
+        kl, nll = _cached_kl(z, p, mass, lse, teacher, rows).sum(), _nll(z, lse, targets[rows]).sum()
+        if not wants_grad:
+            return kl, nll, None
+        ids, kept = teacher.ids[rows], teacher.weights[rows].to(p.dtype)
+        if teacher.tail is not None:
+            p_kept = p.gather(-1, ids)
+            p.scatter_(-1, ids, 0.0)
+            ratio = teacher.tail[rows, None].to(p.dtype) / p.sum(-1, keepdim=True).clamp_min_(_least(p))
+            p.mul_(ratio.mul_(-alpha).add_(1.0)).scatter_(-1, ids, p_kept)
+        p.scatter_add_(-1, ids, kept * -alpha)
+        return kl, nll, _less_targets(p, targets[rows], alpha)
+
+    return score
+
+
+def _nll(z: torch.Tensor, lse: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(n,) float64."""
+    return lse - z.gather(-1, targets[:, None])[:, 0].double()
+
+
+def _less_targets(grad: torch.Tensor, targets: torch.Tensor, alpha: float) -> torch.Tensor:
+    """``grad`` less the share of the targets that the NLL's part takes off, in place."""
+    if alpha < 1.0:
+        grad.scatter_add_(-1, targets[:, None], grad.new_full((len(grad), 1), alpha - 1.0))
+    return grad
 
 
 def _cached_kl(
