@@ -234,12 +234,12 @@ def _measure(
             n_documents=len(draw.documents),
             n_failed=n_failed,
             n_positions=row.n_positions,
-            forgetting=row.forgetting.value,
-            misalignment=row.misalignment.value,
-            distillation=row.distillation.value,
-            after_speech=row.after_speech.value if row.after_speech is not None else None,
-            inside_text=row.inside_text.value if row.inside_text is not None else None,
-            teacher_entropy=row.teacher_entropy.value,
+            forgetting=row.forgetting,
+            misalignment=row.misalignment,
+            distillation=row.distillation,
+            after_speech=row.after_speech,
+            inside_text=row.inside_text,
+            teacher_entropy=row.teacher_entropy,
             cer=character_error_rate([u for d in heard for u in spans[d.id]], speaker, asr)
             if asr is not None
             else None,

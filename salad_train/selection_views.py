@@ -126,6 +126,15 @@ def main_domain(cluster: Cluster) -> str:
     return f"{one_line(name, 14)} {percent(named[name], 0)}"
 
 
+def misalignment(row: ClusterRow) -> str:
+    """M of the cluster's probe in nats, with its interval."""
+    if row.probe is None:
+        return MISSING
+    found = row.probe.misalignment
+    interval = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.value:.2f}{interval}"
+
+
 def cer(row: ClusterRow) -> str:
     return percent(row.probe.cer if row.probe is not None else None, 0)
 
@@ -200,13 +209,13 @@ def markdown(selection: Selection, alt: str, picture: str) -> str:
     lines += [
         "## By cluster",
         "",
-        "| # | mostly | documents in it | corpus % | signal | target % | drawn | seconds | CER % | why |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|--:|---|",
+        "| # | mostly | documents in it | corpus % | M, nats | signal | target % | drawn | seconds | CER % | why |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     lines += [
         f"| {one.cluster.id} | {escape_markdown(main_domain(one.cluster))} | {one.cluster.n_documents} | {percent(one.weight.web)} "
-        f"| {one.weight.signal:.3g} | {percent(one.weight.target)} | {one.n_documents} | {one.seconds:.0f} | {cer(one)} "
-        f"| {escape_markdown(why(one))} |"
+        f"| {misalignment(one)} | {one.weight.signal:.3g} | {percent(one.weight.target)} | {one.n_documents} "
+        f"| {one.seconds:.0f} | {cer(one)} | {escape_markdown(why(one))} |"
         for one in cluster_rows(selection)
     ]
     if selection.notes:

@@ -46,7 +46,7 @@ class Misalignment:
         return "misalignment"
 
     def score(self, context: SignalContext) -> np.ndarray:
-        return _of_probes(context, "misalignment", lambda probe: probe.misalignment)
+        return _of_probes(context, "misalignment", lambda probe: probe.misalignment.value)
 
 
 class Distillation:
@@ -58,7 +58,7 @@ class Distillation:
         return "distillation"
 
     def score(self, context: SignalContext) -> np.ndarray:
-        return _of_probes(context, "distillation", lambda probe: probe.distillation)
+        return _of_probes(context, "distillation", lambda probe: probe.distillation.value)
 
 
 class Gap:
@@ -142,12 +142,12 @@ class Learnability:
 
 def learnability(probe: ClusterProbe, usual_cer: float) -> float:
     """s(c) of ``Learnability``, in [0, 1]; ``usual_cer`` is CER₀."""
-    heard = probe.distillation if probe.inside_text is None else probe.inside_text
-    excess = max(heard - max(probe.forgetting, 0.0), 0.0)
+    heard = (probe.distillation if probe.inside_text is None else probe.inside_text).value
+    excess = max(heard - max(probe.forgetting.value, 0.0), 0.0)
     if excess == 0.0:
         return 0.0
     lost = -math.expm1(-excess)
-    removable = excess / (excess + max(probe.teacher_entropy, 0.0))
+    removable = excess / (excess + max(probe.teacher_entropy.value, 0.0))
     return lost * removable * intact_words(probe.cer, usual_cer)
 
 

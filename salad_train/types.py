@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from salad_eval.types import GapReport
+from salad_eval.types import Estimate, GapReport
 
 if TYPE_CHECKING:
     from salad_train.stages import Stage2Data, Stage2Plan
@@ -109,7 +109,7 @@ class ClusterProbe:
     """What was measured on a cluster's probe: a few of its documents, interleaved, spoken and read by teacher and student.
 
     Attributes:
-        forgetting, misalignment, distillation: F, M and D in nats per scored position.
+        forgetting, misalignment, distillation: F, M and D in nats per scored position, with intervals over documents.
         after_speech: D at the first text position after a speech span alone; inside_text: at all other positions.
         teacher_entropy: mean entropy of the teacher's next-token distribution at the scored positions, in nats.
         cer: character error rate of an ASR on the spoken spans; ``None`` without an ASR.
@@ -122,12 +122,12 @@ class ClusterProbe:
     n_documents: int
     n_failed: int
     n_positions: int
-    forgetting: float
-    misalignment: float
-    distillation: float
-    after_speech: float | None
-    inside_text: float | None
-    teacher_entropy: float
+    forgetting: Estimate
+    misalignment: Estimate
+    distillation: Estimate
+    after_speech: Estimate | None
+    inside_text: Estimate | None
+    teacher_entropy: Estimate
     cer: float | None
     seconds: float
     n_characters: int

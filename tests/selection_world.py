@@ -38,7 +38,14 @@ def probe(id_: int, **changes: Any) -> ClusterProbe:
         "seconds": 30.0,
         "n_characters": 1000,
     }
-    return ClusterProbe(cluster=id_, **{**fields, **changes})
+    fields |= changes
+    in_nats = ("forgetting", "misalignment", "distillation", "after_speech", "inside_text", "teacher_entropy")
+    return ClusterProbe(cluster=id_, **{k: nats(v) if k in in_nats else v for k, v in fields.items()})
+
+
+def nats(value: float | None) -> Estimate | None:
+    """A measure without an interval."""
+    return None if value is None else Estimate(value, None, None, 8)
 
 
 def gap_report(gaps: Mapping[str, float], *, shrunk: bool = True, split: str = "validation") -> GapReport:

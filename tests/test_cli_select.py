@@ -144,7 +144,7 @@ def test_a_signal_of_probes_runs_on_a_speech_llm_and_runs_again_on_what_is_there
     assert salad.select(*options) == 0, salad.error
     found = salad.selection()
     assert [probe.cluster for probe in found.probes] == [0, 1, 2]
-    assert all(probe.cer is not None and probe.distillation > 0 for probe in found.probes)
+    assert all(probe.cer is not None and probe.distillation.value > 0 for probe in found.probes)
     probed = sum(probe.n_documents for probe in found.probes)
     assert f"probes: {probed} documents" in "\n".join(found.notes)
     lines = (salad.folder / "out" / "probe.jsonl").stat()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from salad_eval.errors import DataError, UserInputError
 from salad_train.signals import Distillation, Gap, Learnability, Misalignment, Uniform, intact_words, learnability
 from salad_train.types import Signal, SignalContext
-from tests.selection_world import clusters, gap_report, probe
+from tests.selection_world import clusters, gap_report, nats, probe
 
 THREE = clusters(100, 200, 300)
 AFFINITY = np.array([[1.0, 0.0], [0.5, 0.5], [0.2, 0.8]])
@@ -134,7 +134,7 @@ def test_learnability_worked_out_by_hand() -> None:
     lost = 1 - math.exp(-1.1)
     assert learnability(MISSING_DOMAIN, 0.05) == pytest.approx(lost * 1.1 / 2.1)
     assert learnability(TTS_ARTEFACT, 0.05) == pytest.approx(lost * 1.1 / 2.1 * (0.65 / 0.95) ** 5)
-    assert learnability(replace(MISSING_DOMAIN, teacher_entropy=0.0), 0.05) == pytest.approx(lost)
+    assert learnability(replace(MISSING_DOMAIN, teacher_entropy=nats(0.0)), 0.05) == pytest.approx(lost)
     # Without after_speech and inside_text apart, D is taken: X = 1.2 - 0.05.
     whole = learnability(replace(MISSING_DOMAIN, inside_text=None), 0.05)
     assert whole == pytest.approx((1 - math.exp(-1.15)) * 1.15 / 2.15)
@@ -166,7 +166,7 @@ def test_learnability_is_a_share_and_falls_with_all_that_speech_cannot_mend(
     base = probe(0, distillation=d, inside_text=None, forgetting=f, teacher_entropy=h, cer=cer)
     score = learnability(base, usual)
     assert 0 <= score <= -math.expm1(-d)
-    assert learnability(replace(base, forgetting=f + more), usual) <= score
-    assert learnability(replace(base, teacher_entropy=h + more), usual) <= score
+    assert learnability(replace(base, forgetting=nats(f + more)), usual) <= score
+    assert learnability(replace(base, teacher_entropy=nats(h + more)), usual) <= score
     assert learnability(replace(base, cer=cer + more), usual) <= score
-    assert learnability(replace(base, distillation=d + more), usual) >= score
+    assert learnability(replace(base, distillation=nats(d + more)), usual) >= score
