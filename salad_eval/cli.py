@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -74,6 +76,31 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"salad: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except (
+        Exception
+    ) as error:  # any step may be the one that fills the disk, and libraries say so in classes of their own
+        if debug or not _is_full_disk(error):
+            raise
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        print(
+            f"salad: no space left on the disk{where}. What was finished before stands: make room, and the same command goes on "
+            "from there.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+_FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL_DISK:
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):  # safetensors' own class, for one
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _print_version(wanted: bool) -> None:

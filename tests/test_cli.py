@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from salad_eval import plugins, report
+from salad_eval import cli, plugins, report
 from salad_eval.cli import main
 from tests.test_benchmarks import make_task
 from tests.test_plugins import break_one
@@ -98,6 +99,41 @@ def test_a_broken_command_breaks_only_itself(salad: Salad, monkeypatch: pytest.M
 
 def test_commands_of_plugins_are_mounted(salad: Salad) -> None:
     assert salad("nano", "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/mine/model.safetensors"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),  # as safetensors says it
+    ],
+)
+def test_a_full_disk_is_one_line_and_says_how_to_go_on(
+    salad: Salad, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fill(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fill)
+    shown = salad("run")
+    assert shown.code == 1
+    assert "no space left on the disk" in shown.err
+    assert "make room, and the same command goes on" in shown.err
+    assert "Traceback" not in shown.err
+    if isinstance(error, OSError) and error.filename:
+        assert "runs/mine/model.safetensors" in shown.err
+    with pytest.raises(type(error)):
+        main(["run", "--debug"])
+
+
+def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "runs")
+
+    monkeypatch.setattr(cli, "app", refuse)
+    with pytest.raises(PermissionError):
+        main(["run"])
 
 
 def test_debug_shows_the_traceback(salad: Salad) -> None:
