@@ -76,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"salad: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except (
-        Exception
-    ) as error:  # any step may be the one that fills the disk, and libraries say so in classes of their own
+    # Any step may be the one that fills the disk, and libraries say so in classes of their own.
+    except Exception as error:
         if debug or not _is_full_disk(error):
             raise
         where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""

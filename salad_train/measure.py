@@ -43,6 +43,7 @@ from salad_train.objective import (
     position_divergences,
 )
 from salad_train.teacher_cache import TeacherCache
+from salad_train.types import Divergences
 
 CONFIDENCE = 0.95
 
@@ -76,26 +77,12 @@ class DocumentDivergence:
     teacher_entropy: float
 
 
-@dataclass(frozen=True, slots=True)
-class GroupDivergence:
-    """A domain's or a cluster's means in nats per scored position; each ``Estimate.n`` is the number of documents.
-
-    Attributes:
-        after_speech: D at the first text position after a speech span alone, over ``n_after_speech`` of them; ``inside_text``: at
-            all other positions. ``None`` where there is no such position. Weighted by their numbers they make ``distillation``.
-        teacher_entropy: mean entropy of Q's next-token distribution: how open the text is, whoever reads it.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupDivergence(Divergences):
+    """A domain's or a cluster's divergences; ``after_speech`` is over ``n_after_speech`` positions."""
 
     group: str
-    n_documents: int
-    n_positions: int
     n_after_speech: int
-    forgetting: Estimate
-    misalignment: Estimate
-    distillation: Estimate
-    after_speech: Estimate | None
-    inside_text: Estimate | None
-    teacher_entropy: Estimate
 
 
 def measure(

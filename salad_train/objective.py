@@ -271,7 +271,7 @@ def position_chunks(n: int, vocabulary: int, chunk_logits: int | None = None) ->
         yield slice(start, min(n, start + size))
 
 
-# How a chunk is scored: its logits (n, vocabulary), which may be overwritten, and its rows → the sums of KL and NLL in nats, and the
+# How a chunk is scored: its logits (n, vocabulary), which are left as they are, and its rows → the sums of KL and NLL in nats, and the
 # gradient of α·KL + (1 − α)·NLL by the logits, if it is wanted.
 _ChunkLoss = Callable[[torch.Tensor, slice, bool], tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]
 

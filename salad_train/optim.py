@@ -69,9 +69,9 @@ class CombinedOptimizer(torch.optim.Optimizer):
 class StackedMuon(torch.optim.Muon):
     """``torch.optim.Muon``, taking all matrices of one shape through the Newton–Schulz iterations at once.
 
-    The same updates to the bit on a CPU, where many small products on two threads take a third longer one by one (adapters have
-    dozens of matrices in a few shapes); on a GPU it is as many launches fewer. Matrices that are sharded go one by one.
-    Nesterov's momentum; rates of tall matrices are raised as in Jordan's own ("original").
+    The same updates but for the rounding of bfloat16 (to the bit on the CPU where it was tried). Adapters have dozens of matrices in a
+    few shapes: on a CPU, many small products take longer one by one than together; on a GPU it is as many launches fewer. Matrices
+    that are sharded go one by one. Nesterov's momentum; rates of tall matrices are raised as in Jordan's own ("original").
     """
 
     def __init__(self, parameters: Any, *, momentum: float = 0.95, ns_steps: int = 5) -> None:

@@ -441,11 +441,8 @@ def mixed_batches(
         which, number = mixture.source(index)
         examples, store, _ = pools[which]
         chosen = [examples[i] for i in orders[which].batch(number)]
-        if plan.frame_jitter and store is not None:
-            jitter = FrameJitter(plan.frame_jitter, np.random.default_rng([plan.train.seed, 53, index]))
-            made = collate(chosen, store, moved=jitter)
-        else:
-            made = collate(chosen, store)
+        jitter = FrameJitter(plan.frame_jitter, np.random.default_rng([plan.train.seed, 53, index]))
+        made = collate(chosen, store, moved=jitter)
         return made if taught is None else replace(made, taught=taught.positions(chosen))
 
     return batch

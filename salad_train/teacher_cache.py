@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,20 +252,30 @@ def fill_cache(
     if ours != spec.teacher:
         raise DataError(f"{cache.folder} is of teacher {spec.teacher}, not of this one ({ours}). Give another folder.")
     check_head(teacher)
-    missing = list({text_key(ids): ids for ids in texts if len(ids) > 1 and ids not in cache}.values())
+    return _fill(cache, texts, limits, lambda chosen: _read(teacher, chosen, spec, chunk_logits))
+
+
+def _fill(
+    kept: TeacherCache | TeacherStates,
+    texts: Iterable[np.ndarray],
+    limits: BatchLimits,
+    read: Callable[[list[np.ndarray]], list[np.ndarray]],
+) -> int:
+    """Add what ``read`` makes of every text that is not kept yet, shortest first; returns how many those were."""
+    missing = list({text_key(ids): ids for ids in texts if len(ids) > 1 and ids not in kept}.values())
     lengths = [len(ids) for ids in missing]
     batches = list(pack(sorted(range(len(missing)), key=lambda k: (lengths[k], k)), lengths, limits))
     done: list[np.ndarray] = []
-    records: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
     for batch in track(batches, "caching the teacher"):
         chosen = [missing[k] for k in batch]
         done += chosen
-        records += _read(teacher, chosen, spec, chunk_logits)
-        if sum(map(len, records)) >= WRITE_TOKENS:
-            cache.add(done, records)
-            done, records = [], []
+        rows += read(chosen)
+        if sum(map(len, rows)) >= WRITE_TOKENS:
+            kept.add(done, rows)
+            done, rows = [], []
     if done:
-        cache.add(done, records)
+        kept.add(done, rows)
     return len(missing)
 
 
@@ -331,19 +341,19 @@ class TeacherStates:
         self, texts: Iterable[np.ndarray], *, limits: BatchLimits = BatchLimits(tokens=4096, sequences=256)
     ) -> int:
         """Let the teacher read every text (1-d token ids) that is not kept yet; returns how many those were."""
-        missing = {key: ids for ids in texts if len(ids) > 1 and (key := text_key(ids)) not in self._store}
-        keys = sorted(missing, key=lambda key: (len(missing[key]), key))
-        batches = list(pack(range(len(keys)), [len(missing[key]) for key in keys], limits))
-        waiting: list[tuple[str, np.ndarray]] = []
-        for batch in track(batches, "letting the teacher read"):
-            chosen = [keys[k] for k in batch]
-            hidden = _last_hidden(self._teacher, [missing[key] for key in chosen], self._bf16).float().cpu().numpy()
-            waiting += [(key, states[: len(missing[key]) - 1]) for key, states in zip(chosen, hidden, strict=True)]
-            if sum(len(states) for _, states in waiting) >= WRITE_TOKENS or batch is batches[-1]:
-                found, states = zip(*waiting, strict=True)
-                self._store.add(found, states, [0.0] * len(found))
-                waiting = []
-        return len(missing)
+
+        def read(chosen: list[np.ndarray]) -> list[np.ndarray]:
+            hidden = _last_hidden(self._teacher, chosen, self._bf16).half().cpu().numpy()  # as the store keeps them
+            return [states[: len(ids) - 1] for states, ids in zip(hidden, chosen, strict=True)]
+
+        return _fill(self, texts, limits, read)
+
+    def __contains__(self, ids: np.ndarray) -> bool:
+        return text_key(ids) in self._store
+
+    def add(self, texts: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> None:
+        """Append texts (token ids) with a state (width,) for every token but the last."""
+        self._store.add([text_key(ids) for ids in texts], states, [0.0] * len(texts))
 
     def positions(self, examples: Sequence[Example]) -> torch.Tensor:
         """(n, teacher width) float32 at the scored positions of ``examples``, in the order in which ``collate`` puts them."""
@@ -351,11 +361,11 @@ class TeacherStates:
         for example in examples:
             if not len(example.layout.teacher):
                 continue
-            if (key := text_key(example.teacher_ids)) not in self._store:
+            if example.teacher_ids not in self:
                 raise DataError(
                     f"{self.folder} does not hold document {example.document_id!r} as it reads now: fill it first."
                 )
-            found.append(self._store.get(key)[example.layout.teacher])
+            found.append(self._store.get(text_key(example.teacher_ids))[example.layout.teacher])
         return torch.from_numpy(np.concatenate(found).astype(np.float32))
 
 

@@ -104,23 +104,18 @@ class Cluster:
     domains: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterProbe:
-    """What was measured on a cluster's probe: a few of its documents, interleaved, spoken and read by teacher and student.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergences:
+    """Means in nats per scored position over documents, with intervals; each ``Estimate.n`` is the number of documents.
 
     Attributes:
-        forgetting, misalignment, distillation: F, M and D in nats per scored position, with intervals over documents.
-        after_speech: D at the first text position after a speech span alone; inside_text: at all other positions.
-        teacher_entropy: mean entropy of the teacher's next-token distribution at the scored positions, in nats.
-        cer: character error rate of an ASR on the spoken spans; ``None`` without an ASR.
-        n_failed: probe documents whose speech could not be made.
-        seconds, n_characters: sound in the probe, and the length of the documents it came from: their ratio says how much sound
-            a document will take.
+        forgetting, misalignment, distillation: F, M and D.
+        after_speech: D at the first text position after a speech span alone; ``inside_text``: at all other positions. ``None`` where
+            there is no such position. Weighted by their numbers they make ``distillation``.
+        teacher_entropy: mean entropy of Q's next-token distribution: how open the text is, whoever reads it.
     """
 
-    cluster: int
     n_documents: int
-    n_failed: int
     n_positions: int
     forgetting: Estimate
     misalignment: Estimate
@@ -128,6 +123,21 @@ class ClusterProbe:
     after_speech: Estimate | None
     inside_text: Estimate | None
     teacher_entropy: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterProbe(Divergences):
+    """What was measured on a cluster's probe: a few of its documents, interleaved, spoken and read by teacher and student.
+
+    Attributes:
+        cer: character error rate of an ASR on the spoken spans; ``None`` without an ASR.
+        n_failed: probe documents whose speech could not be made.
+        seconds, n_characters: sound in the probe, and the length of the documents it came from: their ratio says how much sound
+            a document will take.
+    """
+
+    cluster: int
+    n_failed: int
     cer: float | None
     seconds: float
     n_characters: int

@@ -4,16 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from salad_eval.errors import ModelError
-from salad_eval.systems.loading import architecture, explained
+from salad_eval.resources import resolve_pretrained
+from salad_eval.systems.loading import Weights, architecture, check_folder, explained, load_config, load_weights
 
 _PROCESSOR_PARTS = (
     ("feature_extractor", "feature extractor", "processor_config.json or preprocessor_config.json"),
     ("tokenizer", "tokenizer", "tokenizer.json or vocab.json with tokenizer_config.json"),
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A recogniser as it was read, still on the CPU, and where from."""
+
+    source: str
+    model: Any
+    extractor: Any
+    tokenizer: Any
+
+
+def open_checkpoint(
+    pretrained: str,
+    model_class: Callable[[Any], Any],
+    *,
+    kinds: Collection[type],
+    names: tuple[str, ...],
+    role: str,
+    dtype: str,
+    weights: Weights,
+    revision: str | None,
+    trust_remote_code: bool,
+    optional: tuple[str, ...] = (),
+) -> Checkpoint:
+    """Model, feature extractor and tokenizer of a folder or hub id. ``kinds``, ``names`` and ``role``: see ``check_class``;
+    ``model_class`` tells the class to load from the configuration, ``optional`` is ``load_weights``'.
+
+    Raises ``ModelError`` for another kind of model, and where weights, extractor or tokenizer are missing or do not fit.
+    """
+    source = resolve_pretrained(pretrained)
+    check_folder(source, weights=weights)
+    hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = load_config(source, **hub)
+    check_class(source, config, kinds, names, role)
+    extractor, tokenizer = load_processor(source, hub)
+    model = load_weights(
+        source, model_class(config), config=config, dtype=dtype, weights=weights, optional=optional, **hub
+    )
+    check_outputs(source, len(tokenizer), model.config.vocab_size)
+    return Checkpoint(source, model, extractor, tokenizer)
 
 
 def check_class(source: str, config: Any, mapping: Collection[type], names: tuple[str, ...], role: str) -> None:

@@ -13,23 +13,10 @@ from transformers import AutoModelForCTC
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
 
 from salad_eval.asr import sound
-from salad_eval.asr.checkpoint import (
-    check_class,
-    check_outputs,
-    load_processor,
-    processor_digest,
-)
+from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.sound import MIN_SECONDS as MIN_SECONDS
 from salad_eval.errors import UserInputError
-from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import (
-    Weights,
-    check_folder,
-    load_config,
-    load_weights,
-    resolve_device,
-    weights_fingerprint,
-)
+from salad_eval.systems.loading import Weights, resolve_device, weights_fingerprint
 from salad_eval.types import Audio
 
 LONGEST_SECONDS = 30.0
@@ -63,16 +50,11 @@ class TransformersCTC:
         if not batch_seconds > 0:
             raise UserInputError(f"batch_seconds is {batch_seconds}; expected more than 0.")
         sound.check_longest(longest_seconds)
-        source = resolve_pretrained(pretrained)
-        check_folder(source, weights=weights)
-        hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        config = load_config(source, **hub)
-        check_class(source, config, MODEL_FOR_CTC_MAPPING, ("CTC",), "a CTC speech recogniser")
-        self._extractor, self._tokenizer = load_processor(source, hub)
-        model = load_weights(
-            source, AutoModelForCTC, config=config, dtype=dtype, weights=weights, optional=_TRAINING_ONLY, **hub
-        )
-        check_outputs(source, len(self._tokenizer), model.config.vocab_size)
+        opened = open_checkpoint(
+            pretrained, lambda config: AutoModelForCTC, kinds=MODEL_FOR_CTC_MAPPING, names=("CTC",), role="a CTC speech recogniser",
+            dtype=dtype, weights=weights, revision=revision, trust_remote_code=trust_remote_code, optional=_TRAINING_ONLY,
+        )  # fmt: skip
+        model, self._extractor, self._tokenizer = opened.model, opened.extractor, opened.tokenizer
         self._model = model.to(resolve_device(device)).eval()
         self._output_lengths = _output_lengths(model)
         self.sample_rate_hz = int(self._extractor.sampling_rate)

@@ -7,7 +7,6 @@ transcripts at. A model that never moves on is stopped at its own ``max_symbols_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,22 +15,9 @@ from transformers import AutoModelForRNNT, AutoModelForTDT
 from transformers.models.auto.modeling_auto import MODEL_FOR_RNNT_MAPPING, MODEL_FOR_TDT_MAPPING
 
 from salad_eval.asr import sound
-from salad_eval.asr.checkpoint import (
-    check_class,
-    check_outputs,
-    load_processor,
-    processor_digest,
-)
+from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.errors import UserInputError
-from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import (
-    Weights,
-    check_folder,
-    load_config,
-    load_weights,
-    resolve_device,
-    weights_fingerprint,
-)
+from salad_eval.systems.loading import Weights, resolve_device, weights_fingerprint
 from salad_eval.types import Audio
 
 LONGEST_SECONDS = 60.0
@@ -62,16 +48,13 @@ class TransformersTransducer:
         if not batch_seconds > 0:
             raise UserInputError(f"batch_seconds is {batch_seconds}; expected more than 0.")
         sound.check_longest(longest_seconds)
-        source = resolve_pretrained(pretrained)
-        check_folder(source, weights=weights)
-        hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        config = load_config(source, **hub)
-        kinds = (*MODEL_FOR_RNNT_MAPPING, *MODEL_FOR_TDT_MAPPING)
-        check_class(source, config, kinds, ("RNNT", "TDT"), "a transducer")
-        self._extractor, self._tokenizer = load_processor(source, hub)
-        model_class = AutoModelForTDT if type(config) in MODEL_FOR_TDT_MAPPING else AutoModelForRNNT
-        model = load_weights(source, model_class, config=config, dtype=dtype, weights=weights, **hub)
-        check_outputs(source, len(self._tokenizer), model.config.vocab_size)
+        opened = open_checkpoint(
+            pretrained,
+            lambda config: AutoModelForTDT if type(config) in MODEL_FOR_TDT_MAPPING else AutoModelForRNNT,
+            kinds=(*MODEL_FOR_RNNT_MAPPING, *MODEL_FOR_TDT_MAPPING), names=("RNNT", "TDT"), role="a transducer",
+            dtype=dtype, weights=weights, revision=revision, trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        model, self._extractor, self._tokenizer = opened.model, opened.extractor, opened.tokenizer
         # A TDT model's last outputs are durations. generate looks for the likeliest token among all outputs, and takes a sure
         # duration for a token; some checkpoints say in their generation settings that it must not, and some do not.
         durations = getattr(model.config, "durations", ())

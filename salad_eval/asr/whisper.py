@@ -17,23 +17,10 @@ import transformers
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from salad_eval.asr import sound
-from salad_eval.asr.checkpoint import (
-    check_class,
-    check_outputs,
-    load_processor,
-    processor_digest,
-)
+from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import (
-    Weights,
-    check_folder,
-    load_config,
-    load_weights,
-    resolve_device,
-    weights_fingerprint,
-)
+from salad_eval.systems.loading import Weights, resolve_device, weights_fingerprint
 from salad_eval.types import Audio
 
 FRAMES_PER_POSITION = 2  # the encoder's second convolution halves the number of mel frames
@@ -72,18 +59,13 @@ class Whisper:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserInputError(f"batch_size is {batch_size!r}; expected a whole number from 1 up.")
         check_task(task)
-        source = resolve_pretrained(pretrained)
-        check_folder(source, weights=weights)
-        hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        config = load_config(source, **hub)
-        check_class(
-            source, config, (WhisperConfig,), ("WhisperForConditionalGeneration",), "a Whisper speech recogniser"
-        )
-        self._extractor, self._tokenizer = load_processor(source, hub)
-        model = load_weights(
-            source, WhisperForConditionalGeneration, config=config, dtype=dtype, weights=weights, **hub
-        )
-        check_outputs(source, len(self._tokenizer), model.config.vocab_size)
+        opened = open_checkpoint(
+            pretrained, lambda config: WhisperForConditionalGeneration,
+            kinds=(WhisperConfig,), names=("WhisperForConditionalGeneration",), role="a Whisper speech recogniser",
+            dtype=dtype, weights=weights, revision=revision, trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        source, model = opened.source, opened.model
+        self._extractor, self._tokenizer = opened.extractor, opened.tokenizer
         _check_window(source, self._extractor, model.config)
         window = float(self._extractor.chunk_length)
         self.longest_seconds = window if longest_seconds is None else longest_seconds

@@ -6,7 +6,15 @@ from typing import Any
 
 from salad_eval.errors import ModelError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import check_complete, check_folder, explained, resolve_device, torch_dtype
+from salad_eval.systems.loading import (
+    check_complete,
+    check_folder,
+    explained,
+    load_config,
+    load_weights,
+    resolve_device,
+    torch_dtype,
+)
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor, register
 
 
@@ -17,30 +25,24 @@ def load_salad(
 
     ``options`` go to ``from_pretrained``. Raises ``ModelError`` naming what is missing or wrong.
     """
-    from transformers import AutoConfig
-
     source = resolve_pretrained(pretrained)
     check_folder(source)
     register()
-    with explained(source, "configuration"):
-        config = AutoConfig.from_pretrained(source, revision=revision)
+    config = load_config(source, revision=revision)
     if config.model_type != "salad":
         raise ModelError(
             f"{source} is a model of type {config.model_type!r}; expected 'salad', "
             "a SaladForConditionalGeneration as this package trains it."
         )
-    with explained(source, "model"):
-        loaded: Any = SaladForConditionalGeneration.from_pretrained(
-            source,
-            config=config,
-            dtype=torch_dtype(dtype),
-            revision=revision or "main",
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-    model, info = loaded
-    check_complete(source, info)
+    model: Any = load_weights(
+        source,
+        SaladForConditionalGeneration,
+        config=config,
+        dtype=dtype,
+        weights="safetensors",
+        revision=revision or "main",
+        **options,
+    )
     with explained(source, "processor"):
         processor = SaladProcessor.from_pretrained(source, revision=revision or "main")
     if processor.audio_token_id != model.config.audio_token_id:
@@ -56,12 +58,11 @@ def load_salad(
 
 def load_encoder(pretrained: str, *, dtype: str = "float32", revision: str | None = None) -> tuple[Any, Any]:
     """An audio encoder (alone, or within a CTC or encoder-decoder model) and its feature extractor."""
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCTC
+    from transformers import AutoFeatureExtractor, AutoModel, AutoModelForCTC
 
     source = resolve_pretrained(pretrained)
     check_folder(source)
-    with explained(source, "configuration"):
-        config = AutoConfig.from_pretrained(source, revision=revision)
+    config = load_config(source, revision=revision)
     architectures = list(getattr(config, "architectures", None) or [])
     loader = AutoModelForCTC if any(name.endswith("ForCTC") for name in architectures) else AutoModel
     with explained(source, "audio encoder"):

@@ -63,24 +63,17 @@ class Difference:
 
 def difference(first: Mapping[int, Record], second: Mapping[int, Record], seed: int = 0) -> Difference | None:
     """Speech accuracy of ``first`` less that of ``second`` on their common seeds; ``None`` without one."""
-    seeds = sorted(first.keys() & second.keys())
-    return _estimated(np.array([_by_item(first[s]) - _by_item(second[s]) for s in seeds]), seed) if seeds else None
+    return _mean_difference([(first, second)], seed)
 
 
 def over_budgets(records: Runs, signal: str, budgets: Sequence[float], seed: int = 0) -> Difference | None:
     """``signal`` less uniform, as the mean over ``budgets`` of each seed that has all of them: one comparison instead of several;
     ``None`` without such a seed."""
-    arms = [
-        tuple(by_seed(records, Stage2Run(name, 0, budget_seconds=budget)) for name in (signal, "uniform"))
-        for budget in budgets
-    ]
-    seeds = sorted(set.intersection(*(first.keys() & second.keys() for first, second in arms)) if arms else ())
-    if not seeds:
-        return None
-    table = np.array(
-        [np.mean([_by_item(first[s]) - _by_item(second[s]) for first, second in arms], axis=0) for s in seeds]
-    )
-    return _estimated(table, seed)
+
+    def arm(name: str, budget: float) -> dict[int, Record]:
+        return by_seed(records, Stage2Run(name, 0, budget_seconds=budget))
+
+    return _mean_difference([(arm(signal, budget), arm("uniform", budget)) for budget in budgets], seed)
 
 
 def _by_item(record: Record) -> np.ndarray:
@@ -89,8 +82,16 @@ def _by_item(record: Record) -> np.ndarray:
     return from_hex(record.last.right, n_items).mean(axis=1)
 
 
-def _estimated(table: np.ndarray, seed: int) -> Difference:
-    """The mean of paired differences (seeds, items), over seeds and over both."""
+def _mean_difference(
+    pairs: Sequence[tuple[Mapping[int, Record], Mapping[int, Record]]], seed: int
+) -> Difference | None:
+    """The mean over ``pairs`` of first less second, on the seeds that all have; ``None`` without one."""
+    seeds = sorted(set.intersection(*(first.keys() & second.keys() for first, second in pairs)) if pairs else ())
+    if not seeds:
+        return None
+    table = np.array(  # (seeds, items)
+        [np.mean([_by_item(first[s]) - _by_item(second[s]) for first, second in pairs], axis=0) for s in seeds]
+    )
     n_seeds, n_items = table.shape
     middle, by_one = float(table.mean()), over_seeds(table.mean(axis=1).tolist())
     if n_seeds < 2:

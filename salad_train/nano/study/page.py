@@ -50,7 +50,9 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     budget_arms = analysis.arms(runs, before, analysis.varied(runs, "budget_seconds", SIGNALS))
     budgets = sorted({arm.run.budget_seconds for arm in budget_arms})
     pooled = {
-        signal: found for signal in SIGNALS[1:] if (found := analysis.over_budgets(runs, signal, budgets)) is not None
+        signal: found
+        for signal in SIGNALS[1:]
+        if len(budgets) > 1 and (found := analysis.over_budgets(runs, signal, budgets)) is not None
     }
     gamma_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap",))), "gamma")
     cluster_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap",))), "clusters")
@@ -164,7 +166,7 @@ def _signals(
             _arm_table(budget_arms, "seconds", lambda arm: f"{arm.run.budget_seconds:g}"),
             *_picture(pictures, "budgets"),
         ]
-    if pooled and len({arm.run.budget_seconds for arm in budget_arms}) > 1:
+    if pooled:
         n = sum(arm.against_uniform is not None for arm in budget_arms)
         blocks += [
             Paragraph(
