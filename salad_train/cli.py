@@ -72,7 +72,9 @@ def study_command(
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1,2,3,4",
     parts: Annotated[
         str | None,
-        typer.Option(help="Some of stage2, budgets, stage1, tuning, transfer, gamma, clusters; by default all."),
+        typer.Option(
+            help="Some of stage2, budgets, stage1, tuning, transfer, gamma, clusters, untrue; by default all."
+        ),
     ] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, of one thread each; by default one a core.")

@@ -11,9 +11,11 @@ import pytest
 
 from salad_eval.errors import UserInputError
 from salad_eval.records import read_jsonl, write_jsonl
+from salad_eval.types import Estimate
 from salad_train.nano import world
 from salad_train.nano.study import analysis, execute
 from salad_train.nano.study.answers import as_hex, from_hex
+from salad_train.nano.study.claims import Claim, claims
 from salad_train.nano.study.page import write_page
 from salad_train.nano.study.plan import (
     BUDGET,
@@ -25,6 +27,8 @@ from salad_train.nano.study.plan import (
     StudyPlan,
     run_key,
 )
+from salad_train.nano.study.runs import exchanged_answers
+from salad_train.types import TextDocument
 
 DOMAINS = world.domains()
 N_ITEMS = world.ITEMS_PER_DOMAIN * len(DOMAINS)
@@ -80,7 +84,11 @@ def test_every_run_is_there_once_and_whole_seeds_come_first() -> None:
     }
     assert [run.seed for run in runs[:5]] == [0] * 5
     assert [run.seed for run in runs[20:25]] == [4] * 5
-    assert sum(isinstance(run, Stage1Run) for run in runs) == 5 * 2 * 5
+    stage1 = [run for run in runs if isinstance(run, Stage1Run)]
+    assert sum(run.breadth != "untrue" for run in stage1) == 5 * 2 * 5
+    assert {(run.alpha, run.seed) for run in stage1 if run.breadth == "untrue"} == {
+        (alpha, seed) for alpha in (0.0, 1.0) for seed in range(5)
+    }
     assert {run.gamma for run in stage2 if run.signal == "gap"} == {1.0, 2.0, 5.0, 8.0}
     assert {run.clusters for run in stage2 if run.signal == "gap"} == {16, 32, 64}
 
@@ -184,6 +192,68 @@ def test_the_planted_law_is_recovered() -> None:
         assert curve.fit.e.value == pytest.approx(0.2, abs=0.02)
         assert curve.fit.beta.value == pytest.approx(1.0, abs=0.1)
         assert curve.hours == (0.25, 0.5, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign", "verdict"),
+    [
+        (0.1, 0.3, 1, "yes"),
+        (0.1, 0.3, -1, "the opposite"),
+        (-0.3, -0.1, -1, "yes"),
+        (-0.3, -0.1, 1, "the opposite"),
+        (-0.1, 0.3, 1, "not told"),
+        (0.0, 0.3, 1, "not told"),
+        (None, None, 1, "not told"),
+    ],
+)
+def test_a_statement_holds_by_its_interval(low: float | None, high: float | None, sign: int, verdict: str) -> None:
+    claim = Claim("", "open", "", Estimate(0.2, low, high, 5), "nats", sign)  # type: ignore[arg-type]
+    assert claim.verdict == verdict
+
+
+def test_statements_are_told_as_they_were_planted() -> None:
+    records = planted(StudyPlan())
+    told = analysis.explained(records[1:])
+    found = {one.statement: one for one in claims(records[1:], told, analysis.transfer(records[1:], records[0].last))}
+    assert {name: one.verdict for name, one in found.items() if "selection" in name} == {
+        "selection by misalignment beats uniform": "not told",
+        "selection by distillation beats uniform": "not told",
+        "selection by gap beats uniform": "yes",
+        "selection by learnability beats uniform": "the opposite",
+    }
+    # M = 0.2 + 0.5 / hours whatever alpha and breadth: from one hour to two it falls by a quarter.
+    for kind in ("on narrow speech", "on speech that says what the LLM would not"):
+        assert found[f"{kind}, α = 0 makes M grow with data"].verdict == "the opposite"
+        assert found[f"{kind}, α = 0 makes M grow with data"].measured.value == pytest.approx(-0.25, abs=0.005)
+    assert found["on narrow speech, α = 1 makes M fall with data"].verdict == "yes"
+    assert found["broad speech leaves less misalignment than narrow"].measured.value == pytest.approx(0.0)
+    assert found["speech accuracy follows M"].verdict == "yes"
+    assert found["a high γ beats a low one"].measured.value == pytest.approx(0.0)
+    assert {one.by for one in found.values()} == {"paper", "open"}
+
+
+def test_divergences_tell_accuracies_within_a_stage_too() -> None:
+    told = analysis.explained(planted(StudyPlan(parts=("stage1", "stage2")))[1:])
+    assert [(row.divergence, row.stage) for row in told] == [("M", "both"), ("M", "I"), ("F", "both"), ("F", "I")]
+    both, first = told[0], told[1]
+    assert (both.n, first.n) == (5 * 10 * 4 + 25, 5 * 10 * 4)
+    assert first.leave_one_out.value > 0.9  # what was planted: 0.9 − 0.3 · M, and the noise of answers
+
+
+def test_exchanged_answers_are_those_of_other_questions_of_the_domain() -> None:
+    def document(name: str, text: str, domain: str) -> TextDocument:
+        return TextDocument(name, text, domain)
+
+    asked = [document(f"q{k}", f"Question: What is {k}?\nAnswer: {'xy'[k % 2]}{k}", "xy"[k % 2]) for k in range(40)]
+    found = exchanged_answers([document("s", "Cows give milk.", "x"), *asked])
+    assert [(d.id, d.domain, d.text.split("\n")[0]) for d in found] == [
+        (d.id, d.domain, d.text.split("\n")[0]) for d in asked
+    ]
+    for domain in "xy":
+        answers = [d.text.split(": ")[-1] for d in found if d.domain == domain]
+        assert sorted(answers) == sorted(d.text.split(": ")[-1] for d in asked if d.domain == domain)
+    assert sum(one.text == other.text for one, other in zip(found, asked, strict=True)) < 10
+    assert exchanged_answers([]) == []
 
 
 def test_half_the_domains_kept_out_are_told_from_those_that_were_spoken() -> None:

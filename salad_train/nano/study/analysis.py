@@ -11,7 +11,7 @@ import numpy as np
 from salad_eval.types import Estimate
 from salad_train.nano import world
 from salad_train.nano.study.answers import from_hex
-from salad_train.nano.study.plan import BUDGET, CLUSTERS, GAMMA, Checkpoint, Record, Stage2Run
+from salad_train.nano.study.plan import BREADTHS, BUDGET, CLUSTERS, GAMMA, Checkpoint, Record, Stage2Run
 from salad_train.scaling import PowerLawFit, bootstrap_r2, fit_power_law
 
 CONFIDENCE = 0.95
@@ -132,7 +132,7 @@ def curves(records: Runs, seed: int = 0) -> tuple[Curve, ...]:
     """Stage I by alpha and breadth. The fit is of M = E + B · D^(−β), D in hours, with intervals over seeds."""
     stage1 = [(record.stage1, record) for record in records if record.stage1 is not None]
     found = []
-    for breadth in ("narrow", "broad"):
+    for breadth in BREADTHS:
         for alpha in sorted({run.alpha for run, _ in stage1}):
             mine = [record for run, record in stage1 if run.alpha == alpha and run.breadth == breadth]
             if not mine:
@@ -171,43 +171,58 @@ def _fit(records: Runs, seed: int) -> PowerLawFit | None:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """How well a divergence tells an accuracy over checkpoints. ``partial`` is that of the named one given the other."""
+    """How well a divergence tells an accuracy over checkpoints.
+
+    Attributes:
+        stage: whose checkpoints: "both", "I" or "II". Over both, most of what varies is which stage it was.
+        partial: that of the named divergence given the other.
+    """
 
     accuracy: str
     divergence: str
+    stage: str
     n: int
     leave_one_out: Estimate
     partial: Estimate
 
 
 def explained(records: Runs, seed: int = 0) -> tuple[Explained, ...]:
-    """Speech accuracy by M and text accuracy by F, over all checkpoints of all runs (linear, as in the paper). Resampled by run.
+    """Speech accuracy by M and text accuracy by F, over all checkpoints of all runs (linear, as in the paper), and within a stage.
+    Resampled by run.
 
-    Empty where F or the text accuracy never changes, as in runs that train the adapter alone.
+    A stage is left out where one of the four never changes, as F in runs that train the adapter alone.
     """
-    points = [(record.key, checkpoint) for record in records for checkpoint in record.checkpoints]
-    if len(points) < 8:
-        return ()
-    runs = [key for key, _ in points]
-    m = np.array([c.misalignment for _, c in points])
-    f = np.array([c.forgetting for _, c in points])
-    speech = np.array([c.speech_accuracy for _, c in points])
-    text = np.array([c.text_accuracy for _, c in points])
-    if min(np.ptp(f), np.ptp(text), np.ptp(m), np.ptp(speech)) < 1e-9:
-        return ()
-    return tuple(
-        Explained(
-            accuracy,
-            divergence,
-            len(points),
-            bootstrap_r2(y, x, units=runs, seed=seed),
-            bootstrap_r2(y, x, given=other, units=runs, seed=seed),
-        )
-        for accuracy, divergence, y, x, other in (
-            ("speech accuracy", "M", speech, m, f),
-            ("text accuracy", "F", text, f, m),
-        )
-    )
+    found: list[Explained] = []
+    for stage, mine in (
+        ("both", records),
+        ("I", [record for record in records if record.stage1 is not None]),
+        ("II", [record for record in records if record.stage2 is not None]),
+    ):
+        points = [(record.key, checkpoint) for record in mine for checkpoint in record.checkpoints]
+        if len(points) < 8:
+            continue
+        runs = [key for key, _ in points]
+        m = np.array([c.misalignment for _, c in points])
+        f = np.array([c.forgetting for _, c in points])
+        speech = np.array([c.speech_accuracy for _, c in points])
+        text = np.array([c.text_accuracy for _, c in points])
+        if min(np.ptp(f), np.ptp(text), np.ptp(m), np.ptp(speech)) < 1e-9:
+            continue
+        found += [
+            Explained(
+                accuracy,
+                divergence,
+                stage,
+                len(points),
+                bootstrap_r2(y, x, units=runs, seed=seed),
+                bootstrap_r2(y, x, given=other, units=runs, seed=seed),
+            )
+            for accuracy, divergence, y, x, other in (
+                ("speech accuracy", "M", speech, m, f),
+                ("text accuracy", "F", text, f, m),
+            )
+        ]
+    return tuple(sorted(found, key=lambda row: row.divergence, reverse=True))
 
 
 # --- 3: signals ------------------------------------------------------------------------------------------------------

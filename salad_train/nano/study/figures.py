@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,7 +11,7 @@ import numpy as np
 from salad_eval.report.figures import GREY, INK, LIGHT, STYLE, WIDTH_IN, RenderedFigure, rendered
 from salad_eval.types import Estimate
 from salad_train.nano.study.analysis import ArmResult, Curve
-from salad_train.nano.study.plan import SIGNALS, Record
+from salad_train.nano.study.plan import BREADTHS, SIGNALS, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,13 +50,13 @@ def figures(records: Sequence[Record], curves: Sequence[Curve], budget_arms: Seq
     return tuple(found)
 
 
-def _panels(n: int, height_in: float = 3.4) -> tuple[Figure, list[Axes]]:
+def _panels(columns: int, height_in: float = 3.4, rows: int = 1) -> tuple[Figure, list[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH_IN, height_in), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    panels = [figure.add_subplot(1, n, place + 1) for place in range(n)]
+    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
     for axes in panels:
         axes.grid(color=LIGHT, linewidth=0.7)
         axes.set_axisbelow(True)
@@ -106,14 +107,11 @@ def _arms_figure(arms: Sequence[ArmResult], vary: str, x_label: str, *, log: boo
 
 
 def _alpha_figure(curves: Sequence[Curve]) -> Figure:
-    figure, panels = _panels(4, 3.2)
-    top = {
-        name: max(e.value for curve in curves for e in getattr(curve, name)) for name in ("misalignment", "forgetting")
-    }
-    for axes, (breadth, measure) in zip(
-        panels,
-        (("narrow", "misalignment"), ("broad", "misalignment"), ("narrow", "forgetting"), ("broad", "forgetting")),
-        strict=True,
+    """M in the upper row, F in the lower, a column for each breadth of speech."""
+    breadths = [breadth for breadth in BREADTHS if any(curve.breadth == breadth for curve in curves)]
+    figure, panels = _panels(len(breadths), 5.6, rows=2)
+    for axes, (measure, breadth) in zip(
+        panels, itertools.product(("misalignment", "forgetting"), breadths), strict=True
     ):
         mine = [curve for curve in curves if curve.breadth == breadth]
         for curve in mine:
@@ -124,14 +122,13 @@ def _alpha_figure(curves: Sequence[Curve]) -> Figure:
                 axes.plot(grid, curve.fit.law(grid), ":", color=colour, linewidth=1.0, zorder=1)
         axes.set_xscale("log")
         axes.minorticks_off()
-        hours = sorted({round(h, 2) for curve in mine for h in curve.hours[::2]})
-        axes.set_xticks(
-            mine[0].hours[::2] if mine else hours, [f"{h:.2g}" for h in (mine[0].hours[::2] if mine else hours)]
-        )
-        axes.set_ylim(0, 1.06 * top[measure])
+        axes.set_xticks(mine[0].hours, [f"{hours:.2g}" for hours in mine[0].hours])
+        axes.set_ylim(0, 1.06 * max(e.value for curve in curves for e in getattr(curve, measure)))
         axes.set_title(f"{'M' if measure == 'misalignment' else 'F'}, {breadth}", fontsize=9.5)
-        axes.set_xlabel("hours heard", fontsize=8)
-    panels[0].set_ylabel("nats a position")
+    for axes in panels[len(breadths) :]:
+        axes.set_xlabel("hours heard (log scale)", fontsize=8)
+    for axes in panels[:: len(breadths)]:
+        axes.set_ylabel("nats a position")
     panels[0].legend(frameon=False, fontsize=7)
     return figure
 

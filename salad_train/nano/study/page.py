@@ -18,6 +18,7 @@ from salad_eval.types import Estimate
 from salad_train.nano import world
 from salad_train.nano.study import analysis
 from salad_train.nano.study.analysis import ArmResult
+from salad_train.nano.study.claims import Claim, claims
 from salad_train.nano.study.figures import figures
 from salad_train.nano.study.plan import BUDGET, CLUSTERS, GAMMA, SIGNALS, STEPS, Record, StudyPlan
 
@@ -31,8 +32,11 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """``words``: the columns that hold words, not numbers."""
+
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    words: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     before = shipped.last
     curves = analysis.curves(runs)
     told = analysis.explained(runs)
+    moved = analysis.transfer(runs, before)
+    said = claims(runs, told, moved)
     budget_arms = analysis.arms(runs, before, analysis.varied(runs, "budget_seconds", SIGNALS))
     budgets = sorted({arm.run.budget_seconds for arm in budget_arms})
     pooled = {
@@ -65,15 +71,17 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
         write_atomic(out / f"{figure.name}.svg", figure.svg)
     sections = [
         _setting(plan, records, command),
+        _claims(said),
         _signals(budget_arms, pooled, gamma_arms, cluster_arms, pictures, before.speech_accuracy),
         _alpha(curves, pictures),
         _explained(told, pictures),
-        _open(runs, shipped),
+        _open(runs, shipped, moved),
     ]
     sections = [section for section in sections if section.blocks]
     title = "The method in small: what the embedded world says"
     findings = {
         "seeds": list(plan.seeds),
+        "claims": [{"verdict": claim.verdict, "claim": to_json(claim)} for claim in said],
         "before": to_json(before),
         "budgets": to_json(list(budget_arms)),
         "over_budgets": to_json(pooled),
@@ -82,7 +90,7 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
         "curves": to_json(list(curves)),
         "explained": to_json(list(told)),
         "tunings": to_json(list(analysis.tunings(runs))),
-        "transfer": to_json(analysis.transfer(runs, before)),
+        "transfer": to_json(moved),
         "conditions": to_json(analysis.conditions(runs, shipped)),
     }
     write_atomic(out / "findings.json", json.dumps(findings, indent=1) + "\n")
@@ -108,7 +116,8 @@ def _markdown(title: str, sections: Sequence[Section]) -> str:
             if isinstance(block, Paragraph):
                 lines += [block.text, ""]
             elif isinstance(block, Table):
-                lines += ["| " + " | ".join(block.head) + " |", "|---|" + "---:|" * (len(block.head) - 1)]
+                lines += ["| " + " | ".join(block.head) + " |"]
+                lines += ["|" + "|".join("---" if k in block.words else "---:" for k in range(len(block.head))) + "|"]
                 lines += ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in block.rows]
                 lines += [""]
             else:
@@ -143,6 +152,32 @@ def _setting(plan: StudyPlan, records: Sequence[Record], command: str) -> Sectio
             ),
         ),
     )
+
+
+def _claims(said: Sequence[Claim]) -> Section:
+    if not said:
+        return Section("What holds here", ())
+    words = (
+        "A statement holds where the 95% interval of the number beside it lies on its side of zero; the opposite holds where it lies "
+        "on the other; nothing is told where it holds zero. Differences are paired over seeds. Statements marked so are the paper's, "
+        "as it was digested (d); all others are what it left open. They are many: of as many statements about nothing, one in "
+        "twenty would be told."
+    )
+    rows = tuple(
+        (claim.statement, claim.verdict, _measured(claim), claim.what, "paper" if claim.by == "paper" else "")
+        for claim in said
+    )
+    head = ("statement", "holds", "measured", "number", "said by")
+    return Section("What holds here", (Paragraph(words), Table(head, rows, words=(0, 1, 3, 4))))
+
+
+def _measured(claim: Claim) -> str:
+    if claim.unit == "points":
+        return f"{_with_interval(claim.measured, signed=True)} points"
+    digits = 2 if claim.unit == "R²" else 3
+    sign = "" if claim.unit == "R²" else "+"
+    value = f"{claim.measured.value:{sign}.{digits}f}".replace("-", "−")
+    return f"{value} {_interval(claim.measured, 1, digits)}".strip() + (" nats" if claim.unit == "nats" else "")
 
 
 def _signals(
@@ -264,8 +299,8 @@ def _alpha(curves: Sequence[analysis.Curve], pictures: dict[str, RenderedFigure]
                 f"{curve.alpha:g}",
                 curve.breadth,
                 f"{curve.hours[0]:.2f} → {curve.hours[-1]:.2f}",
-                f"{_nats(curve.misalignment[0])} → {_nats(curve.misalignment[-1])}",
-                f"{_nats(curve.forgetting[0])} → {_nats(curve.forgetting[-1])}",
+                f"{curve.misalignment[0].value:.2f} → {curve.misalignment[-1].value:.2f}",
+                f"{curve.forgetting[0].value:.3f} → {curve.forgetting[-1].value:.3f}",
                 MISSING if fit is None else f"{fit.e.value:.2f} {_interval(fit.e, 1, 2)}",
                 MISSING if fit is None else f"{fit.beta.value:.2f} {_interval(fit.beta, 1, 2)}",
                 MISSING if fit is None else (", ".join(fit.at_bound) or f"R² {fit.r2:.2f}"),
@@ -286,13 +321,16 @@ def _alpha(curves: Sequence[analysis.Curve], pictures: dict[str, RenderedFigure]
         "by reading, %",
     )
     words = (
-        "Stage I from a fresh adapter at a constant rate, measured as it hears more: M and F at the first and the "
+        "Stage I from a fresh adapter at a constant rate, measured as it hears more. Narrow speech is of the heard domains, broad "
+        "speech of all; untrue is the narrow one with answers exchanged among its questions, so that fitting the text and keeping "
+        "to the LLM are not the same. M and F at the first and the "
         "last checkpoint, and the fit "
         "of M = E + B·D^(−β) (D in hours; intervals by bootstrap over seeds). A fit that names a bound does not determine the law: within "
         "the data there is no floor in sight, or no fall."
     )
     return Section(
-        "α, breadth of speech and data", (Paragraph(words), Table(head, tuple(rows)), *_picture(pictures, "alpha"))
+        "α, breadth of speech and data",
+        (Paragraph(words), Table(head, tuple(rows), words=(0, 1)), *_picture(pictures, "alpha")),
     )
 
 
@@ -300,23 +338,23 @@ def _explained(told: Sequence[analysis.Explained], pictures: dict[str, RenderedF
     if not told:
         return Section("Do the divergences tell the accuracies?", ())
     rows = tuple(
-        (row.accuracy, row.divergence, str(row.n), f"{row.leave_one_out.value:.2f} {_interval(row.leave_one_out, 1, 2)}",
+        (row.accuracy, row.divergence, row.stage, str(row.n), f"{row.leave_one_out.value:.2f} {_interval(row.leave_one_out, 1, 2)}",
          f"{row.partial.value:.2f} {_interval(row.partial, 1, 2)}")
         for row in told
     )  # fmt: skip
     words = (
-        "Linear fits over all checkpoints of all runs, resampled by run. The paper reports (d) a "
+        "Linear fits over all checkpoints of all runs, and over those of one stage, resampled by run. The paper reports (d) a "
         "leave-one-out R² of 0.75 for speech accuracy by M "
         "and 0.74 for text accuracy by F; partial R² 0.56 (M given F) and 0.32 (F given M)."
     )
-    head = ("accuracy", "by", "checkpoints", "leave-one-out R²", "partial R², given the other")
+    head = ("accuracy", "by", "stage", "checkpoints", "leave-one-out R²", "partial R², given the other")
     return Section(
         "Do the divergences tell the accuracies?",
-        (Paragraph(words), Table(head, rows), *_picture(pictures, "explained")),
+        (Paragraph(words), Table(head, rows, words=(0, 1, 2)), *_picture(pictures, "explained")),
     )
 
 
-def _open(runs: Sequence[Record], shipped: Record) -> Section:
+def _open(runs: Sequence[Record], shipped: Record, moved: analysis.Transfer | None) -> Section:
     blocks: list[Paragraph | Table | RenderedFigure] = []
     heard = analysis.conditions(runs, shipped)
     if any(len(found) > 1 for found in heard.values()):
@@ -342,8 +380,9 @@ def _open(runs: Sequence[Record], shipped: Record) -> Section:
              _with_interval(t.text), f"{t.forgetting.value:.3f} {_interval(t.forgetting, 1, 3)}")
             for t in tunings
         )  # fmt: skip
-        blocks.append(Table(("tuned", "text replay", "seeds", "by ear, %", "by reading, %", "F, nats"), rows))
-    moved = analysis.transfer(runs, shipped.last)
+        blocks.append(
+            Table(("tuned", "text replay", "seeds", "by ear, %", "by reading, %", "F, nats"), rows, words=(0, 1))
+        )
     if moved is not None:
         blocks.append(
             Paragraph(
@@ -378,7 +417,3 @@ def _interval(estimate: Estimate, scale: float = 100, digits: int = 1) -> str:
 
 def _with_interval(estimate: Estimate, *, signed: bool = False, digits: int = 1) -> str:
     return f"{_percent(estimate.value, digits, signed=signed)} {_interval(estimate, digits=digits)}".strip()
-
-
-def _nats(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f}"

@@ -10,10 +10,11 @@ from typing import Literal
 from salad_eval.artefacts import digest
 from salad_eval.errors import UserInputError
 
-Breadth = Literal["narrow", "broad"]
-Part = Literal["stage1", "stage2", "budgets", "gamma", "clusters", "tuning", "transfer"]
+Breadth = Literal["narrow", "broad", "untrue"]
+BREADTHS: tuple[Breadth, ...] = ("narrow", "broad", "untrue")
+Part = Literal["stage1", "stage2", "budgets", "gamma", "clusters", "tuning", "transfer", "untrue"]
 # In the order in which they are made.
-PARTS: tuple[Part, ...] = ("stage2", "budgets", "stage1", "tuning", "transfer", "gamma", "clusters")
+PARTS: tuple[Part, ...] = ("stage2", "budgets", "stage1", "tuning", "transfer", "gamma", "clusters", "untrue")
 
 SIGNALS = ("uniform", "misalignment", "distillation", "gap", "learnability")
 GAMMA, CLUSTERS, BUDGET = 5.0, 32, 2700.0  # where another of the three is varied
@@ -26,7 +27,8 @@ _DESIGN = 2  # raised when what a run does is changed: records of another design
 class Stage1Run:
     """Stage I from a fresh adapter at a constant rate, measured as the data it has heard grows.
 
-    ``breadth``: the narrow speech set (the heard domains), or speech of all domains.
+    ``breadth``: the narrow speech set (the heard domains), speech of all domains, or the narrow set with its answers exchanged:
+    text that the LLM would not have written, where fitting the text and keeping to the LLM are not the same.
     """
 
     alpha: float
@@ -121,6 +123,9 @@ class StudyPlan:
                 yield Stage2Run("gap", seed, tune=tune, replay=replay)  # type: ignore[arg-type]
         elif part == "transfer":
             yield Stage2Run("gap", seed, held_back=True)
+        elif part == "untrue":
+            for alpha in (min(self.alphas), max(self.alphas)):
+                yield Stage1Run(alpha, "untrue", seed)
 
 
 def run_key(run: Stage1Run | Stage2Run) -> str:

@@ -64,6 +64,7 @@ CONDITIONS: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 UNSEEN_VOICES = "unseen voices"  # the condition under which every checkpoint is measured
 SPOKEN_BY = "pyttsx3"
+ANSWER = "\nAnswer:"  # before the answer of a question in the corpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +258,22 @@ def run_stage1(run: Stage1Run, bench: Bench, folder: Path) -> Record:
 
 def _heard_in_stage1(bench: Bench, breadth: Breadth) -> Sequence[TextDocument]:
     """As many documents, of the heard domains or of all; the corpus is in random order."""
-    pool = bench.narrow if breadth == "narrow" else bench.documents
-    return pool[:STAGE1_DOCUMENTS]
+    pool = bench.documents if breadth == "broad" else bench.narrow
+    return exchanged_answers(pool[:STAGE1_DOCUMENTS]) if breadth == "untrue" else pool[:STAGE1_DOCUMENTS]
+
+
+def exchanged_answers(documents: Sequence[TextDocument]) -> list[TextDocument]:
+    """The questions among ``documents``, each with the answer of another of its domain, in their order; other texts are left out."""
+    asked = [document for document in documents if document.text.count(ANSWER) == 1]
+    rng = np.random.default_rng(0)
+    untrue = []
+    for domain in sorted({document.domain for document in asked}):
+        mine = [document for document in asked if document.domain == domain]
+        answers = [document.text.split(ANSWER)[1] for document in mine]
+        for document, k in zip(mine, rng.permutation(len(mine)), strict=True):
+            untrue.append(dataclasses.replace(document, text=document.text.split(ANSWER)[0] + ANSWER + answers[k]))
+    place = {document.id: k for k, document in enumerate(asked)}
+    return sorted(untrue, key=lambda document: place[document.id])
 
 
 class _Noted:
