@@ -194,9 +194,8 @@ def borders_of(document: Any) -> Sequence[int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What came of speaking a set of cut documents: examples to train on, how many cuts were left out by reason, and
-    the
-    seconds of distinct sound they hold."""
+    """What came of speaking a set of cut documents: examples to train on, how many cuts were left out by reason, and the seconds of
+    distinct sound they hold."""
 
     examples: tuple[Example, ...]
     left_out: dict[str, int]

@@ -160,6 +160,10 @@ def test_a_planted_advantage_is_found_and_none_is_made_up() -> None:
     assert same.over_seeds.low < 0 < same.over_seeds.high
     assert found["uniform"].against_uniform is None
     assert found["gap"].unheard_share.value == pytest.approx(2 / 3)
+    heard, unheard = len(world.HEARD_DOMAINS), len(DOMAINS) - len(world.HEARD_DOMAINS)
+    gap_arm = found["gap"]
+    both = (heard * gap_arm.gained_heard.value + unheard * gap_arm.gained_unheard.value) / len(DOMAINS)
+    assert gap_arm.gained.value == pytest.approx(both)
     assert found["gap"].per_minute.value == pytest.approx(found["gap"].gained.value / 45)
 
 
@@ -213,8 +217,10 @@ def test_a_statement_holds_by_its_interval(low: float | None, high: float | None
 
 def test_statements_are_told_as_they_were_planted() -> None:
     records = planted(StudyPlan())
-    told = analysis.explained(records[1:])
-    found = {one.statement: one for one in claims(records[1:], told, analysis.transfer(records[1:], records[0].last))}
+    before, runs = records[0].last, records[1:]
+    said = claims(runs, before, analysis.explained(runs), analysis.transfer(runs, before))
+    found = {one.statement: one for one in said}
+    assert len(found) == len(said)
     assert {name: one.verdict for name, one in found.items() if "selection" in name} == {
         "selection by misalignment beats uniform": "not told",
         "selection by distillation beats uniform": "not told",

@@ -15,6 +15,7 @@ from salad_train.nano.study.plan import BREADTHS, BUDGET, CLUSTERS, GAMMA, Check
 from salad_train.scaling import PowerLawFit, bootstrap_r2, fit_power_law
 
 CONFIDENCE = 0.95
+UNHEARD_DOMAINS = tuple(name for name in world.domains() if name not in world.HEARD_DOMAINS)
 RESAMPLES = 4000
 Runs = Sequence[Record]
 
@@ -234,6 +235,7 @@ class ArmResult:
 
     Attributes:
         speech, text: accuracy. gained: speech accuracy above the shipped model's. per_minute: the same a minute of made speech.
+        gained_unheard, gained_heard: the same of domains that Stage I did not hear, and of those that it did.
         unheard_share: share of the selected sound that is of domains Stage I did not hear.
         against_uniform: difference in speech accuracy to uniform at the same budget and number of clusters.
     """
@@ -244,6 +246,8 @@ class ArmResult:
     text: Estimate
     gained: Estimate
     per_minute: Estimate
+    gained_unheard: Estimate
+    gained_heard: Estimate
     unheard_share: Estimate
     against_uniform: Difference | None
 
@@ -264,9 +268,16 @@ def arm_result(records: Runs, before: Checkpoint, wanted: Stage2Run) -> ArmResul
         per_minute=over_seeds(
             [gain / (r.last.heard_seconds / 60) for gain, r in zip(gains, mine.values(), strict=True)]
         ),
+        gained_unheard=over_seeds([change(r.last, before, UNHEARD_DOMAINS) for r in mine.values()]),
+        gained_heard=over_seeds([change(r.last, before, world.HEARD_DOMAINS) for r in mine.values()]),
         unheard_share=over_seeds([_unheard_share(r.selected_seconds) for r in mine.values()]),
         against_uniform=None if wanted.signal == "uniform" else difference(mine, control),
     )
+
+
+def change(after: Checkpoint, before: Checkpoint, domains: Sequence[str]) -> float:
+    """Of speech accuracy, as the mean over ``domains``."""
+    return float(np.mean([after.speech[name] - before.speech[name] for name in domains]))
 
 
 def _unheard_share(seconds: Mapping[str, float]) -> float:
@@ -355,16 +366,15 @@ def transfer(records: Runs, before: Checkpoint) -> Transfer | None:
     if not mine:
         return None
 
-    def change(record: Record, names: Sequence[str]) -> float:
-        return float(np.mean([record.last.speech[name] - before.speech[name] for name in names]))
-
-    def domains(record: Record, kind: str) -> list[str]:
+    def domains(record: Record, kind: str) -> Sequence[str]:
         if kind == "heard":
-            return list(world.HEARD_DOMAINS)
-        unheard = [name for name in world.domains() if name not in world.HEARD_DOMAINS]
-        return [name for name in unheard if (name in record.held_back) == (kind == "kept_out")]
+            return world.HEARD_DOMAINS
+        return [name for name in UNHEARD_DOMAINS if (name in record.held_back) == (kind == "kept_out")]
 
     return Transfer(
         len(mine),
-        *(over_seeds([change(r, domains(r, kind)) for r in mine]) for kind in ("spoken", "kept_out", "heard")),
+        *(
+            over_seeds([change(r.last, before, domains(r, kind)) for r in mine])
+            for kind in ("spoken", "kept_out", "heard")
+        ),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from salad_eval.types import Estimate
+from salad_train.nano import world
 from salad_train.nano.study import analysis
 from salad_train.nano.study.analysis import Explained, Runs, Transfer, over_seeds
 from salad_train.nano.study.plan import BREADTHS, SIGNALS, Breadth, Checkpoint, Record, Stage2Run
@@ -40,9 +41,15 @@ class Claim:
         return "yes" if (low > 0) == (self.sign > 0) else "the opposite"
 
 
-def claims(records: Runs, told: Sequence[Explained], moved: Transfer | None) -> tuple[Claim, ...]:
-    """Those for which there are runs. ``told`` and ``moved`` are ``analysis.explained`` and ``analysis.transfer`` of the records."""
-    return (*_of_stage1(records), *_of_accuracy(told), *_of_selection(records), *_of_what_was_open(records, moved))
+def claims(records: Runs, before: Checkpoint, told: Sequence[Explained], moved: Transfer | None) -> tuple[Claim, ...]:
+    """Those for which there are runs. ``before``: the shipped model; ``told`` and ``moved`` are ``analysis.explained`` and
+    ``analysis.transfer`` of the records."""
+    return (
+        *_of_stage1(records),
+        *_of_accuracy(told),
+        *_of_selection(records),
+        *_of_what_was_open(records, before, moved),
+    )
 
 
 def _of_stage1(records: Runs) -> Iterator[Claim]:
@@ -98,26 +105,34 @@ def _of_selection(records: Runs) -> Iterator[Claim]:
             yield Claim(f"selection by {signal} beats uniform", by, at, found.over_seeds, "points", 1)
 
 
-def _of_what_was_open(records: Runs, moved: Transfer | None) -> Iterator[Claim]:
+def _of_what_was_open(records: Runs, before: Checkpoint, moved: Transfer | None) -> Iterator[Claim]:
     def arm(**changed: object) -> dict[int, Record]:
         return analysis.by_seed(records, Stage2Run("gap", 0, **changed))  # type: ignore[arg-type]
 
     usual, full, lora = arm(), arm(tune="full"), arm(tune="lora")
     bare_full, bare_lora = arm(tune="full", replay=False), arm(tune="lora", replay=False)
+    with_and_without = "with replay less without"
     for statement, what, first, second, value, unit, sign in (
         ("a high γ beats a low one", "by ear, γ = 5 less γ = 1", usual, arm(gamma=1.0), _speech, "points", 1),
         ("a higher γ still is better", "by ear, γ = 8 less γ = 5", arm(gamma=8.0), usual, _speech, "points", 1),
         ("finer clusters are better", "by ear, K = 64 less K = 16", arm(clusters=64), arm(clusters=16), _speech, "points", 1),
-        ("training the whole LLM beats the adapter alone", "by ear", full, usual, _speech, "points", 1),
-        ("LoRA on the LLM beats the adapter alone", "by ear", lora, usual, _speech, "points", 1),
-        ("training the whole LLM beats LoRA", "by ear", full, lora, _speech, "points", 1),
-        ("text replay keeps the whole LLM from forgetting", "F with replay less F without", full, bare_full, _f, "nats", -1),
-        ("text replay keeps LoRA from forgetting", "F with replay less F without", lora, bare_lora, _f, "nats", -1),
-        ("text replay costs accuracy by ear (whole LLM)", "by ear, with replay less without", full, bare_full, _speech, "points", -1),
+        # With the adapter alone no batch is text, so what it is compared with must hear as many batches: without replay.
+        ("training the whole LLM beats the adapter alone", "by ear, no replay", bare_full, usual, _speech, "points", 1),
+        ("LoRA on the LLM beats the adapter alone", "by ear, no replay", bare_lora, usual, _speech, "points", 1),
+        ("training the whole LLM beats LoRA", "by ear, no replay", bare_full, bare_lora, _speech, "points", 1),
+        ("text replay keeps the whole LLM from forgetting", f"F, {with_and_without}", full, bare_full, _f, "nats", -1),
+        ("text replay keeps LoRA from forgetting", f"F, {with_and_without}", lora, bare_lora, _f, "nats", -1),
+        ("text replay costs accuracy by ear (whole LLM)", f"by ear, {with_and_without}", full, bare_full, _speech, "points", -1),
+        ("text replay costs accuracy by ear (LoRA)", f"by ear, {with_and_without}", lora, bare_lora, _speech, "points", -1),
+        ("text replay keeps accuracy by reading (whole LLM)", f"by reading, {with_and_without}", full, bare_full, _text, "points", 1),
     ):  # fmt: skip
         found = _paired(first, second, value)
         if found is not None:
             yield Claim(statement, "open", what, found, unit, sign)  # type: ignore[arg-type]
+    if usual:
+        lost = over_seeds([analysis.change(r.last, before, world.HEARD_DOMAINS) for r in usual.values()])
+        statement = "Stage II costs accuracy by ear in the domains that Stage I heard"
+        yield Claim(statement, "open", "by ear in them, gap, after less before", lost, "points", -1)
     if moved is not None:
         statement = "selected speech helps domains that it does not touch"
         yield Claim(statement, "open", "by ear in domains kept out, after less before", moved.kept_out, "points", 1)
@@ -143,6 +158,10 @@ def _m(checkpoint: Checkpoint) -> float:
 
 def _f(checkpoint: Checkpoint) -> float:
     return checkpoint.forgetting
+
+
+def _text(checkpoint: Checkpoint) -> float:
+    return checkpoint.text_accuracy
 
 
 def _speech(checkpoint: Checkpoint) -> float:
