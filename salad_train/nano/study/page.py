@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -60,7 +60,14 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
         for signal in SIGNALS[1:]
         if len(budgets) > 1 and (found := analysis.over_budgets(runs, signal, budgets)) is not None
     }
-    gamma_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap",))), "gamma")
+    without_signal = tuple(  # γ = 0 is uniform
+        replace(arm, run=replace(arm.run, gamma=0.0))
+        for arm in budget_arms
+        if (arm.run.signal, arm.run.budget_seconds) == ("uniform", BUDGET)
+    )
+    gamma_arms = _several(
+        (*without_signal, *analysis.arms(runs, before, analysis.varied(runs, "gamma", ("gap",)))), "gamma"
+    )
     cluster_arms = _several(analysis.arms(runs, before, analysis.varied(runs, "clusters", ("gap",))), "clusters")
     pictures = {
         figure.name: figure
@@ -104,8 +111,8 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
 
 
 def _several(arms: tuple[ArmResult, ...], vary: str) -> tuple[ArmResult, ...]:
-    """Nothing where only one value of what is varied has been run yet."""
-    return arms if len({getattr(arm.run, vary) for arm in arms}) > 1 else ()
+    """Nothing where only one value of what is varied has been run yet with the signal."""
+    return arms if len({getattr(arm.run, vary) for arm in arms if arm.run.signal != "uniform"}) > 1 else ()
 
 
 def _markdown(title: str, sections: Sequence[Section]) -> str:
