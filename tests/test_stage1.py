@@ -276,10 +276,10 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
     plan = plan_for(parts["llama", "parakeet"], checkpoint_every=1, replay_share=0.0)
     original, calls = data.collate, 0
 
-    def poisoned(*args: Any) -> Batch:
+    def poisoned(*args: Any, **options: Any) -> Batch:
         nonlocal calls
         calls += 1
-        batch = original(*args)
+        batch = original(*args, **options)
         if calls == 3:
             assert batch.encoder_hidden_states is not None
             batch.encoder_hidden_states[:] = float("nan")
