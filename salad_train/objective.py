@@ -25,7 +25,7 @@ from salad_eval.errors import MissingExtraError, ModelError, UnknownNameError
 
 Backend = Literal["torch", "liger"]
 CHUNK_LOGITS = 1 << 22  # logits of one model held at a time (16 MiB in float32): stays near the processor's caches
-CHUNK_ROWS = 128  # but no fewer positions: each chunk reads the whole head, and adds to its whole gradient
+CHUNK_ROWS = 192  # but no fewer positions: each chunk reads the whole head, and adds to its whole gradient
 
 
 @dataclass(frozen=True, eq=False)

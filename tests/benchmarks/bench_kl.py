@@ -7,7 +7,7 @@ Both variants start from the same hidden states and heads (trained head: its gra
 gradients. Each measurement is a process of its own, dense and chunked in turn. **Memory** is the process's peak resident set in
 the measured part (VmHWM, set back just before) minus what was resident before it (inputs, heads, libraries): what the loss
 itself takes, gradients that it returns included. A trained head's gradient is 519 MiB, whoever computes it, and the dense form
-takes 2.9 MiB a position: the bar can be met from 900 positions up, and is met from 1,450. **Time** is processor time, forward
+takes 2.9 MiB a position: the bar can be met from 900 positions up, and is met from 1,550. **Time** is processor time, forward
 and backward; the least of ``--repeats``.
 Exits with 1 unless memory ≤ 0.2×, time ≤ 1× and value and gradients agree.
 """
