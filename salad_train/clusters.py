@@ -28,6 +28,7 @@ from salad_train.types import Cluster, Clustering, TextDocument
 FIRST_SAMPLE = 2048  # points the starts are tried on, where the corpus has more
 POINTS_A_CLUSTER = 256  # of the last sample, unless ``batch_size`` says otherwise
 SAMPLE_GROWTH = 8
+FINALISTS = 2  # starts that go on to larger samples: the best on a small one is sometimes a poor one on a large one
 START_ITERATIONS = 8
 START_TEMPERATURE = 0.3  # of the mean margin
 LARGE = 1 << 13  # points beyond which one exact assignment, after a nearly exact one, has to do
@@ -95,9 +96,9 @@ def balanced_kmeans(
 ) -> Clustering:
     """Partition ``points`` (n, d) into ``k`` clusters whose sizes differ by at most one.
 
-    ``n_init`` starts (greedy k-means++) are tried on a small sample, and the best goes on over samples that grow to
-    ``batch_size`` points: that is the mini-batch, nested as in Newling and Fleuret 2016. The last assignments, with
-    centroids made anew in between, are of all points. ``max_iter`` bounds the iterations at each size of sample. Equal
+    ``n_init`` starts (greedy k-means++) are tried on a small sample, and the best two go on over samples that grow to
+    ``batch_size`` points, where one is chosen: that is the mini-batch, nested as in Newling and Fleuret 2016. The last
+    assignments, with centroids made anew in between, are of all points. ``max_iter`` bounds the iterations at each size of sample. Equal
     arguments give equal labels, whatever ``n_threads``. By default that is 256 points a cluster; centroids are known
     well enough from so many, and are then made exact over all. Memory: about 3 × the points, and some (n,) vectors.
 
@@ -117,9 +118,10 @@ def balanced_kmeans(
     with _single_threaded_blas():
         world, mean, scale = _prepare(points, order, n_threads)
         sizes = _sample_sizes(len(points), k, batch_size)
-        state = _best_start(world.head(sizes[0]), k, rng, n_init, max_iter)
+        starts = _starts(world.head(sizes[0]), k, rng, n_init, max_iter)[:FINALISTS]
         for size in sizes[1:]:
-            state = _lloyd(world.head(size), *state, max_iter, tolerance=1e-3)
+            starts = [_lloyd(world.head(size), *start, max_iter, tolerance=1e-3) for start in starts]
+        state = min(starts, key=lambda start: _dual(world.head(sizes[-1]), *start))
         state = _cool(world.head(sizes[-1]), *state, rng)
         labels, centroids = _polish(world, *state, max_iter=min(max_iter, 20))
     restored = np.empty(len(points), dtype=np.int64)
@@ -222,19 +224,21 @@ def _sample_sizes(n: int, k: int, batch_size: int | None) -> list[int]:
 # --- starts and iterations -------------------------------------------------------------------------------------------
 
 
-def _best_start(
+def _starts(
     points: _Points, k: int, rng: np.random.Generator, n_init: int, max_iter: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Centroids (K, d) and prices (K,) of the start that ends with the least balanced cost (the dual's value)."""
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Centroids (K, d) and prices (K,) of ``n_init`` starts, those that end with the least balanced cost first."""
     found = []
     for _ in range(n_init):
         centroids = _greedy_seeds(points, k, rng)
         prices = _annealed_prices(points, centroids, np.zeros(k))
-        centroids, prices = _lloyd(points, centroids, prices, min(max_iter, START_ITERATIONS), tolerance=1e-3)
-        cost = _scan(points, centroids, prices).cost - float(prices.sum()) * points.n / k
-        found.append((cost, centroids, prices))
-    _, centroids, prices = min(found, key=lambda start: start[0])
-    return centroids, prices
+        found.append(_lloyd(points, centroids, prices, min(max_iter, START_ITERATIONS), tolerance=1e-3))
+    return sorted(found, key=lambda start: _dual(points, *start))
+
+
+def _dual(points: _Points, centroids: np.ndarray, prices: np.ndarray) -> float:
+    """The dual's value: the balanced cost, less the points' own squares, as far as these prices tell it from below."""
+    return _scan(points, centroids, prices).cost - float(prices.sum()) * points.n / len(prices)
 
 
 def _greedy_seeds(points: _Points, k: int, rng: np.random.Generator) -> np.ndarray:
