@@ -218,7 +218,9 @@ def test_a_statement_holds_by_its_interval(low: float | None, high: float | None
 def test_statements_are_told_as_they_were_planted() -> None:
     records = planted(StudyPlan())
     before, runs = records[0].last, records[1:]
-    said = claims(runs, before, analysis.explained(runs), analysis.transfer(runs, before))
+    budgets = (900.0, 2700.0, 5400.0)
+    pooled = {name: found for name in SIGNALS[1:] if (found := analysis.over_budgets(runs, name, budgets)) is not None}
+    said = claims(runs, before, analysis.explained(runs), analysis.transfer(runs, before), pooled, budgets)
     found = {one.statement: one for one in said}
     assert len(found) == len(said)
     assert {name: one.verdict for name, one in found.items() if "selection" in name} == {

@@ -128,6 +128,11 @@ def domains() -> tuple[str, ...]:
     return tuple(dict.fromkeys(relation.domain for relation in relations()))
 
 
+def unheard_domains() -> tuple[str, ...]:
+    """Those that Stage I may not hear."""
+    return tuple(name for name in domains() if name not in HEARD_DOMAINS)
+
+
 def facts() -> tuple[Fact, ...]:
     return tuple(Fact(r.domain, r.name, s, o) for r in relations() for s, o in r.facts)
 

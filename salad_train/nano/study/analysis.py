@@ -11,11 +11,10 @@ import numpy as np
 from salad_eval.types import Estimate
 from salad_train.nano import world
 from salad_train.nano.study.answers import from_hex
-from salad_train.nano.study.plan import BREADTHS, BUDGET, CLUSTERS, GAMMA, Checkpoint, Record, Stage2Run
+from salad_train.nano.study.plan import BREADTHS, BUDGET, CLUSTERS, GAMMA, Breadth, Checkpoint, Record, Stage2Run
 from salad_train.scaling import PowerLawFit, bootstrap_r2, fit_power_law
 
 CONFIDENCE = 0.95
-UNHEARD_DOMAINS = tuple(name for name in world.domains() if name not in world.HEARD_DOMAINS)
 RESAMPLES = 4000
 Runs = Sequence[Record]
 
@@ -42,6 +41,22 @@ def by_seed(records: Runs, wanted: Stage2Run) -> dict[int, Record]:
         for record in records
         if record.stage2 is not None and _arm(record.stage2) == _arm(wanted)
     }
+
+
+def stage1_by_seed(records: Runs, alpha: float, breadth: Breadth) -> dict[int, Record]:
+    """The records of Stage I at one alpha and breadth, by seed."""
+    return {
+        record.stage1.seed: record
+        for record in records
+        if record.stage1 is not None and (record.stage1.alpha, record.stage1.breadth) == (alpha, breadth)
+    }
+
+
+def side(estimate: Estimate) -> int:
+    """1 or −1 where the interval lies above or below 0; 0 where it holds 0, and where there is none."""
+    if estimate.low is not None and estimate.low > 0:
+        return 1
+    return -1 if estimate.high is not None and estimate.high < 0 else 0
 
 
 def _arm(run: Stage2Run) -> tuple[object, ...]:
@@ -131,11 +146,11 @@ class Curve:
 
 def curves(records: Runs, seed: int = 0) -> tuple[Curve, ...]:
     """Stage I by alpha and breadth. The fit is of M = E + B · D^(−β), D in hours, with intervals over seeds."""
-    stage1 = [(record.stage1, record) for record in records if record.stage1 is not None]
+    alphas = sorted({record.stage1.alpha for record in records if record.stage1 is not None})
     found = []
     for breadth in BREADTHS:
-        for alpha in sorted({run.alpha for run, _ in stage1}):
-            mine = [record for run, record in stage1 if run.alpha == alpha and run.breadth == breadth]
+        for alpha in alphas:
+            mine = list(stage1_by_seed(records, alpha, breadth).values())
             if not mine:
                 continue
             points = list(zip(*(record.checkpoints for record in mine), strict=True))
@@ -268,7 +283,7 @@ def arm_result(records: Runs, before: Checkpoint, wanted: Stage2Run) -> ArmResul
         per_minute=over_seeds(
             [gain / (r.last.heard_seconds / 60) for gain, r in zip(gains, mine.values(), strict=True)]
         ),
-        gained_unheard=over_seeds([change(r.last, before, UNHEARD_DOMAINS) for r in mine.values()]),
+        gained_unheard=over_seeds([change(r.last, before, world.unheard_domains()) for r in mine.values()]),
         gained_heard=over_seeds([change(r.last, before, world.HEARD_DOMAINS) for r in mine.values()]),
         unheard_share=over_seeds([_unheard_share(r.selected_seconds) for r in mine.values()]),
         against_uniform=None if wanted.signal == "uniform" else difference(mine, control),
@@ -369,7 +384,7 @@ def transfer(records: Runs, before: Checkpoint) -> Transfer | None:
     def domains(record: Record, kind: str) -> Sequence[str]:
         if kind == "heard":
             return world.HEARD_DOMAINS
-        return [name for name in UNHEARD_DOMAINS if (name in record.held_back) == (kind == "kept_out")]
+        return [name for name in world.unheard_domains() if (name in record.held_back) == (kind == "kept_out")]
 
     return Transfer(
         len(mine),

@@ -9,8 +9,8 @@ from typing import Literal
 from salad_eval.types import Estimate
 from salad_train.nano import world
 from salad_train.nano.study import analysis
-from salad_train.nano.study.analysis import Explained, Runs, Transfer, over_seeds
-from salad_train.nano.study.plan import BREADTHS, SIGNALS, Breadth, Checkpoint, Record, Stage2Run
+from salad_train.nano.study.analysis import Difference, Explained, Runs, Transfer, over_seeds, stage1_by_seed
+from salad_train.nano.study.plan import BREADTHS, Checkpoint, Record, Stage2Run
 
 Value = Callable[[Checkpoint], float]
 Verdict = Literal["yes", "not told", "the opposite"]
@@ -35,19 +35,24 @@ class Claim:
     @property
     def verdict(self) -> Verdict:
         """By the interval; without one (a single seed) nothing is told."""
-        low, high = self.measured.low, self.measured.high
-        if low is None or high is None or low <= 0 <= high:
-            return "not told"
-        return "yes" if (low > 0) == (self.sign > 0) else "the opposite"
+        side = analysis.side(self.measured)
+        return "not told" if side == 0 else "yes" if side == self.sign else "the opposite"
 
 
-def claims(records: Runs, before: Checkpoint, told: Sequence[Explained], moved: Transfer | None) -> tuple[Claim, ...]:
+def claims(
+    records: Runs,
+    before: Checkpoint,
+    told: Sequence[Explained],
+    moved: Transfer | None,
+    pooled: Mapping[str, Difference],
+    budgets: Sequence[float],
+) -> tuple[Claim, ...]:
     """Those for which there are runs. ``before``: the shipped model; ``told`` and ``moved`` are ``analysis.explained`` and
-    ``analysis.transfer`` of the records."""
+    ``analysis.transfer`` of the records, ``pooled`` each signal's ``analysis.over_budgets`` over ``budgets``."""
     return (
         *_of_stage1(records),
         *_of_accuracy(told),
-        *_of_selection(records),
+        *_of_selection(pooled, budgets),
         *_of_what_was_open(records, before, moved),
     )
 
@@ -64,14 +69,14 @@ def _of_stage1(records: Runs) -> Iterator[Claim]:
         (f"on speech that says what the LLM would not, α = {least:g} makes M grow with data", least, "untrue", 1),
         (f"on such speech, α = {most:g} makes M fall with data", most, "untrue", -1),
     ):
-        mine = _stage1(records, alpha, breadth)  # type: ignore[arg-type]
+        mine = stage1_by_seed(records, alpha, breadth)  # type: ignore[arg-type]
         if mine:
             grown = over_seeds([r.checkpoints[-1].misalignment - r.checkpoints[-2].misalignment for r in mine.values()])
             by: Literal["paper", "open"] = "paper" if breadth == "narrow" else "open"
             yield Claim(statement, by, f"{late}, α = {alpha:g}, {breadth}", grown, "nats", sign)  # type: ignore[arg-type]
     for name, short, value in (("misalignment", "M", _m), ("forgetting", "F", _f)):
         for breadth in BREADTHS:
-            found = _paired(_stage1(records, most, breadth), _stage1(records, least, breadth), value)
+            found = _paired(stage1_by_seed(records, most, breadth), stage1_by_seed(records, least, breadth), value)
             if found is not None:
                 yield Claim(
                     f"distillation leaves less {name} than fitting the text ({breadth} speech)",
@@ -81,7 +86,7 @@ def _of_stage1(records: Runs) -> Iterator[Claim]:
                     "nats",
                     -1,
                 )
-    found = _paired(_stage1(records, most, "broad"), _stage1(records, most, "narrow"), _m)
+    found = _paired(stage1_by_seed(records, most, "broad"), stage1_by_seed(records, most, "narrow"), _m)
     if found is not None:
         yield Claim(
             "broad speech leaves less misalignment than narrow", "paper", f"M, broad less narrow, α = {most:g}", found, "nats", -1
@@ -95,14 +100,11 @@ def _of_accuracy(told: Sequence[Explained]) -> Iterator[Claim]:
             yield Claim(statement, "paper", "leave-one-out R², all checkpoints", row.leave_one_out, "R²", 1)
 
 
-def _of_selection(records: Runs) -> Iterator[Claim]:
-    budgets = sorted({run.budget_seconds for run in analysis.varied(records, "budget_seconds", SIGNALS)})
-    for signal in SIGNALS[1:]:
-        found = analysis.over_budgets(records, signal, budgets)
-        if found is not None:
-            at = f"by ear, all budgets ({', '.join(f'{budget:g}' for budget in budgets)} s)"
-            by: Literal["paper", "open"] = "paper" if signal == "misalignment" else "open"
-            yield Claim(f"selection by {signal} beats uniform", by, at, found.over_seeds, "points", 1)
+def _of_selection(pooled: Mapping[str, Difference], budgets: Sequence[float]) -> Iterator[Claim]:
+    at = f"by ear, all budgets ({', '.join(f'{budget:g}' for budget in budgets)} s)"
+    for signal, found in pooled.items():
+        by: Literal["paper", "open"] = "paper" if signal == "misalignment" else "open"
+        yield Claim(f"selection by {signal} beats uniform", by, at, found.over_seeds, "points", 1)
 
 
 def _of_what_was_open(records: Runs, before: Checkpoint, moved: Transfer | None) -> Iterator[Claim]:
@@ -142,14 +144,6 @@ def _paired(first: Mapping[int, Record], second: Mapping[int, Record], value: Va
     """``value`` of the last checkpoint of ``first`` less that of ``second``, over their common seeds; ``None`` without one."""
     seeds = sorted(first.keys() & second.keys())
     return over_seeds([value(first[seed].last) - value(second[seed].last) for seed in seeds]) if seeds else None
-
-
-def _stage1(records: Runs, alpha: float, breadth: Breadth) -> dict[int, Record]:
-    return {
-        record.stage1.seed: record
-        for record in records
-        if record.stage1 is not None and (record.stage1.alpha, record.stage1.breadth) == (alpha, breadth)
-    }
 
 
 def _m(checkpoint: Checkpoint) -> float:

@@ -52,14 +52,13 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     curves = analysis.curves(runs)
     told = analysis.explained(runs)
     moved = analysis.transfer(runs, before)
-    said = claims(runs, before, told, moved)
     budget_arms = analysis.arms(runs, before, analysis.varied(runs, "budget_seconds", SIGNALS))
     budgets = sorted({arm.run.budget_seconds for arm in budget_arms})
     pooled = {
-        signal: found
-        for signal in SIGNALS[1:]
-        if len(budgets) > 1 and (found := analysis.over_budgets(runs, signal, budgets)) is not None
+        signal: found for signal in SIGNALS[1:] if (found := analysis.over_budgets(runs, signal, budgets)) is not None
     }
+    said = claims(runs, before, told, moved, pooled, budgets)
+    together = pooled if len(budgets) > 1 else {}
     without_signal = tuple(  # γ = 0 is uniform
         replace(arm, run=replace(arm.run, gamma=0.0))
         for arm in budget_arms
@@ -79,7 +78,7 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     sections = [
         _setting(plan, records, command),
         _claims(said),
-        _signals(budget_arms, pooled, gamma_arms, cluster_arms, pictures, before.speech_accuracy),
+        _signals(budget_arms, together, gamma_arms, cluster_arms, pictures, before.speech_accuracy),
         _alpha(curves, pictures),
         _explained(told, pictures),
         _open(runs, shipped, moved),
@@ -91,7 +90,7 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
         "claims": [{"verdict": claim.verdict, "claim": to_json(claim)} for claim in said],
         "before": to_json(before),
         "budgets": to_json(list(budget_arms)),
-        "over_budgets": to_json(pooled),
+        "over_budgets": to_json(together),
         "gammas": to_json(list(gamma_arms)),
         "clusters": to_json(list(cluster_arms)),
         "curves": to_json(list(curves)),
@@ -254,20 +253,13 @@ def _verdicts(arms: Sequence[ArmResult]) -> Iterator[str]:
         for verb, side in (("beats uniform", 1), ("is beaten by uniform", -1), ("is not told apart from uniform", 0)):
             at = [
                 f"{arm.run.budget_seconds:g} s"
-                + (" (over other questions, too)" if side and _side(found.over_seeds_and_items) == side else "")
+                + (" (over other questions, too)" if side and analysis.side(found.over_seeds_and_items) == side else "")
                 for arm, found in mine
-                if _side(found.over_seeds) == side
+                if analysis.side(found.over_seeds) == side
             ]
             if at:
                 said.append(f"{verb} at {', '.join(at)}")
         yield f"**{signal}** {'; '.join(said)}."
-
-
-def _side(estimate: Estimate) -> int:
-    """1 or −1 where the interval lies above or below 0, otherwise 0."""
-    if estimate.low is not None and estimate.low > 0:
-        return 1
-    return -1 if estimate.high is not None and estimate.high < 0 else 0
 
 
 def _arm_table(arms: Sequence[ArmResult], heading: str, value: object) -> Table:

@@ -263,17 +263,15 @@ def _heard_in_stage1(bench: Bench, breadth: Breadth) -> Sequence[TextDocument]:
 
 
 def exchanged_answers(documents: Sequence[TextDocument]) -> list[TextDocument]:
-    """The questions among ``documents``, each with the answer of another of its domain, in their order; other texts are left out."""
+    """The questions among ``documents``, in their order, with the answers of each domain dealt out anew among its questions."""
     asked = [document for document in documents if document.text.count(ANSWER) == 1]
     rng = np.random.default_rng(0)
-    untrue = []
+    dealt: dict[str, str] = {}
     for domain in sorted({document.domain for document in asked}):
         mine = [document for document in asked if document.domain == domain]
         answers = [document.text.split(ANSWER)[1] for document in mine]
-        for document, k in zip(mine, rng.permutation(len(mine)), strict=True):
-            untrue.append(dataclasses.replace(document, text=document.text.split(ANSWER)[0] + ANSWER + answers[k]))
-    place = {document.id: k for k, document in enumerate(asked)}
-    return sorted(untrue, key=lambda document: place[document.id])
+        dealt |= {document.id: answers[k] for document, k in zip(mine, rng.permutation(len(mine)), strict=True)}
+    return [dataclasses.replace(d, text=d.text.split(ANSWER)[0] + ANSWER + dealt[d.id]) for d in asked]
 
 
 class _Noted:
@@ -367,7 +365,7 @@ def _held_back(run: Stage2Run) -> tuple[str, ...]:
     """Half of the domains that Stage I did not hear, drawn by the seed."""
     if not run.held_back:
         return ()
-    unheard = [name for name in world.domains() if name not in world.HEARD_DOMAINS]
+    unheard = world.unheard_domains()
     chosen = np.random.default_rng([run.seed, 41]).permutation(len(unheard))[: len(unheard) // 2]
     return tuple(sorted(unheard[i] for i in chosen))
 
