@@ -38,6 +38,7 @@ from salad_eval.task_yaml import (
     load_task,
     load_tasks,
     rows_of_samples,
+    task_function,
     template,
 )
 from salad_eval.types import Item, Recording, Reject, Request, SpokenPart, TaskProtocol, TextSegment
@@ -632,6 +633,7 @@ def _check_columns(task: TaskSpec, columns: frozenset[str]) -> None:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
+@task_function()
 def packaged_dataset(*, data_files: Mapping[str, str], **_: object) -> dict[str, Any]:
     """For lm-eval (``custom_dataset: !function salad_eval.benchmarks.packaged_dataset``): JSONL files of this package as a dataset.
 
@@ -639,4 +641,11 @@ def packaged_dataset(*, data_files: Mapping[str, str], **_: object) -> dict[str,
     """
     import datasets
 
-    return {split: datasets.Dataset.from_json(str(resources.tasks_dir() / file)) for split, file in data_files.items()}
+    root = resources.tasks_dir().resolve()
+    files = {split: (root / file).resolve() for split, file in data_files.items()}
+    for split, path in files.items():
+        if not path.is_relative_to(root):
+            raise TaskError(
+                f"packaged_dataset: data_files.{split} is {data_files[split]!r}, which is no file of this package."
+            )
+    return {split: datasets.Dataset.from_json(str(path)) for split, path in files.items()}

@@ -543,13 +543,19 @@ class Imported:
 def check_import(folder: Path) -> list[Imported]:
     """Read every task of an exported folder, decode all of its sound and compare it with the hashes in its rows.
 
-    Raises ``DataError`` where the folder holds no task that reads it back.
+    No function that a task of the folder names is called. Raises ``DataError`` where one names any, and where the folder holds no task
+    that reads it back.
     """
     from salad_eval.benchmarks import load_task
 
     found = []
     for file in sorted(folder.glob("*.yaml")):
         task = load_task(str(file))
+        if task.functions:
+            raise DataError(
+                f"{file}: names the function {task.functions[0].name} (!function), and an export names none. This is not what salad export "
+                "wrote; nothing of it was run."
+            )
         if task.audio and task.dataset_path == "parquet":
             found.append(_imported(task, file))
     if not found:

@@ -89,14 +89,9 @@ def _read_part(task: TaskSpec, source: str) -> Table:
 
 # --- a local mirror --------------------------------------------------------------------------------------------------
 
-_LOADERS = (
-    "json",
-    "csv",
-    "parquet",
-    "text",
-    "arrow",
-    "",
-)  # of the datasets library: the data is in data_files, not under this name
+# Of the datasets library: the data is in data_files, not under this name.
+_LOADERS = ("json", "csv", "parquet", "text", "arrow", "")
+_REMOTE = ("hf://", "https://", "http://", "s3://", "gs://")
 _SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 _SHARD = re.compile(r".*-(\d{5})-of-(\d{5})\.parquet")
 
@@ -332,11 +327,16 @@ def _read_dataset(task: TaskSpec, split: str) -> Table:
         kwargs["data_files"] = _absolute(task, kwargs["data_files"])
     beside = task.path.parent / task.dataset_path
     path = str(beside) if task.dataset_path and beside.is_dir() else task.dataset_path
+    if path in _other_loaders():
+        raise TaskError(
+            f"task {task.name}: dataset_path is {task.dataset_path!r}, a loader that is not for plain files and is not used "
+            f"for a task. Give its data as {', '.join(loader for loader in _LOADERS if loader)}, or a hub id."
+        )
     if task.revision is not None and not Path(path).exists():
         kwargs.setdefault("revision", task.revision)
     try:
         if task.custom_dataset is not None:
-            found = task.custom_dataset.resolve()(**task.metadata, **kwargs)
+            found = task.custom_dataset.call({**task.metadata, **kwargs})
         else:
             found = datasets.load_dataset(path, task.dataset_name, **kwargs)
     except TaskError:
@@ -357,9 +357,23 @@ def _read_dataset(task: TaskSpec, split: str) -> Table:
     return Table(dataset_rows(data, _audio_columns(task)), frozenset(data.column_names), revision, data=data)
 
 
+def _other_loaders() -> set[str]:
+    """Loaders that the datasets library knows by name and that are not for plain files: pandas unpickles."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    return set(_PACKAGED_DATASETS_MODULES) - set(_LOADERS)
+
+
 def _absolute(task: TaskSpec, files: Any) -> Any:
     if isinstance(files, dict):
         return {split: _absolute(task, value) for split, value in files.items()}
     if isinstance(files, list):
         return [_absolute(task, value) for value in files]
-    return str(files) if "://" in str(files) else str(_local(task, str(files)))
+    file = str(files)
+    if "://" not in file:
+        return str(_local(task, file))
+    if not file.startswith(_REMOTE) or "::" in file:  # others read archives, templates and machines of their own
+        raise TaskError(
+            f"task {task.name}: data_files names {file!r:.120}; expected a path, or an address of {', '.join(_REMOTE)}."
+        )
+    return file

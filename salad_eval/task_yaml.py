@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import jinja2
 import jinja2.sandbox
@@ -53,9 +53,33 @@ _SHOT_KEYS = (
 )  # fmt: skip
 
 
+# Every function of ours that a task's YAML may name: those that shipped tasks name, each marked by ``task_function`` where it is defined.
+# A YAML comes from strangers, so whatever else our packages can do is out of its reach.
+_OWN_FUNCTIONS = (
+    "salad_eval.benchmarks.packaged_dataset",
+    "salad_eval.lm_eval_bridge.rows.dataset",
+    "salad_eval.lm_eval_bridge.rows.doc_to_audio",
+    "salad_eval.lm_eval_bridge.rows.process_answer",
+)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def task_function(*, refuses: tuple[str, ...] = ()) -> Callable[[_Function], _Function]:
+    """Mark a function that a task's YAML may name; it has to stand in ``_OWN_FUNCTIONS`` as well.
+
+    ``refuses``: arguments that a YAML does not get to choose, since they name programs, or files that are no data of its own.
+    """
+
+    def mark(function: _Function) -> _Function:
+        function.__salad_refuses__ = refuses  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionRef:
-    """``!function module.name`` in a YAML: a function of salad_eval, or of a task that was installed with lm-eval.
+    """``!function module.name`` in a YAML: one of the few functions of ours that it may name, or one of an lm-eval task's own.
 
     ``file`` is the Python file beside a YAML of the installed lm-eval. No other code is ever imported for a task.
     """
@@ -84,6 +108,17 @@ class FunctionRef:
         if not callable(found):
             raise TaskError(f"!function {self.name}: is a {type(found).__name__}, not a function.")
         return found
+
+    def call(self, arguments: Mapping[str, Any]) -> Any:
+        """Call it with what the YAML says. Raises ``TaskError`` for an argument that a YAML does not get to choose."""
+        function = self.resolve()
+        for key in getattr(function, "__salad_refuses__", ()):
+            if key in arguments:
+                raise TaskError(
+                    f"!function {self.name}: {key} is not for a task's YAML to say. Take it out of metadata and dataset_kwargs; who runs "
+                    f"lm-eval says it as --metadata {key}=…"
+                )
+        return function(**arguments)
 
 
 @cache
@@ -295,6 +330,12 @@ class TaskSpec:
     data_dir: Path | None = None
     options: OptionList = "none"
 
+    @property
+    def functions(self) -> tuple[FunctionRef, ...]:
+        """The functions that the YAML names and that reading or asking the task would call."""
+        stated = [getattr(part, one.name) for part in (self, self.shots) for one in dataclasses.fields(part)]
+        return tuple(dict.fromkeys(value for value in stated if isinstance(value, FunctionRef)))
+
 
 def find_tasks(folder: Path | None = None) -> dict[str, Path]:
     """Task names and their YAMLs under ``folder`` (default: the package's own tasks), sorted.
@@ -439,7 +480,7 @@ def _parsed(path: Path) -> Any:
 def _function(loader: _Loader, node: yaml.Node) -> FunctionRef:
     name = str(node.value)
     named = all(part.isidentifier() for part in name.split("."))
-    if named and name.startswith("salad_eval."):
+    if name in _OWN_FUNCTIONS:
         return FunctionRef(name)
     installed = lm_eval_tasks_dir()
     if named and installed is not None and loader.path.is_relative_to(installed):
@@ -451,9 +492,8 @@ def _function(loader: _Loader, node: yaml.Node) -> FunctionRef:
             return FunctionRef(name)
         raise TaskError(f"{loader.path}: !function {name} is code of another package, which is not called.")
     raise TaskError(
-        f"{loader.path}: !function {name} would run code that the YAML brings along. Only functions of salad_eval are "
-        f"called (!function salad_eval.module.name), and those of the installed lm-eval's own tasks; write the prompt as a Jinja "
-        f"template instead."
+        f"{loader.path}: !function {name} would run code that the YAML names. Only a few functions are called for a task "
+        f"({', '.join(_OWN_FUNCTIONS)}), and those of the installed lm-eval's own tasks; write the prompt as a Jinja template instead."
     )
 
 
@@ -653,7 +693,7 @@ class _Reader:
     def function(self, key: str) -> FunctionRef | None:
         value = self.table.get(key)
         if value is not None and not isinstance(value, FunctionRef):
-            raise self.wrong(key, "!function salad_eval.module.name")
+            raise self.wrong(key, "!function and one of the functions that a task may name")
         return value
 
     def source(self, key: str) -> TextSource:

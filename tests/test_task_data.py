@@ -275,7 +275,7 @@ def test_code_outside_of_lm_eval_is_never_imported(tmp_path: Path) -> None:
     path = make_task(tmp_path)
     path.write_text(path.read_text(encoding="utf-8") + "process_docs: !function utils.process_docs\n", encoding="utf-8")
     (tmp_path / "utils.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
-    with pytest.raises(TaskError, match="would run code that the YAML brings along"):
+    with pytest.raises(TaskError, match="would run code that the YAML names"):
         load_task(str(path))
 
 

@@ -35,7 +35,7 @@ from salad_eval.render import RenderJob, jobs_for, render
 from salad_eval.respond import build_request
 from salad_eval.score import score_response
 from salad_eval.store import AudioStore
-from salad_eval.task_yaml import OptionList, load_task
+from salad_eval.task_yaml import OptionList, load_task, task_function
 from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Reject, Rendering, Response, TaskProtocol
 from salad_eval.validation import parse
 
@@ -119,6 +119,7 @@ class Row:
 # --- what lm-eval calls ----------------------------------------------------------------------------------------------
 
 
+@task_function(refuses=("tts", "tts_options", "audio_store", "data_dir"))
 def dataset(*, task: str, form: Form, domain: str | None = None, **given: Any) -> Mapping[str, datasets.Dataset]:
     """The rows of a task in one input form, of one domain or all, as ``{"test": Dataset}``.
 
@@ -135,11 +136,13 @@ def dataset(*, task: str, form: Form, domain: str | None = None, **given: Any) -
     return {SPLIT: datasets.Dataset.from_list([as_doc(row) for row in made])}
 
 
+@task_function()
 def doc_to_audio(doc: Mapping[str, Any]) -> list[dict[str, str]]:
     """The references of a row's sounds, in the order of their first use."""
     return [{"path": ref["path"], "sha256": ref["sha256"]} for ref in doc["audio"]]
 
 
+@task_function()
 def process_answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Score a generated answer as ``salad run`` does: its measure (1: right), and ``unparsed``, 1 where no answer can be read."""
     item = item_of(doc)
