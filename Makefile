@@ -20,7 +20,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.test
-	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in tests/speed/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # Built, installed in an environment of its own and run outside the checkout: what a user of the wheel gets.
 wheel: $(VENV)/.dev

@@ -11,12 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from salad_eval.pipeline import evaluate
+    from salad_eval.pipeline.run import evaluate
     from salad_eval.report import load_report
 
 __all__ = ["evaluate", "load_report"]
 
-_HOME = {"evaluate": "salad_eval.pipeline", "load_report": "salad_eval.report"}
+_HOME = {"evaluate": "salad_eval.pipeline.run", "load_report": "salad_eval.report"}
 
 
 def __getattr__(name: str) -> Any:

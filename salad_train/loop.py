@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from salad_eval import plugins
-from salad_eval.artefacts import digest
-from salad_eval.compare import Comparison
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UnknownNameError, UserInputError
-from salad_eval.pipeline import compare_runs, read_items, read_tasks
-from salad_eval.pipeline import run as run_evaluation
-from salad_eval.plan import Plan, read_table, with_overrides
+from salad_eval.gap.compare import Comparison
+from salad_eval.pipeline.folder import digest
+from salad_eval.pipeline.plan import Plan, read_table, with_overrides
+from salad_eval.pipeline.run import compare_runs, read_items, read_tasks
+from salad_eval.pipeline.run import run as run_evaluation
 from salad_eval.records import to_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
 from salad_eval.report.json import write_atomic
-from salad_eval.store import AudioStore
 from salad_eval.types import GapReport, Item
 from salad_train.recipe import (
     Recipe,
@@ -35,9 +35,17 @@ from salad_train.recipe import (
     replay_documents,
     voice_of,
 )
-from salad_train.select import SelectPlan, Voice, open_readers, read_selection, read_steering, select, write_selection
-from salad_train.stages import SpeechSource, Stage2Data, Stage2Plan, borders_of
-from salad_train.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
+from salad_train.selection.select import (
+    SelectPlan,
+    Voice,
+    open_readers,
+    read_selection,
+    read_steering,
+    select,
+    write_selection,
+)
+from salad_train.speech.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
+from salad_train.training.stages import SpeechSource, Stage2Data, Stage2Plan, borders_of
 from salad_train.types import Corpus, Selection, TextDocument, Trainer
 
 STEER_ON, MEASURE_ON = "validation", "test"
@@ -288,7 +296,7 @@ def story(recipe: Recipe, selections: Sequence[Selection]) -> list[str]:
 
 def _without(corpus: Corpus, documents: Sequence[TextDocument]) -> Corpus:
     """The corpus less what was selected in earlier rounds."""
-    from salad_train.corpus import corpus_fingerprint
+    from salad_train.corpus.read import corpus_fingerprint
 
     taken = {document.id for document in documents}
     if not taken:

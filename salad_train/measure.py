@@ -32,9 +32,9 @@ import torch
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.progress import track
 from salad_eval.types import Estimate
-from salad_train.data import Batch, BatchLimits, Example, FrameStore, collate, pack
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
-from salad_train.objective import (
+from salad_train.training.batches import Batch, BatchLimits, Example, FrameStore, collate, pack
+from salad_train.training.objective import (
     CachedPositions,
     LogitHead,
     cached_divergences,
@@ -42,7 +42,7 @@ from salad_train.objective import (
     position_chunks,
     position_divergences,
 )
-from salad_train.teacher_cache import TeacherCache
+from salad_train.training.teacher_cache import TeacherCache
 from salad_train.types import Divergences
 
 CONFIDENCE = 0.95
@@ -100,7 +100,7 @@ def measure(
 
     Args:
         teacher: the base LLM (``frozen_copy`` of it, or loaded anew), or a ``TeacherCache`` of it that holds the texts: F and D are
-            then as far as the cache knows Q (see ``salad_train.teacher_cache``), M and the entropy are exact. No model is changed;
+            then as far as the cache knows Q (see ``salad_train.training.teacher_cache``), M and the entropy are exact. No model is changed;
             training mode is restored.
         examples: cut documents as ``stages.speak_documents`` makes them (or pure text, for F alone: M is then 0).
         store: the encoder's output for their recordings.

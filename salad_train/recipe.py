@@ -13,14 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UnknownNameError, UserInputError, did_you_mean
-from salad_eval.plan import Options, read_table, with_overrides
-from salad_eval.store import AudioStore
+from salad_eval.pipeline.plan import Options, read_table, with_overrides
 from salad_eval.types import Item
-from salad_train.alignment import AlignerPlan, with_word_times
-from salad_train.corpus import CorpusPlan, build_corpus, not_in, read_corpus
-from salad_train.decontaminate import ItemNgrams
-from salad_train.manifests import (
+from salad_train.corpus.decontaminate import ItemNgrams
+from salad_train.corpus.read import CorpusPlan, build_corpus, not_in, read_corpus
+from salad_train.speech.alignment import AlignerPlan, with_word_times
+from salad_train.speech.manifests import (
     ManifestPlan,
     NaturalSpeaker,
     Recording,
@@ -29,8 +29,8 @@ from salad_train.manifests import (
     collect,
     iter_recordings,
 )
-from salad_train.speech import TTSSpeaker
-from salad_train.stages import SpeechSource, Stage1Plan, Stage2Plan, borders_of
+from salad_train.speech.speaker import TTSSpeaker
+from salad_train.training.stages import SpeechSource, Stage1Plan, Stage2Plan, borders_of
 from salad_train.types import Corpus, TextDocument
 
 T = TypeVar("T")

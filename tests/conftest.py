@@ -86,7 +86,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """
     import torch
 
-    from tests.speech_llm_world import encoder, language_model, speech_llm, tokenizer
+    from tests.helpers.speech_llm_world import encoder, language_model, speech_llm, tokenizer
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")

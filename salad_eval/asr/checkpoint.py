@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from salad_eval.checkpoints import Weights, architecture, check_folder, explained, load_config, load_weights
 from salad_eval.errors import ModelError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import Weights, architecture, check_folder, explained, load_config, load_weights
 
 _PROCESSOR_PARTS = (
     ("feature_extractor", "feature extractor", "processor_config.json or preprocessor_config.json"),

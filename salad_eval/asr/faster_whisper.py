@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from salad_eval.asr import sound
+from salad_eval.asr import pieces as sound
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
+from salad_eval.checkpoints import explained, weights_fingerprint
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import explained, weights_fingerprint
 from salad_eval.types import Audio
 
 INSTALL = "pip install 'salad-gap[faster-whisper]'"

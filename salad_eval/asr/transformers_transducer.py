@@ -14,10 +14,10 @@ import transformers
 from transformers import AutoModelForRNNT, AutoModelForTDT
 from transformers.models.auto.modeling_auto import MODEL_FOR_RNNT_MAPPING, MODEL_FOR_TDT_MAPPING
 
-from salad_eval.asr import sound
+from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
+from salad_eval.checkpoints import Weights, resolve_device, weights_fingerprint
 from salad_eval.errors import UserInputError
-from salad_eval.systems.loading import Weights, resolve_device, weights_fingerprint
 from salad_eval.types import Audio
 
 LONGEST_SECONDS = 60.0

@@ -16,11 +16,11 @@ import torch
 import transformers
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from salad_eval.asr import sound
+from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
+from salad_eval.checkpoints import Weights, resolve_device, weights_fingerprint
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.systems.loading import Weights, resolve_device, weights_fingerprint
 from salad_eval.types import Audio
 
 FRAMES_PER_POSITION = 2  # the encoder's second convolution halves the number of mel frames

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from salad_eval.audio import read_audio, sha256_of
+from salad_eval.audio.sound import read_audio, sha256_of
 from salad_eval.errors import AudioError
 from salad_eval.types import AudioSegment, Segment, TextSegment
 
@@ -26,7 +26,7 @@ _OPENING = "<|salad-audio:"
 
 @dataclass(frozen=True, slots=True)
 class AudioRef:
-    """A sound file and its digest (64 hex digits): the sha256 of the file's bytes, or ``audio.sha256_of`` its samples.
+    """A sound file and its digest (64 hex digits): the sha256 of the file's bytes, or ``sound.sha256_of`` its samples.
 
     The second is what the audio store names its files by.
     """

@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from salad_eval.benchmarks import load_items
+from salad_eval.answers.score import score_response
+from salad_eval.audio.perturb import canonical
+from salad_eval.audio.store import AudioStore
+from salad_eval.benchmarks.items import load_items
+from salad_eval.benchmarks.reader import OptionList, load_task, task_function
+from salad_eval.benchmarks.recordings import recorded_jobs, render_recorded
 from salad_eval.errors import LeakError, TaskError, UserInputError, did_you_mean
 from salad_eval.lm_eval_bridge.audio_refs import AudioRef, holds_marker, marked_text
-from salad_eval.perturb import canonical
+from salad_eval.pipeline.render import RenderJob, jobs_for, render
+from salad_eval.pipeline.respond import build_request
 from salad_eval.progress import track
-from salad_eval.recorded import recorded_jobs, render_recorded
-from salad_eval.render import RenderJob, jobs_for, render
-from salad_eval.respond import build_request
-from salad_eval.score import score_response
-from salad_eval.store import AudioStore
-from salad_eval.task_yaml import OptionList, load_task, task_function
 from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Reject, Rendering, Response, TaskProtocol
 from salad_eval.validation import parse
 

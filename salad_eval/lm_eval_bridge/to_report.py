@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
-from salad_eval import gap
+from salad_eval.answers.score import score_response
 from salad_eval.errors import DataError, UserInputError, did_you_mean
+from salad_eval.gap import report as gap
 from salad_eval.lm_eval_bridge.rows import GENERATED_METRIC, METRICS, item_of
 from salad_eval.lm_eval_bridge.samples import LmEvalRun, Sample
-from salad_eval.score import score_response
 from salad_eval.types import (
     CLEAN,
     COLUMN_FORM,
@@ -377,7 +377,7 @@ def _notes(runs: Mapping[ColumnName, Sequence[LmEvalRun]]) -> list[str]:
 def save(converted: Converted, out: Path) -> None:
     """Write the report with its views, and the records that ``salad compare`` reads, into a folder."""
     from salad_eval import records
-    from salad_eval.artefacts import DONE_FILE
+    from salad_eval.pipeline.folder import DONE_FILE
     from salad_eval.report import write_report
 
     records.write_jsonl(out / "items.jsonl", converted.items)

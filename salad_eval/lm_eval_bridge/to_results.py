@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from salad_eval import records
+from salad_eval.answers.score import score_response
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError
 from salad_eval.lm_eval_bridge.rows import GENERATED_METRIC, METRICS, Form, Row, as_doc, spoken_row, text_row
 from salad_eval.lm_eval_bridge.task_files import subtask_names
-from salad_eval.pipeline import RenderOutcome, read_run
-from salad_eval.plan import PLAN_FILE, Plan
+from salad_eval.pipeline.plan import PLAN_FILE, Plan
+from salad_eval.pipeline.run import RenderOutcome, read_run
 from salad_eval.report.json import write_atomic
-from salad_eval.score import score_response
-from salad_eval.store import AudioStore
 from salad_eval.types import (
     COLUMN_FORM,
     LOGPROB_SCORES,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from salad_eval.compare import ColumnChange, Comparison, ComparisonRow
+from salad_eval.gap.compare import ColumnChange, Comparison, ComparisonRow
 from salad_eval.report.markdown import escape_markdown
 from salad_eval.report.terminal import SHORT_TITLES
 from salad_eval.report.wording import COLUMN_TITLES, STANDS_OUT, interval, one_line, percent, probability

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from salad_eval.compare import Comparison, ComparisonRow
+from salad_eval.gap.compare import Comparison, ComparisonRow
 from salad_eval.report.comparison import signed
 from salad_eval.report.figures import (
     COLUMN_COLOURS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from salad_eval.gap import (
+from salad_eval.gap.report import (
     CORRECT,
     FORGOTTEN,
     LOST_IN_ADAPTATION,

@@ -70,7 +70,7 @@ class OpenAIASR:
         return [self._heard[key] for key in keys]
 
     def _file(self, place: int, audio: Audio) -> bytes:
-        from salad_eval.audio import resample
+        from salad_eval.audio.sound import resample
 
         if audio.seconds < MIN_SECONDS:
             raise AudioError(

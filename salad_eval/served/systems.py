@@ -391,7 +391,7 @@ def _check_text(requests: Sequence[Request], name: str) -> None:
 def _resampled(request: Request, rate: int | None) -> Request:
     if rate is None:
         return request
-    from salad_eval.audio import resample
+    from salad_eval.audio.sound import resample
 
     segments = tuple(
         AudioSegment(resample(s.audio, rate), s.sha256) if isinstance(s, AudioSegment) else s for s in request.prompt
@@ -400,7 +400,7 @@ def _resampled(request: Request, rate: int | None) -> Request:
 
 
 def _load_tokenizer(name: str) -> Any:
+    from salad_eval.checkpoints import load_tokenizer
     from salad_eval.resources import resolve_pretrained
-    from salad_eval.systems.loading import load_tokenizer
 
     return load_tokenizer(resolve_pretrained(name))

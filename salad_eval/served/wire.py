@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from salad_eval.audio import to_pcm16, wav_header
+from salad_eval.audio.sound import to_pcm16, wav_header
 from salad_eval.types import Audio, AudioSegment, Request, TextSegment
 
 Message = Mapping[str, Any]

@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, load_causal_lm, weights_fingerprint
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.systems import prompts
-from salad_eval.systems.loading import (
-    Quantization,
-    Weights,
-    default_batch_tokens,
-    load_causal_lm,
-    weights_fingerprint,
-)
 from salad_eval.types import Request
 
 

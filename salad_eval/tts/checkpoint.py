@@ -13,16 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from salad_eval.checkpoints import Weights, architecture, check_folder, load_config, load_weights, weights_fingerprint
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import (
-    Weights,
-    architecture,
-    check_folder,
-    load_config,
-    load_weights,
-    weights_fingerprint,
-)
 from salad_eval.types import Audio
 
 # Weights that a vocoder's loader makes anew from others, or that only training reads.

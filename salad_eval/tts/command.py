@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from salad_eval.audio import read_audio
+from salad_eval.audio.sound import read_audio
 from salad_eval.errors import AudioError, MissingExtraError, PluginError, UnknownNameError, UserInputError
 from salad_eval.tts.espeak import SETTINGS as ESPEAK_SETTINGS
 from salad_eval.tts.espeak import without_last_stop

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from salad_eval import audio
+from salad_eval.audio import sound as audio
 from salad_eval.errors import AudioError, PluginError, UnknownNameError, UserInputError
 from salad_eval.tts.voice import Setting, check_text, parse_settings
 from salad_eval.types import Audio

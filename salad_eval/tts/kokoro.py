@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from salad_eval.checkpoints import explained, resolve_device
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError, did_you_mean
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import explained, resolve_device
 from salad_eval.tts.checkpoint import own_noise, refuse_unspoken, to_audio
 from salad_eval.tts.voice import Setting, check_text, parse_settings
 from salad_eval.types import Audio

@@ -7,9 +7,9 @@ import json
 from functools import cached_property
 from typing import Any
 
+from salad_eval.checkpoints import Weights, explained, resolve_device
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError
 from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import Weights, explained, resolve_device
 from salad_eval.tts.checkpoint import config_of, identity, load_model, own_noise, refuse_unspoken, to_audio
 from salad_eval.tts.voice import Setting, check_text, parse_settings
 from salad_eval.types import Audio

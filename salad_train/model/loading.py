@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from salad_eval.errors import ModelError
-from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import (
+from salad_eval.checkpoints import (
     check_complete,
     check_folder,
     explained,
@@ -15,6 +13,8 @@ from salad_eval.systems.loading import (
     resolve_device,
     torch_dtype,
 )
+from salad_eval.errors import ModelError
+from salad_eval.resources import resolve_pretrained
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor, register
 
 

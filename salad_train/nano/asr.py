@@ -28,19 +28,19 @@ from transformers import (
 )
 
 from salad_eval.asr.transformers_ctc import TransformersCTC
-from salad_eval.audio import SAMPLE_RATE_HZ
+from salad_eval.audio.sound import SAMPLE_RATE_HZ
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import AudioError
+from salad_eval.pipeline.render import RenderJob, render
+from salad_eval.pipeline.transcribe import transcribe
 from salad_eval.progress import track
-from salad_eval.render import RenderJob, render
 from salad_eval.speakable import to_spoken
-from salad_eval.store import AudioStore
-from salad_eval.transcribe import transcribe
 from salad_eval.tts.espeak import parse_voice
 from salad_eval.types import CLEAN, Rendering, Transcript
 from salad_train.nano.base import batches
 from salad_train.nano.world import EVALUATION_VOICES, TRAINING_VOICES, Document, Question
-from salad_train.optim import CombinedOptimizer, ParameterGroup, make_optimizer
-from salad_train.saving import save_float16
+from salad_train.training.optim import CombinedOptimizer, ParameterGroup, make_optimizer
+from salad_train.training.saving import save_float16
 
 BLANK, UNKNOWN = "<pad>", "<unk>"  # the CTC blank is the padding token, as in every transformers CTC model
 TTS = "pyttsx3"

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_scheduler
 
 from salad_eval.progress import track
-from salad_train.optim import CombinedOptimizer, ParameterGroup, make_optimizer
-from salad_train.saving import save_float16
+from salad_train.training.optim import CombinedOptimizer, ParameterGroup, make_optimizer
+from salad_train.training.saving import save_float16
 
 EOS, PAD, AUDIO = "<|endoftext|>", "<|pad|>", "<|audio|>"
 

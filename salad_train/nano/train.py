@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from salad_eval import resources
+from salad_eval.audio.store import AudioStore
 from salad_eval.records import to_json
-from salad_eval.store import AudioStore
 from salad_eval.types import GapReport
-from salad_train.data import BatchLimits
-from salad_train.interleave import InterleaveSpec, WordRange
 from salad_train.nano import world
 from salad_train.nano.asr import AsrPlan, train_asr
 from salad_train.nano.base import BasePlan, train_base
 from salad_train.nano.card import Making, write_card
-from salad_train.speech import TTSSpeaker
-from salad_train.stages import AdapterSize, SpeechSource, Stage1Plan, stage1
-from salad_train.trainer import TrainPlan
+from salad_train.speech.interleave import InterleaveSpec, WordRange
+from salad_train.speech.speaker import TTSSpeaker
+from salad_train.training.batches import BatchLimits
+from salad_train.training.distillation import TrainPlan
+from salad_train.training.stages import AdapterSize, SpeechSource, Stage1Plan, stage1
 
 DONE = "measured.json"  # in a model's folder: what it was made from and what was measured in the making
 

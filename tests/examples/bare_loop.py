@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from toy_world import DOMAINS, TRAINING, Measure, base_model
 from transformers import default_data_collator
 
-from salad_train.callback import GapCallback
-from salad_train.sampler import GapSampler
+from salad_train.steering.callback import GapCallback
+from salad_train.steering.sampler import GapSampler
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", type=Path, default=Path("runs/bare_loop"))

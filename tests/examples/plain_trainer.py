@@ -8,8 +8,8 @@ import argparse
 from toy_world import DOMAINS, TRAINING, Measure, base_model
 from transformers import Trainer, TrainingArguments, default_data_collator
 
-from salad_train.callback import GapCallback, read_history
-from salad_train.sampler import GapSampler
+from salad_train.steering.callback import GapCallback, read_history
+from salad_train.steering.sampler import GapSampler
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", default="runs/plain_trainer")
@@ -17,7 +17,9 @@ parser.add_argument("--steps", type=int, default=60)
 out, steps = (options := parser.parse_args()).out, options.steps
 
 model = base_model()
-measure = Measure(model)  # any function from the model to a GapReport; salad_train.live.LiveGap is one for speech LLMs
+measure = Measure(
+    model
+)  # any function from the model to a GapReport; salad_train.steering.live.LiveGap is one for speech LLMs
 trainer = Trainer(
     model=model,
     args=TrainingArguments(

@@ -11,7 +11,7 @@ import copy
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salad_eval.gap import build_report
+from salad_eval.gap.report import build_report
 from salad_eval.types import (
     CLEAN,
     COLUMN_FORM,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from salad_eval.checkpoints import check_complete, explained
 from salad_eval.errors import MissingExtraError, ModelError
-from salad_eval.systems.loading import check_complete, explained
 
 # transformers takes every parameter whose name holds the name of an adapter for a part of that adapter.
 ADAPTER_NAME = "salad"

@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from jinja2 import TemplateError
 
+from salad_eval.checkpoints import explained
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems import prompts
-from salad_eval.systems.loading import explained
 from salad_eval.types import AudioSegment, Request
 
 

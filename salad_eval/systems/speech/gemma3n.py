@@ -13,8 +13,8 @@ from transformers import AutoModel, Gemma3nForConditionalGeneration, Gemma3nMode
 from transformers.models.gemma3n.modeling_gemma3n import Gemma3nMultimodalEmbedder, Gemma3nPreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
+from salad_eval.checkpoints import explained
 from salad_eval.errors import ModelError
-from salad_eval.systems.loading import explained
 from salad_eval.systems.speech.family import LanguageModel, SpeechFamily
 
 MAX_SECONDS = 30.0

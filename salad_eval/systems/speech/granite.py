@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, BatchFeature, GraniteSpeechFeatureExtrac
 from transformers.audio_utils import mel_filter_bank
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
+from salad_eval.checkpoints import explained, load_config
 from salad_eval.errors import AudioError, ModelError
-from salad_eval.systems.loading import explained, load_config
 from salad_eval.systems.speech import adapters
 from salad_eval.systems.speech.family import ChatStyle, LanguageModel, SpeechFamily
 from salad_eval.types import Request

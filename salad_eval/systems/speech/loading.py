@@ -8,9 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from salad_eval.errors import ModelError
-from salad_eval.resources import resolve_pretrained
-from salad_eval.systems.loading import (
+from salad_eval.checkpoints import (
     Quantization,
     Weights,
     architecture,
@@ -22,6 +20,8 @@ from salad_eval.systems.loading import (
     resolve_device,
     torch_dtype,
 )
+from salad_eval.errors import ModelError
+from salad_eval.resources import resolve_pretrained
 
 if TYPE_CHECKING:
     from salad_eval.systems.speech.family import SpeechFamily

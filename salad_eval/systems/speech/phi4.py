@@ -12,8 +12,8 @@ import torch
 from transformers import Phi4MultimodalProcessor
 from transformers.processing_utils import ProcessorMixin
 
+from salad_eval.checkpoints import explained, weights_fingerprint
 from salad_eval.errors import AudioError, ModelError
-from salad_eval.systems.loading import explained, weights_fingerprint
 from salad_eval.systems.speech import adapters
 from salad_eval.systems.speech.family import LanguageModel, SpeechFamily
 

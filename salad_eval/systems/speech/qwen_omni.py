@@ -10,7 +10,7 @@ import torch
 from transformers import Qwen2_5OmniProcessor
 from transformers.processing_utils import ProcessorMixin
 
-from salad_eval.systems.loading import explained
+from salad_eval.checkpoints import explained
 from salad_eval.systems.speech.family import SpeechFamily
 
 _TOKENS = (

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from salad_eval.checkpoints import explained
 from salad_eval.errors import ModelError
 from salad_eval.systems import prompts
-from salad_eval.systems.loading import explained
 from salad_eval.systems.speech.family import ChatStyle, LanguageModel, SpeechFamily, merged_embeddings, recordings_of
 from salad_eval.types import Request
 

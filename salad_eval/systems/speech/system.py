@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from salad_eval.audio import resample
+from salad_eval.audio.sound import resample
+from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, weights_fingerprint
 from salad_eval.errors import AudioError, ModelError, UserInputError
 from salad_eval.systems import prompts
-from salad_eval.systems.loading import Quantization, Weights, default_batch_tokens, weights_fingerprint
 from salad_eval.types import Audio, AudioSegment, Request
 
 if TYPE_CHECKING:

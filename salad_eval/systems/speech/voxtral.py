@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from salad_eval.audio import resample
+from salad_eval.audio.sound import resample
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.systems import prompts
 from salad_eval.systems.speech.family import ChatStyle, SpeechFamily

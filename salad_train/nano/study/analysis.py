@@ -12,7 +12,7 @@ from salad_eval.types import Estimate
 from salad_train.nano import world
 from salad_train.nano.study.answers import from_hex
 from salad_train.nano.study.plan import BREADTHS, BUDGET, CLUSTERS, GAMMA, Breadth, Checkpoint, Record, Stage2Run
-from salad_train.scaling import PowerLawFit, bootstrap_r2, fit_power_law
+from salad_train.nano.study.scaling import PowerLawFit, bootstrap_r2, fit_power_law
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000

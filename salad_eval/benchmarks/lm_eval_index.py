@@ -1,0 +1,295 @@
+"""Any task of the installed lm-eval as one of ours: found by its name, group or tag, and given our fields by default.
+
+What lm-eval's own index would hold for a name is found by looking only into the YAMLs that mention it; the 13,000 others are not
+parsed. Its groups are taken apart as its task factory does.
+
+The fields that a task of lm-eval's does not state:
+
+- *What is spoken*: what its ``doc_to_text`` prints of the row; the template's fixed words ("Question:", "Answer:") stay written. Under
+  ``context`` options that the prompt lists stay written as well, under ``context+choices`` they are spoken. A prompt made by a function
+  of lm-eval's is spoken as a whole.
+- *Domain*: the first of the columns ``subject``, ``category``, ``domain``, ``activity_label`` that every row fills, else the task's name.
+- *Group*: each item is its own. *Id*: the number of its row, as in lm-eval.
+- *Score*: ``ll``, or ``ll_norm`` where the task's metrics name acc_norm and not acc; a free answer is ``generate``, unless lm-eval finds
+  the answer by filters of its own: then the user has to say how it is scored.
+- *Splits*: a task without test rows is asked its validation rows as split ``test``, as in lm-eval, and has no validation split then, so
+  that nothing is chosen on what is reported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jinja2
+
+from salad_eval.benchmarks.reader import (
+    Asked,
+    DomainRule,
+    FunctionRef,
+    OptionList,
+    Speak,
+    data_splits,
+    lm_eval_tasks_dir,
+    read_yaml,
+)
+from salad_eval.benchmarks.spoken_spans import lists_options, option_columns
+from salad_eval.errors import TaskError
+from salad_eval.types import LOGPROB_SCORES, ScoreKind
+
+_GROUP_KEYS = ("group", "group_alias", "task", "aggregate_metric_list", "metadata")  # those of lm-eval's GroupConfig
+_NO_TASK_KEYS = ("tag", "group", "task_list")  # which lm-eval drops before it builds a task
+_HARMLESS_FILTERS = ("take_first", "remove_whitespace")
+_NOT_YAML = {".py", ".pyc", ".md", ".txt", ".json", ".jsonl", ".csv", ".tsv", ".sh", ".ipynb", ".pdf", ".png"}
+_INCLUDE = r"^[\"']?include[\"']?[ \t]*:([^\n]*(?:\n\s*-[^\n]*)*)"
+_KEY = r"^[\"']?(?:task|group)[\"']?[ \t]*:[ \t]*[\"']?([\w.+-]+)[\"']?[ \t]*(?:#.*)?$"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTask:
+    """A task of lm-eval's: its name, its YAML, and what stands in it and in the files and groups above it."""
+
+    name: str
+    path: Path
+    table: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    kind: Literal["task", "python", "group", "tag"]
+    path: Path | None
+    table: Mapping[str, Any]
+    members: tuple[str, ...] = ()
+
+
+@cache
+def lm_eval_index() -> LmEvalIndex | None:
+    """The tasks of the installed lm-eval; ``None`` where there is none."""
+    folder = lm_eval_tasks_dir()
+    return LmEvalIndex(folder) if folder is not None and folder.is_dir() else None
+
+
+class LmEvalIndex:
+    """The task folder of an lm-eval, by name. Its files are read at the first question and searched as text at every one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._entries: dict[str, _Entry | None] = {}
+
+    @cached_property
+    def _texts(self) -> dict[Path, str]:
+        """YAMLs and the files that they include, which may be called anything, in lm-eval's order."""
+        paths = (path for path in self.folder.glob("**/*") if path.suffix not in _NOT_YAML)
+        files = sorted((path for path in paths if path.is_file()), key=lambda path: path.as_posix())
+        return {path: path.read_text(encoding="utf-8", errors="replace") for path in files}
+
+    @cached_property
+    def _including(self) -> dict[str, set[Path]]:
+        """For the name of an included file the files that include one of that name."""
+        found: dict[str, set[Path]] = {}
+        for path, text in self._texts.items():
+            if "include" not in text:
+                continue
+            for stated in re.findall(_INCLUDE, text, re.MULTILINE):
+                for name in re.findall(r"[^\s\"'\[\],/\\]+(?=[\s\"'\],]|$)", stated):
+                    found.setdefault(name, set()).add(path)
+        return found
+
+    def has(self, name: str) -> bool:
+        return self._entry(name) is not None
+
+    def like(self, name: str) -> list[str]:
+        """Names of tasks and groups that are close to ``name``."""
+        names = {found for text in self._texts.values() for found in re.findall(_KEY, text, re.MULTILINE)}
+        return difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.7)
+
+    def expand(self, name: str) -> list[ForeignTask]:
+        """The tasks that a name stands for, each once. Raises ``TaskError`` for a group without any, and for tasks written in Python."""
+        entry = self._entry(name)
+        if entry is None:
+            raise TaskError(f"lm-eval has no task, group or tag {name!r}.")
+        found = {task.name: task for task in self._expanded(name, entry, {}, ())}
+        if not found:
+            raise TaskError(f"the group {name!r} of lm-eval holds no task. Name tasks instead.")
+        return list(found.values())
+
+    def _entry(self, name: str) -> _Entry | None:
+        if name not in self._entries:
+            self._entries[name] = None  # while it is looked for: a task may carry a tag of its own name
+            self._entries[name] = self._look_up(name)
+        return self._entries[name]
+
+    def _look_up(self, name: str) -> _Entry | None:
+        """What lm-eval's index ends up with: the first YAML that defines the name, or the tasks that carry it as a tag."""
+        tagged: list[str] = []
+        for path in self._mentioning(name):
+            try:
+                table = read_yaml(path)
+            except TaskError:
+                continue  # as in lm-eval's index
+            task, group = table.get("task"), table.get("group")
+            if "class" in table:
+                kind: Literal["task", "python", "group"] = "python"
+            else:
+                kind = "group" if group is not None else "task"
+            named = group if kind == "group" else task
+            if named == name and not tagged:  # a tag of that name would have taken it
+                return _Entry(kind, path, table)
+            if kind != "group" and isinstance(task, str) and name in _as_list(table.get("tag")):
+                own = self._entry(task)
+                if own is None or own.path == path:  # else another YAML defines that task, and this one is skipped
+                    tagged.append(task)
+        return _Entry("tag", None, {}, tuple(sorted(set(tagged)))) if tagged else None
+
+    def _mentioning(self, name: str) -> list[Path]:
+        """YAMLs in which ``name`` stands as a whole value, or that include such a file, directly or not."""
+        value = re.compile(rf"(?<![^\s\"'\[,]){re.escape(name)}(?![^\s\"'\],])")
+        found = {path for path, text in self._texts.items() if name in text and value.search(text)}
+        todo = list(found)
+        while todo:
+            more = self._including.get(todo.pop().name, set()) - found
+            found |= more
+            todo += more
+        return [path for path in self._texts if path in found and path.suffix == ".yaml"]
+
+    def _expanded(
+        self, name: str, entry: _Entry, overrides: Mapping[str, Any], inside: tuple[str, ...]
+    ) -> Iterable[ForeignTask]:
+        if name in inside:
+            raise TaskError(f"the group {name!r} of lm-eval holds itself, by way of {', '.join(inside)}.")
+        if entry.kind == "python":
+            raise TaskError(
+                f"the task {name!r} of lm-eval is written in Python, not as a YAML, and cannot be read. Ask another"
+                + (f", or single tasks of {inside[0]!r}." if inside else ".")
+            )
+        if entry.kind == "group":
+            yield from self._members(name, entry.path or self.folder, entry.table, overrides, (*inside, name))
+        elif entry.kind == "tag":
+            for member in entry.members:
+                known = self._entry(member)
+                if known is not None:
+                    yield from self._expanded(member, known, {**overrides, "task": member}, (*inside, name))
+        else:
+            table = {key: value for key, value in {**entry.table, **overrides}.items() if key not in _NO_TASK_KEYS}
+            yield ForeignTask(str(table["task"]), entry.path or self.folder, table)
+
+    def _members(
+        self, group: str, path: Path, table: Mapping[str, Any], overrides: Mapping[str, Any], inside: tuple[str, ...]
+    ) -> Iterable[ForeignTask]:
+        """The tasks of a group; what a group says beside its members overrides what they say, and what asks for the group both."""
+        shared = {**{key: value for key, value in table.items() if key not in _GROUP_KEYS}, **overrides}
+        shared.pop("task", None)
+        members = table.get("task")
+        for member in members if isinstance(members, list) else []:
+            stated = {"task": member} if isinstance(member, str) else dict(member) if isinstance(member, dict) else {}
+            name = stated.get("group", stated.get("task"))
+            if not isinstance(name, str):
+                raise TaskError(f"{path}: the group {group!r} names {member!r:.80}; expected a task or a group.")
+            known = self._entry(name)
+            if "group" in stated and known is None:
+                yield from self._members(f"{group}::{name}", path, stated, shared, inside)
+                continue
+            own = {key: value for key, value in stated.items() if key not in ("group", "task")}
+            if known is None:
+                yield ForeignTask(f"{group}::{name}", path, {**shared, **own, "task": f"{group}::{name}"})
+            else:
+                yield from self._expanded(name, known, {**shared, **own}, inside)
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+# --- our fields, for a task that has none ----------------------------------------------------------------------------
+
+
+def spoken_fields(
+    table: Mapping[str, Any],
+    path: Path,
+    speak: Speak,
+    score: ScoreKind | None,
+    options: OptionList | None = None,
+) -> Asked:
+    """How a task without ``metadata.salad`` is asked aloud; see the module. Raises ``TaskError`` for one that cannot be."""
+    name = table.get("task", path.stem)
+    _refuse_unspeakable(str(name), table)
+    spoken, printed = _spoken(str(name), table, speak, options or "none")
+    splits = data_splits(table)
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+    return Asked(
+        speak=speak,
+        splits=splits,
+        score=score or _score(str(name), table),
+        score_stated=score is not None,
+        domain=DomainRule(None),
+        id=None,
+        spoken=spoken,
+        spoken_printed=printed,
+        options="none" if "choices" in printed else options or "none",
+    )
+
+
+def _refuse_unspeakable(name: str, table: Mapping[str, Any]) -> None:
+    asks = table.get("output_type", "generate_until")
+    if asks not in ("multiple_choice", "generate_until"):
+        raise TaskError(
+            f"task {name}: its output_type is {asks!r}, which weighs a text as a whole and asks nothing; a task that can be spoken is "
+            "multiple_choice or generate_until."
+        )
+    if table.get("unsafe_code"):
+        raise TaskError(f"task {name}: it runs the code that a model writes (unsafe_code), which is never done here.")
+    for key, what in (("doc_to_image", "images"), ("doc_to_audio", "sound of its own")):
+        if table.get(key):
+            raise TaskError(f"task {name}: it shows {what} ({key}), which a task of text does not have.")
+    text = table.get("doc_to_text")
+    if isinstance(text, str) and not text.strip():
+        raise TaskError(f"task {name}: its context is empty (doc_to_text), so that there is nothing to speak.")
+    if isinstance(text, int):
+        raise TaskError(
+            f"task {name}: it has one context for each option (doc_to_text: {text}), which cannot be asked here."
+        )
+
+
+def _spoken(
+    name: str, table: Mapping[str, Any], speak: Speak, options: OptionList
+) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    text = table.get("doc_to_text")
+    if not isinstance(text, str) or "{" not in text:
+        return {"context": None}, ()  # a column, or what a function makes: all of it
+    if speak == "context":
+        return {}, ("context",)
+    try:
+        listed = lists_options(text, option_columns(table.get("doc_to_choice")))
+    except jinja2.TemplateSyntaxError as cause:
+        raise TaskError(f"task {name}: doc_to_text is {text!r:.120}, which is not a Jinja template: {cause}.") from None
+    if not listed and options == "lettered":
+        return {}, ("context",)
+    if not listed:
+        raise TaskError(
+            f"task {name}: its prompt lists no options that could be spoken (doc_to_text: {text!r:.120}); ask with --speak context, or "
+            "have them listed (--set options=lettered)."
+        )
+    return {}, ("context", "choices")
+
+
+def _score(name: str, table: Mapping[str, Any]) -> ScoreKind:
+    metrics = {one.get("metric") for one in table.get("metric_list") or [] if isinstance(one, dict)}
+    if table.get("output_type") == "multiple_choice":
+        return "ll_norm" if "acc_norm" in metrics and "acc" not in metrics else "ll"
+    filters = [
+        step.get("function") if not isinstance(step.get("function"), FunctionRef) else step["function"].name
+        for pipeline in table.get("filter_list") or []
+        for step in pipeline.get("filter", [])
+    ]
+    if own := [str(one) for one in filters if one not in _HARMLESS_FILTERS]:
+        raise TaskError(
+            f"task {name}: lm-eval finds the answer in what is generated by filters of its own ({', '.join(dict.fromkeys(own))}). Say how "
+            f"answers are scored here: --set score=… ({', '.join(kind for kind in get_args(ScoreKind) if kind not in LOGPROB_SCORES)})."
+        )
+    return "generate"

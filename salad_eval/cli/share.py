@@ -1,0 +1,88 @@
+"""``salad export``, ``salad import`` and ``salad card``: a run's sound and its results, for others."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from salad_eval.errors import SaladError, UserInputError
+
+
+class Format(str, Enum):
+    flac = "flac"
+    wav = "wav"
+
+
+def export_command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the data set.")],
+    license: Annotated[
+        str, typer.Option(help="Licence of the data set, as the hub names it: cc-by-4.0, mit, …")
+    ] = "unknown",
+    language: Annotated[str, typer.Option(help="Language of what is said, as the hub names it.")] = "en",
+    format: Annotated[Format, typer.Option(help="How sound is kept; both are exact.")] = Format.flac,
+) -> None:
+    """Write what a run rendered as a data set (Parquet and a card), so that others evaluate on the same sound."""
+    from salad_eval.sharing.export import export, run_command
+
+    made = export(run, out, license=license, language=language, format=format.value)
+    for task in made.tasks:
+        print(
+            f"{task.name}: {task.n_items} items, {task.n_rows} recordings, {task.seconds / 3600:.2f} h, {len(task.files)} file(s)"
+        )
+        for reason, n in task.left_out.items():
+            print(f"  {n} left out: {reason}")
+    print(f"card: {made.folder / 'README.md'}")
+    for task in made.tasks:
+        print(f"evaluate on it: {run_command(str(made.folder / task.yaml), made.perturbations)}")
+
+
+def import_command(
+    folder: Annotated[Path, typer.Argument(help="The folder that salad export wrote (or a copy of it).")],
+) -> None:
+    """Check a shared data set, sound by sound, and say how to evaluate on it."""
+    from salad_eval.sharing.export import check_import, run_command
+
+    if not folder.is_dir():
+        raise UserInputError(f"no folder at {str(folder)!r}.")
+    damaged = 0
+    for task in check_import(folder):
+        wer = f", WER {100 * task.word_errors / task.n_words:.1f}%" if task.n_words else ""
+        print(f"{task.task}: {task.n_items} items, {task.n_rows} recordings, {task.seconds / 3600:.2f} h{wer}")
+        print(f"  voices: {', '.join(task.voices[:20])}{' …' if len(task.voices) > 20 else ''}")
+        print(f"  perturbations: {', '.join(task.perturbations)}")
+        for reason, n in task.rejects.items():
+            print(f"  {n} rows rejected: {reason}")
+        for one in task.damaged:
+            print(f"  damaged: {one}")
+        damaged += task.n_damaged
+        print(f"  evaluate on it: {run_command(str(task.yaml), task.perturbations)}")
+    if damaged:
+        raise SaladError(f"{damaged} recordings are not what their rows say. Fetch the data set again.")
+
+
+def card_command(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run, or a gap_report.json.")],
+    model_name: Annotated[
+        str | None, typer.Option(help="The model's name on the hub; the report's own name for it if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A file to write to instead of printing.")] = None,
+) -> None:
+    """Print a results block for a model card: model-index (YAML) and a table (Markdown)."""
+    from salad_eval.report import load_report
+    from salad_eval.sharing.model_card import card_block
+
+    report = load_report(run)
+    named = model_name or next(column.system for column in report.columns if column.name == "adapted_speech")
+    block = card_block(report, named)
+    if out is None:
+        print(block)
+        return
+    try:
+        out.write_text(block, encoding="utf-8")
+    except OSError as cause:
+        raise UserInputError(f"--out {out}: cannot be written: {cause.strerror or cause}.") from None
+    print(out)

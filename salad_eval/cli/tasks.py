@@ -1,0 +1,152 @@
+"""``salad tasks``: what can be asked, how, and whether a task's data is sound."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from salad_eval.benchmarks.coverage import coverage_command
+from salad_eval.errors import TaskError, UnknownNameError
+
+if TYPE_CHECKING:
+    from salad_eval.benchmarks.reader import DomainRule, Speak
+    from salad_eval.types import Item
+
+SpeakOption = Annotated[
+    str | None,
+    typer.Option(help="What is spoken: context, or context+choices. With it any task of lm-eval's can be named, too."),
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option(help="A local mirror of data sets: DIR/org__name/[config/]split.jsonl.")
+]
+
+tasks_app = typer.Typer(help="Benchmarks: list, show, validate, and what can be spoken of them.", no_args_is_help=True)
+tasks_app.command("coverage")(coverage_command)
+
+
+@tasks_app.command("list")
+def list_tasks() -> None:
+    """The tasks that ship with the package."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from salad_eval.benchmarks.items import find_tasks, load_task
+
+    table = Table(box=box.SIMPLE)
+    for heading in ("task", "splits", "spoken", "score", "shots", "domain", "file"):
+        table.add_column(heading, overflow="fold")
+    broken = []
+    for name, path in find_tasks().items():
+        try:
+            task = load_task(str(path))
+        except TaskError as cause:
+            broken.append(cause)
+            continue
+        splits = ", ".join(task.splits)
+        table.add_row(
+            name, splits, task.speak, task.score, str(task.num_fewshot), _domain_shown(task.domain), path.name
+        )
+    Console().print(table)
+    if broken:
+        raise broken[0]
+
+
+def _domain_shown(rule: DomainRule) -> str:
+    if rule.topics is not None:
+        return f"nearest of {len(rule.topics.names)} topics"
+    return rule.source or "task"
+
+
+@tasks_app.command("path")
+def tasks_path() -> None:
+    """The folder of the package's tasks, for lm-eval's --include_path."""
+    from salad_eval.resources import tasks_dir
+
+    print(tasks_dir())
+
+
+@tasks_app.command("show")
+def show_task(
+    task: Annotated[str, typer.Argument(help="A task's name, or the path of its YAML.")],
+    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    limit: Annotated[int, typer.Option(help="How many items to show.")] = 1,
+    shots: Annotated[int | None, typer.Option(help="Few-shot examples; the task's own number if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Which items are drawn.")] = 0,
+    speak: SpeakOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """How a task is asked, and some of its items as a model sees them. What is spoken stands between ⟨ and ⟩."""
+    from salad_eval.benchmarks.items import load_items, load_task
+
+    found = load_task(task, speak=_speak(speak), data_dir=data_dir)
+    items, rejects, protocol = load_items(found, split, limit=max(limit, 1), seed=seed, shots=shots)
+    for key in ("task", "split", "data_revision", "speak", "shots", "spoken_shots", "score", "domain_field"):
+        print(f"{key}: {getattr(protocol, key)}")
+    print(f"rows that cannot be items: {len(rejects)}")
+    for item in items:
+        print(f"\n--- {item.id} (domain {item.domain})")
+        print(with_spoken_marked(item))
+        for index, choice in enumerate(item.choices):
+            print(f"  {'*' if index == item.gold else ' '} {choice}")
+        if item.answers:
+            print(f"  * {' | '.join(item.answers)}")
+
+
+def _speak(value: str | None) -> Speak | None:
+    from salad_eval.benchmarks.reader import Speak
+
+    known: dict[str, Speak] = {name: name for name in get_args(Speak) if name != "none"}
+    if value is not None and value not in known:
+        raise UnknownNameError("way to speak a task", value, known)
+    return known[value] if value is not None else None
+
+
+def with_spoken_marked(item: Item) -> str:
+    """The context with ⟨…⟩ around what is spoken."""
+    text, end = "", 0
+    for part in sorted(item.spoken_parts, key=lambda part: part.start):
+        text += item.context[end : part.start] + "⟨" + item.part_text(part) + "⟩"
+        end = part.end
+    return text + item.context[end:]
+
+
+@tasks_app.command("validate")
+def validate_tasks(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Names or YAML paths; all of the package's if none.")
+    ] = None,
+    speak: SpeakOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Read every split of a task and say how many rows are items and why the others are not. Exit code 1 where there are such rows.
+
+    Without names: the package's tasks that bring their data, or that --data-dir has.
+    """
+    from salad_eval.benchmarks.data import names_files
+    from salad_eval.benchmarks.items import find_tasks, load_items, load_tasks
+
+    unusable = 0
+    for task in load_tasks(tasks or list(find_tasks()), speak=_speak(speak), data_dir=data_dir):
+        if not tasks and data_dir is None and not names_files(task):
+            print(f"{task.name}: not checked; its data is not part of the package (name the task, or give --data-dir)")
+            continue
+        for split in task.splits:
+            try:
+                items, rejects, protocol = load_items(task, split)
+            except TaskError as cause:
+                if tasks:
+                    raise
+                print(f"{task.name} {split}: not checked; {cause}")
+                continue
+            domains = len({item.domain for item in items})
+            print(f"{task.name} {split}: {len(items)} items in {domains} domains, data {protocol.data_revision}")
+            for reason, n in Counter(reject.reason for reject in rejects).most_common():
+                first = next(reject for reject in rejects if reject.reason == reason)
+                print(f"  {n} rejected: {reason} (first: {first.item_id}{', ' + first.detail if first.detail else ''})")
+            unusable += len(rejects)
+    if unusable:
+        raise typer.Exit(1)

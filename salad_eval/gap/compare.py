@@ -1,0 +1,233 @@
+"""Two runs on the items they share: the difference in gap and in every column, paired item by item. Pure functions.
+
+Every difference is *second minus first* (B - A): above 0 in a column means B answers more, below 0 in the gap means
+B's gap is smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from salad_eval.errors import UserInputError
+from salad_eval.gap.report import OVERALL, item_values, pair
+from salad_eval.gap.stats import Measure, benjamini_hochberg, cluster_sums, resample, row_seed, sign_flip_p_value
+from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, Item, Score
+
+GAP = "gap"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChange:
+    """A column in both runs. ``difference`` is ``second`` - ``first`` with its 95% interval; ``p_value`` is
+    two-sided."""
+
+    first: float
+    second: float
+    difference: Estimate
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """A domain, or everything. ``gap`` holds both runs' gaps and their difference; ``q_value`` is over domains, of the
+    gap's p-values."""
+
+    name: str
+    n_items: int
+    n_groups: int
+    columns: Mapping[ColumnName, ColumnChange]
+    gap: ColumnChange
+    q_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Counts are of items: shared and scored in both runs; only in one; same id but another question; shared but not
+    scored in both."""
+
+    signature_a: str
+    signature_b: str
+    seed: int
+    n_resamples: int
+    n_shared: int
+    n_only_a: int
+    n_only_b: int
+    n_changed: int
+    n_unscored: int
+    overall: ComparisonRow
+    domains: tuple[ComparisonRow, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    scores_a: Sequence[Score],
+    items_a: Sequence[Item],
+    report_a: GapReport,
+    scores_b: Sequence[Score],
+    items_b: Sequence[Item],
+    report_b: GapReport,
+    seed: int,
+    n_resamples: int,
+) -> Comparison:
+    """Compare run B with run A on the items with the same id and the same question (context, choices and right answer).
+
+    Both runs' columns are resampled together over A's groups, so what both find hard cancels. Domains are A's. A
+    spoken column is the item's mean over the renderings of its own run; where the runs' voices differ a note says so.
+
+    Raises ``UserInputError`` where no question is shared, or none of the shared ones is scored in both runs.
+    """
+    columns = shared_columns(report_a, report_b)
+    by_id_a, by_id_b = {item.id: item for item in items_a}, {item.id: item for item in items_b}
+    common = by_id_a.keys() & by_id_b.keys()
+    same = {id_ for id_ in common if question(by_id_a[id_]) == question(by_id_b[id_])}
+    if not same:
+        raise UserInputError(
+            f"nothing to compare: of {len(by_id_a)} items in the first run and {len(by_id_b)} in the second, "
+            f"{len(common)} share an id "
+            "and none of these asks the same question. Compare runs of the same task, split and data revision."
+        )
+    values_a, groups, domains = _values(items_a, scores_a, same, columns)
+    values_b, _, _ = _values(items_b, scores_b, same, columns)
+    ids = sorted(values_a.keys() & values_b.keys())
+    if not ids:
+        raise UserInputError(
+            f"nothing to compare: {len(same)} questions are shared, but none has a score in every column of both runs. "
+            "Look at the rejects of both reports."
+        )
+    table = np.array([np.concatenate([values_a[id_], values_b[id_]]) for id_ in ids])
+    group_of = np.array([groups[id_] for id_ in ids])
+    domain_of = np.array([domains[id_] for id_ in ids], dtype=object)
+
+    def row(name: str, kind: str, members: np.ndarray) -> ComparisonRow:
+        return _row(
+            name, table[members], group_of[members], columns, row_seed(seed, "compare", kind, name), n_resamples
+        )
+
+    rows = [row(name, "domain", domain_of == name) for name in sorted(set(domain_of))]
+    q_values = benjamini_hochberg([domain.gap.p_value for domain in rows])
+    return Comparison(
+        signature_a=report_a.signature,
+        signature_b=report_b.signature,
+        seed=seed,
+        n_resamples=n_resamples,
+        n_shared=len(ids),
+        n_only_a=len(by_id_a.keys() - common),
+        n_only_b=len(by_id_b.keys() - common),
+        n_changed=len(common) - len(same),
+        n_unscored=len(same) - len(ids),
+        overall=row(OVERALL, "overall", np.ones(len(ids), dtype=bool)),
+        domains=tuple(replace(domain, q_value=q) for domain, q in zip(rows, q_values, strict=True)),
+        notes=_notes(scores_a, scores_b, report_a, report_b, columns),
+    )
+
+
+def shared_columns(report_a: GapReport, report_b: GapReport) -> tuple[ColumnName, ...]:
+    """The columns that both reports have, in the report's order; never without the three that a gap is made of."""
+    first, second = ({column.name for column in report.columns} for report in (report_a, report_b))
+    return tuple(column for column in COLUMNS if column in first & second)
+
+
+def question(item: Item) -> tuple[str, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+    """What makes two items the same question: what is asked, the options, and what counts as right."""
+    return item.context, item.choices, item.golds, item.answers
+
+
+def _values(
+    items: Sequence[Item], scores: Sequence[Score], ids: set[str], columns: Sequence[ColumnName]
+) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, str]]:
+    """Item-level values (n_columns,), group and domain of the items among ``ids`` that are scored in every column."""
+    paired, _ = pair(
+        [item for item in items if item.id in ids],
+        [score for score in scores if score.item_id in ids and score.column in columns],
+        columns,
+    )
+    if not paired.items:
+        return {}, {}, {}
+    left, values = item_values(paired, np.ones(len(paired.item_of), dtype=bool))
+    kept = [paired.items[position] for position in left]
+    return (
+        {item.id: row for item, row in zip(kept, values, strict=True)},
+        {item.id: item.group for item in kept},
+        {item.id: item.domain for item in kept},
+    )
+
+
+def _row(
+    name: str,
+    table: np.ndarray,
+    groups: np.ndarray,
+    columns: Sequence[ColumnName],
+    seed: np.random.SeedSequence,
+    n_resamples: int,
+) -> ComparisonRow:
+    """``table``: (n_items, 2 * n_columns), A's columns and then B's."""
+    interval_seed, *flip_seeds = seed.spawn(2 + len(columns))
+    clusters = cluster_sums(table, groups)
+    plain = {column: tuple(float(column == other) for other in columns) for column in columns}
+    gap = tuple(t - s for t, s in zip(plain["base_text"], plain["adapted_speech"], strict=True))
+    weights: dict[str, tuple[float, ...]] = {**{str(column): w for column, w in plain.items()}, GAP: gap}
+    measures = [Measure(key, (*(-w for w in combination), *combination)) for key, combination in weights.items()]
+    found = resample(clusters, measures, seed=interval_seed, n_resamples=n_resamples)
+    means_a, means_b = np.split(clusters.means, 2)
+    changes = {}
+    for (key, combination), measure, resampled, flip_seed in zip(
+        weights.items(), measures, found, flip_seeds, strict=True
+    ):
+        changes[key] = ColumnChange(
+            first=float(np.dot(combination, means_a)),
+            second=float(np.dot(combination, means_b)),
+            difference=resampled.estimate,
+            p_value=sign_flip_p_value(
+                clusters.sums @ np.array(measure.weights), seed=flip_seed, n_resamples=n_resamples
+            ),
+        )
+    return ComparisonRow(
+        name=name,
+        n_items=clusters.n_items,
+        n_groups=clusters.n_groups,
+        columns={column: changes[column] for column in columns},
+        gap=changes[GAP],
+        q_value=None,
+    )
+
+
+def _notes(
+    scores_a: Sequence[Score],
+    scores_b: Sequence[Score],
+    report_a: GapReport,
+    report_b: GapReport,
+    columns: Sequence[ColumnName],
+) -> tuple[str, ...]:
+    notes = []
+    heard_a, heard_b = _renderings(scores_a), _renderings(scores_b)
+    if heard_a != heard_b:
+        notes.append(
+            f"The runs differ in their renderings: only the first has {_listed(heard_a - heard_b)}; only the second "
+            f"has {_listed(heard_b - heard_a)}. Spoken columns are means over each run's own."
+        )
+    left_out = [
+        column
+        for column in COLUMNS
+        if column not in columns
+        and any(spec.name == column for report in (report_a, report_b) for spec in report.columns)
+    ]
+    if left_out:
+        notes.append(f"Not in both runs, so not compared: {', '.join(left_out)}.")
+    if report_a.split != report_b.split:
+        notes.append(f"The runs are of different splits: {report_a.split} and {report_b.split}.")
+    return tuple(notes)
+
+
+def _renderings(scores: Sequence[Score]) -> set[tuple[str, str]]:
+    return {
+        (score.voice, score.perturbation)
+        for score in scores
+        if score.voice is not None and score.perturbation is not None
+    }
+
+
+def _listed(renderings: set[tuple[str, str]]) -> str:
+    return ", ".join(f"{voice} ({perturbation})" for voice, perturbation in sorted(renderings)) or "none"

@@ -1,0 +1,203 @@
+"""The plan of a run: everything its numbers depend on, typed, written down before anything else is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from salad_eval.audio.perturb import canonical
+from salad_eval.errors import UnknownNameError, UserInputError
+from salad_eval.types import CLEAN, ScoreKind
+from salad_eval.validation import parse
+
+PLAN_FILE = "plan.json"
+DEFAULT_RESAMPLES = 10_000
+_PRESETS = Path(__file__).resolve().parents[1] / "presets"
+
+
+def _as_list(value: object) -> object:
+    """One name where several are expected is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _perturbation(name: str) -> str:
+    """In canonical form, so that equal perturbations are one, in the store as in the report."""
+    try:
+        return canonical(name)
+    except (
+        UserInputError
+    ) as cause:  # pydantic gathers ValueErrors alone, and the sentence it ends in has its own full stop
+        raise ValueError(str(cause).removesuffix(".")) from None
+
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Names: TypeAlias = Annotated[
+    tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list), Field(min_length=1)
+]
+Voices: TypeAlias = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list)]
+Perturbations: TypeAlias = Annotated[
+    tuple[Annotated[Text, AfterValidator(_perturbation)], ...],
+    BeforeValidator(_as_tuple),
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+]
+Options: TypeAlias = dict[str, JsonValue]
+
+
+class _Typed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PluginChoice(_Typed):
+    """A TTS or ASR plug-in by its registered name, and what it is built with."""
+
+    name: Text
+    options: Options = {}
+
+
+class SystemChoice(_Typed):
+    """A system plug-in by its registered name, and what it is built with."""
+
+    system: Text
+    options: Options = {}
+
+
+class Plan(_Typed):
+    """What is evaluated, on what, how, and where the run goes.
+
+    ``tasks``: names or paths of task YAMLs, or with ``speak`` any task or group of lm-eval's. ``speak``: what is spoken, ``context`` or
+    ``context+choices``; overrides the tasks' own. ``data_dir``: a local mirror of the data sets (see ``data``).
+    ``limit``: items a task. ``shots``, ``spoken_shots``, ``score`` and ``options`` override the tasks' own; ``options: lettered``
+    lists the options in every column's prompt (see ``lettered``).
+    ``perturbations``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form.
+    ``voices`` and ``tts`` may be left out where all tasks have ready sound (``metadata.salad.audio``).
+    ``slice_fields``: ``voice``, ``perturbation``, ``task`` or columns of the data; by default voice and what the tasks name.
+    ``workers``: processes that render; by default one a core. ``audio_store``: where sound is kept; by default shared by all runs.
+    ``created``: time stamp of the report, UTC; set when a run begins and kept when it resumes.
+    """
+
+    name: Text = "run"
+    tasks: Names
+    speak: Literal["context", "context+choices"] | None = None
+    data_dir: Text | None = None
+    split: Text = "test"
+    limit: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    voices: Voices = ()
+    perturbations: Perturbations = (CLEAN,)
+    tts: PluginChoice | None = None
+    asr: PluginChoice
+    base: SystemChoice
+    adapted: SystemChoice
+    shots: Annotated[int, Field(ge=0)] | None = None
+    spoken_shots: bool | None = None
+    score: ScoreKind | None = None
+    options: Literal["none", "lettered"] | None = None
+    n_resamples: Annotated[int, Field(ge=100)] = DEFAULT_RESAMPLES
+    slice_fields: Names | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None
+    out: Text | None = None
+    audio_store: Text | None = None
+    created: str | None = None
+
+    @classmethod
+    def from_mapping(cls, table: Mapping[str, Any], where: str = "plan") -> Plan:
+        """A plan from plain values. Raises ``UserInputError`` naming the key, its value and what was expected."""
+        plan = parse(cls, table, where)
+        for key in ("tasks", "voices", "perturbations"):
+            names: tuple[str, ...] = getattr(plan, key)
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise UserInputError(f"{where}: {key} names {twice!r} twice; each counts once.")
+        return plan
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Plan:
+        """The plan in a YAML file (or a run's ``plan.json``); ``overrides`` are dotted keys and their values."""
+        file = Path(path).expanduser()
+        table = read_table(file, "plan", "use --preset nano")
+        table.setdefault("name", file.stem if file.name != PLAN_FILE else file.resolve().parent.name)
+        return cls.from_mapping(with_overrides(table, overrides or {}), str(file))
+
+    @classmethod
+    def preset(cls, name: str, overrides: Mapping[str, Any] | None = None) -> Plan:
+        """A plan that ships with the package; ``overrides`` are dotted keys and their values."""
+        known = {path.stem: path for path in sorted(_PRESETS.glob("*.yaml"))}
+        if name not in known:
+            raise UnknownNameError("preset", name, known)
+        return cls.from_mapping(
+            with_overrides(read_table(known[name], "plan", "use --preset nano"), overrides or {}), f"preset {name}"
+        )
+
+    @classmethod
+    def of(cls, plan: Plan | str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
+        """A plan from what a caller may give: a preset's name, the path of a YAML, a ``Plan``, or what a YAML would hold."""
+        if isinstance(plan, (Plan, Mapping)):
+            table = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
+            return cls.from_mapping(with_overrides(table, overrides))
+        if os.fspath(plan).endswith((".yaml", ".yml", ".json")) or Path(plan).is_file():
+            return cls.from_yaml(plan, overrides)
+        return cls.preset(os.fspath(plan), overrides)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run goes: ``out``, or ``runs/<name>`` in the working directory."""
+        return Path(self.out).expanduser() if self.out else Path("runs") / self.name
+
+    @property
+    def n_workers(self) -> int:
+        return self.workers if self.workers is not None else (os.cpu_count() or 1)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """``base.options.dtype=bfloat16`` as key and value; the value is read as YAML, so 3 is a number and [a, b] a list."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserInputError(f"--set {text!r}: expected key=value, for example base.options.dtype=bfloat16.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as cause:
+        raise UserInputError(f"--set {text!r}: the value is not valid YAML: {' '.join(str(cause).split())}.") from None
+
+
+def with_overrides(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` with values replaced by dotted keys; tables on the way are made where they are missing."""
+    changed = dict(table)
+    for key, value in overrides.items():
+        _set(changed, key, key.split("."), value)
+    return changed
+
+
+def _set(table: dict[str, Any], whole_key: str, path: Sequence[str], value: Any) -> None:
+    if len(path) == 1:
+        table[path[0]] = value
+        return
+    inner = table.get(path[0]) or {}
+    if not isinstance(inner, Mapping):
+        raise UserInputError(f"setting {whole_key!r}: {path[0]!r} is {inner!r:.60}, which has no keys below it.")
+    table[path[0]] = dict(inner)
+    _set(table[path[0]], whole_key, path[1:], value)
+
+
+def read_table(path: Path, what: str, otherwise: str) -> dict[str, Any]:
+    """The mapping in a YAML file that states ``what`` ("plan"); ``otherwise`` says what to give where there is no such file."""
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserInputError(f"no {what} at {path}. Give the path of a YAML file, or {otherwise}.") from None
+    except (OSError, UnicodeDecodeError) as cause:
+        raise UserInputError(f"cannot read the {what} {path}: {cause}.") from None
+    except yaml.YAMLError as cause:
+        raise UserInputError(f"{path}: is not valid YAML: {' '.join(str(cause).split())}.") from None
+    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+        held = type(table).__name__
+        raise UserInputError(f"{path}: a {what} is a mapping of keys to values, this file holds a {held}.")
+    return table

@@ -1,0 +1,181 @@
+"""Renderings to transcripts: what an ASR hears, how many errors it makes, and whether the answer came through.
+
+Every recording gives one record, in order: a ``Transcript``, or a ``Reject`` that says why there is none. A recording that
+cannot be read never becomes an empty transcript.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import jiwer
+
+from salad_eval.answers.numeric import final_answer
+from salad_eval.audio.store import AudioStore
+from salad_eval.errors import AudioError, PluginError
+from salad_eval.speakable.normalise import normalise
+from salad_eval.types import ASR, Audio, Item, Reject, Rendering, Transcript
+
+STEP = "transcribe"
+UNREADABLE, UNUSABLE = "unreadable_audio", "unusable_audio"
+BATCH = 256  # recordings held at a time; a quarter of a minute each would be 250 MB
+
+# Words that bear no answer: they stand in almost any sentence, whatever is asked.
+FUNCTION_WORDS = frozenset((
+    "a", "an", "the", "and", "or", "but", "nor", "of", "to", "in", "on", "at", "by", "for", "from", "with", "into",
+    "as", "is", "are", "was", "were", "be", "been", "being", "am", "it", "its", "this", "that", "these", "those",
+    "he", "she", "they", "we", "you", "i", "his", "her", "their", "our", "your", "my", "there", "here", "do",
+    "does", "did", "has", "have", "had", "not", "no", "so", "than", "then",
+))  # fmt: skip
+_LABEL = re.compile(r"[A-Za-z]|\d{1,2}")
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def answers_of(item: Item) -> tuple[str, ...]:
+    """The texts that are right answers to ``item``: its gold option, and what it accepts of a generation.
+
+    Of a worked solution that marks its answer ("… #### 42") it is that alone. Where the options are labels ("A", "B", …) that the prompt
+    explains ("B. Calcium"), the answer is the explanation.
+    """
+    if item.gold is None:
+        return tuple(final_answer(answer) for answer in item.answers)
+    gold = item.choices[item.gold]
+    if all(_LABEL.fullmatch(choice.strip()) for choice in item.choices):
+        explained = re.findall(rf"(?m)^\W*{re.escape(gold.strip())}[.):]\s*(\S.*?)\s*$", item.context)
+        if explained:
+            return (explained[-1],)  # the last one: shots before the question have options of their own
+    return (gold, *(answer for answer in item.answers if answer != gold))
+
+
+def answer_words(answers: Iterable[str], spoken_text: str) -> frozenset[str]:
+    """The answer-bearing words of a spoken text: the content words of the answers that are said in it, normalised.
+
+    An answer that consists of function words alone keeps them all.
+    """
+    bearing: set[str] = set()
+    for answer in answers:
+        words = set(normalise(answer).split())
+        bearing |= (words - FUNCTION_WORDS) or words
+    return frozenset(bearing & set(normalise(spoken_text).split()))
+
+
+def answer_word_heard(answers: Iterable[str], spoken_text: str, heard: str) -> bool | None:
+    """Whether every answer-bearing word of ``spoken_text`` is in the transcript ``heard``; ``None`` where it has none.
+
+    A round trip through speech that loses such a word makes an item unanswerable, whatever its word error rate. A question
+    that does not name its answer has none; what its names suffer shows in the error counts alone.
+    """
+    bearing = answer_words(answers, spoken_text)
+    return bearing <= set(normalise(heard).split()) if bearing else None
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCounts:
+    """Raw counts of a pair of texts: substitutions + deletions + insertions, and the length of what was said."""
+
+    word_errors: int
+    n_words: int
+    char_errors: int
+    n_chars: int
+
+
+def count_errors(spoken_text: str, heard: str) -> ErrorCounts:
+    """Word and character errors (minimum edit distance, by jiwer) between two texts, both normalised; spaces count as characters."""
+    reference, hypothesis = normalise(spoken_text), normalise(heard)
+    if not reference:  # jiwer has no alignment for an empty reference: all that was heard is inserted
+        return ErrorCounts(len(hypothesis.split()), 0, len(hypothesis), 0)
+    words = jiwer.process_words(reference, hypothesis)
+    chars = jiwer.process_characters(reference, hypothesis)
+    return ErrorCounts(
+        word_errors=words.substitutions + words.deletions + words.insertions,
+        n_words=words.hits + words.substitutions + words.deletions,
+        char_errors=chars.substitutions + chars.deletions + chars.insertions,
+        n_chars=chars.hits + chars.substitutions + chars.deletions,
+    )
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+
+def transcribe(
+    renderings: Iterable[Rendering],
+    asr: ASR,
+    store: AudioStore,
+    *,
+    answers: Mapping[str, Sequence[str]],
+    batch: int = BATCH,
+) -> Iterator[Transcript | Reject]:
+    """One record a rendering, in order, ``batch`` recordings at a time.
+
+    ``answers`` gives the right answers of each item by its id (see ``answers_of``). The reasons of rejects:
+    ``unreadable_audio`` where the store has not got the sound or it is damaged, ``unusable_audio`` where the ASR refuses it (empty,
+    too short). Any other failure of the ASR is raised.
+    """
+    name = asr.fingerprint()
+    remaining = iter(renderings)
+    while chunk := list(itertools.islice(remaining, batch)):
+        failures: dict[str, Reject] = {}
+        sounds: dict[str, Audio] = {}
+        for rendering in chunk:
+            if rendering.sha256 not in sounds:
+                try:
+                    sounds[rendering.sha256] = store.get(rendering.sha256)
+                except AudioError as cause:
+                    failures[rendering.sha256] = Reject(rendering.item_id, STEP, UNREADABLE, str(cause))
+        heard = _hear(asr, sounds)
+        for rendering in chunk:
+            outcome = failures.get(rendering.sha256) or heard[rendering.sha256]
+            if isinstance(outcome, Reject):
+                yield Reject(rendering.item_id, STEP, outcome.reason, outcome.detail)
+            elif isinstance(outcome, AudioError):
+                yield Reject(rendering.item_id, STEP, UNUSABLE, str(outcome))
+            else:
+                yield _transcript(rendering, name, outcome, answers.get(rendering.item_id, ()))
+
+
+def _hear(asr: ASR, sounds: Mapping[str, Audio]) -> dict[str, str | AudioError]:
+    """The transcript of each sound, or why the ASR cannot use it."""
+    try:
+        return dict(zip(sounds, _texts(asr, list(sounds.values())), strict=True))
+    except AudioError:  # one of them; by itself each is either transcribed or named
+        return {sha256: _hear_one(asr, audio) for sha256, audio in sounds.items()}
+
+
+def _hear_one(asr: ASR, audio: Audio) -> str | AudioError:
+    try:
+        return _texts(asr, [audio])[0]
+    except AudioError as cause:
+        return cause
+
+
+def _texts(asr: ASR, audios: list[Audio]) -> list[str]:
+    texts = asr.transcribe(audios) if audios else []
+    if len(texts) != len(audios):
+        raise PluginError(f"the ASR {asr.fingerprint()} gave {len(texts)} transcripts for {len(audios)} recordings.")
+    return texts
+
+
+def _transcript(rendering: Rendering, asr: str, text: str, answers: Sequence[str]) -> Transcript:
+    # Of a recording whose words are not known nothing can be counted as an error.
+    counts = count_errors(rendering.spoken_text, text) if rendering.spoken_text else ErrorCounts(0, 0, 0, 0)
+    return Transcript(
+        item_id=rendering.item_id,
+        part=rendering.part,
+        voice=rendering.voice,
+        perturbation=rendering.perturbation,
+        asr=asr,
+        text=text,
+        word_errors=counts.word_errors,
+        n_words=counts.n_words,
+        char_errors=counts.char_errors,
+        n_chars=counts.n_chars,
+        answer_word_heard=answer_word_heard(answers, rendering.spoken_text, text),
+    )

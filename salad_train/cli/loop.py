@@ -1,0 +1,58 @@
+"""``salad loop``: evaluate, select, synthesise, train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Turn the loop: evaluate → select → synthesise → train → evaluate.")
+
+
+@app.command()
+def loop(
+    preset: Annotated[str, typer.Option(help="A loop that ships with the package (nano), or a YAML file of yours.")],
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often; by default as the preset says.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The loop's folder; runs/loop-NAME if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of selection and training.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; by default one a core.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any key of the loop, or of its recipe: select.gamma=2, settings.stage2.train.steps=50."
+        ),
+    ] = None,
+) -> None:
+    """Evaluate, select what to speak by the gap, speak it, train on it, and evaluate again; ends in a before/after report.
+
+    Steered by the validation split, measured on the test split. Started again, it goes on where it was stopped.
+    """
+    import os
+
+    import torch
+    from rich.console import Console
+
+    from salad_eval.pipeline.components import quiet_loading
+    from salad_eval.pipeline.plan import parse_setting
+    from salad_eval.report.comparison import comparison_terminal
+    from salad_train.loop import load_loop
+    from salad_train.loop import loop as run
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    quiet_loading()
+    changes = dict(parse_setting(text) for text in settings or ())
+    if rounds is not None:
+        changes["rounds"] = rounds
+    if seed is not None:
+        changes |= {"select.seed": seed, "settings.stage2.train.seed": seed}
+    plan = load_loop(preset, changes)
+    console = Console()
+    result = run(
+        plan,
+        out or Path("runs") / f"loop-{Path(preset).stem}",
+        lambda line: console.print(f"· {line}", highlight=False),
+    )
+    console.print()
+    console.print(comparison_terminal(result.comparison))
+    typer.echo(f"\nmodel: {result.model}\nreport: {result.files.html}")

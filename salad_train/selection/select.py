@@ -1,0 +1,499 @@
+"""Stage II's choice of what to speak: embed, cluster, probe, score, weigh, draw (Cuervo et al., arXiv 2510.13632, Stage II)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from salad_eval import plugins, records
+from salad_eval.errors import DataError, UserInputError
+from salad_eval.pipeline.folder import RunFolder, digest
+from salad_eval.report.json import load_report, write_atomic
+from salad_eval.types import ASR, GapReport, Item
+from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
+from salad_train.selection.signals import Gap
+from salad_train.selection.weigh import RESERVE, SpokenLength, draw, exclusions, seconds_per_character, weigh
+from salad_train.types import (
+    Cluster,
+    Clustering,
+    ClusterProbe,
+    ClusterWeight,
+    Corpus,
+    Embedder,
+    SelectedDocument,
+    Selection,
+    Signal,
+    SignalContext,
+)
+
+if TYPE_CHECKING:
+    from salad_eval.audio.store import AudioStore
+    from salad_eval.pipeline.plan import PluginChoice
+    from salad_train.recipe import Recipe
+    from salad_train.training.batches import Speaker
+    from salad_train.training.stages import Stage2Plan, StagePlan
+
+DOCUMENTS, HEAD, PAGE, PICTURE, PLAN = (
+    "selection.jsonl", "selection.json", "selection.md", "selection.png", "plan.json",
+)  # fmt: skip
+ITEMS = "items.jsonl"
+TEST = "test"
+MOST_NAMED = 8  # clusters or the like that a note names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectPlan:
+    """What a selection depends on, besides corpus, models and report.
+
+    Attributes:
+        budget_seconds: sound to be made, in seconds.
+        signal, signal_options: a plug-in of ``salad.signals``. gamma, floor, cap: see ``weigh``; without bounds it is the paper's.
+        clusters: K. embedder, embedder_options: a plug-in of ``salad.embedders``.
+        probe_documents: spoken and measured in each cluster.
+        max_cer: character error rate of a probe above which its cluster is left out; ``None``: see ``weigh.highest_cer``.
+        hold_out_probes: whether probe documents are never selected, so that probing again after training measures what was
+            learnt of the cluster and not what was learnt of the probe.
+        reserve: share of the budget that is drawn beyond it, for documents that fail or turn out shorter.
+        seed: of clusters, probes and draws. An embedder has a seed of its own among its options.
+        allow_test_split: whether a report on the test split may steer the selection. What is selected by it must not be
+            evaluated on that split.
+    """
+
+    budget_seconds: float
+    signal: str = "misalignment"
+    signal_options: Mapping[str, Any] = field(default_factory=dict)
+    gamma: float = 5.0
+    clusters: int = 128
+    embedder: str = "tfidf"
+    embedder_options: Mapping[str, Any] = field(default_factory=dict)
+    probe_documents: int = 16
+    floor: float = 0.0
+    cap: float | None = None
+    max_cer: float | None = None
+    hold_out_probes: bool = True
+    reserve: float = RESERVE
+    seed: int = 0
+    allow_test_split: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.budget_seconds) and self.budget_seconds > 0):
+            raise UserInputError(
+                f"budget_seconds is {self.budget_seconds}; expected seconds of sound to be made, more than 0."
+            )
+        if self.clusters < 1:
+            raise UserInputError(f"clusters is {self.clusters}; expected at least 1.")
+        if self.max_cer is not None and self.max_cer < 0:
+            raise UserInputError(f"max_cer is {self.max_cer}; expected a character error rate, 0 or more.")
+        if self.seed < 0:
+            raise UserInputError(f"seed is {self.seed}; expected 0 or more.")
+        ProbePlan(self.probe_documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """The report that steers a selection, and the benchmark's items, where they lie beside it."""
+
+    report: GapReport
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Voice:
+    """How documents will be cut and spoken: ``stage`` as training will, ``tokenizer`` the speech LLM's."""
+
+    stage: StagePlan
+    speaker: Speaker
+    tokenizer: Any
+
+
+def read_steering(path: Path) -> Steering:
+    """The report in the folder of a ``salad run``, or a gap_report.json by itself (then without items)."""
+    report = load_report(path)
+    if not path.is_dir() or not (path / ITEMS).is_file():
+        return Steering(report, ())
+    return Steering(report, tuple(read_items(path)))
+
+
+def read_items(run: Path) -> list[Item]:
+    """The benchmark's items of a run. Raises ``DataError`` for a folder without them."""
+    return records.read_jsonl(run / ITEMS, Item)
+
+
+def select_from_run(
+    plan: SelectPlan,
+    recipe: Recipe,
+    out: Path,
+    *,
+    run: Path | None = None,
+    avoid: Sequence[Path] = (),
+    asr: PluginChoice | None = None,
+    audio: AudioStore | None = None,
+) -> Selection:
+    """``select`` with everything that a recipe and the folder of an evaluation name: the corpus, the voice, both models.
+
+    Documents that hold an item of the run are left out of the corpus. Models are loaded only where the signal, or ``asr``, asks
+    for probes.
+
+    Args:
+        recipe: ``corpus`` is selected from; ``stage2`` says how documents are cut and spoken, and names both models.
+        run: the folder of a finished ``salad run``, or a gap_report.json.
+        avoid: folders of further runs whose items no document may hold: those that the result will be measured on.
+        asr: transcribes the probes, so that clusters with bad synthesis can be told.
+        audio: where sound is kept; by default the recipe's store.
+    """
+    from salad_train.recipe import documents_of, voice_of
+    from salad_train.speech.synthesise import tokenizer_of
+
+    steering = read_steering(run) if run is not None else None
+    signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
+    check_steering(plan, signal, steering)
+    items = [*(steering.items if steering is not None else ()), *(item for path in avoid for item in read_items(path))]
+    corpus = documents_of(recipe.corpus, against=items)
+    check_corpus(plan, corpus)
+    stage = recipe.stage2
+    readers = open_readers(stage) if needs_probes(signal) or asr is not None else None
+    tokenizer = readers.processor.tokenizer if readers is not None else tokenizer_of(stage)
+    recogniser = plugins.create("salad.asr", asr.name, asr.options) if asr is not None else None
+    voice = Voice(stage, voice_of(recipe, audio), tokenizer)
+    return select(plan, corpus, voice, out, readers=readers, asr=recogniser, steering=steering)
+
+
+def open_readers(stage: Stage2Plan) -> Readers:
+    """The speech LLM that Stage II will start from and its teacher, loaded."""
+    from salad_eval.checkpoints import resolve_device, weights_fingerprint
+    from salad_eval.pipeline.components import quiet_loading
+    from salad_train.training.stages import open_models
+
+    quiet_loading()
+    model, processor, teacher = open_models(stage)
+    device = resolve_device(stage.device)
+    fingerprint = f"{weights_fingerprint(stage.init, model)}+{weights_fingerprint(stage.base, teacher)}"
+    models: list[Any] = [model, teacher]  # transformers' types know no ``to`` by name
+    for one in models:
+        one.to(device)
+    return Readers(model, processor, teacher, fingerprint)
+
+
+# --- the line --------------------------------------------------------------------------------------------------------
+
+
+def select(
+    plan: SelectPlan,
+    corpus: Corpus,
+    voice: Voice,
+    out: Path,
+    *,
+    readers: Readers | None = None,
+    asr: ASR | None = None,
+    steering: Steering | None = None,
+) -> Selection:
+    """Choose what to speak next. ``out`` keeps what a killed run goes on from; ``write_selection`` puts the result there.
+
+    Args:
+        readers: the speech LLM and its teacher. Without them nothing is probed, and signals that need it say so.
+        asr: tells clusters whose synthesis is bad, and is asked only where ``readers`` are there too.
+
+    Raises ``UserInputError`` for a test-split report that is not allowed by name, a corpus smaller than K, a budget beyond
+    the corpus' speech, and a signal that finds nothing to close or not what it needs.
+    """
+    signal: Signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
+    embedder: Embedder = plugins.create("salad.embedders", plan.embedder, plan.embedder_options)
+    check_steering(plan, signal, steering)
+    check_corpus(plan, corpus)
+    if needs_probes(signal) and readers is None:
+        raise UserInputError(
+            f"signal {plan.signal!r} is measured on probes: give the speech LLM and the text LLM it came from (--model, --base), "
+            "or take signal 'gap' or 'uniform'."
+        )
+    with RunFolder(out) as folder:
+        write_atomic(folder.path / PLAN, json.dumps(records.to_json(plan), indent=1) + "\n")
+        clustering, clusters = cluster(plan, corpus, embedder)
+        affinity = domain_affinity(clustering, embedder, steering)
+
+        found, held_out = Probes((), {}), frozenset[str]()
+        if readers is not None and (asr is not None or needs_probes(signal)):
+            probing = ProbePlan(plan.probe_documents, plan.seed)
+            draws = draw_probes(corpus.documents, clustering.labels, clustering.k, probing)
+            found = measure_probes(draws, probing, voice.stage, readers, voice.speaker, folder, asr=asr)
+            held_out = frozenset(document.id for one in draws for document in one.documents)
+
+        report = steering.report if steering is not None else None
+        scores = signal.score(SignalContext(clusters, found.probes or None, report, affinity))
+        excluded = exclusions(found.probes, found.failed, plan.max_cer)
+        weights = weigh(clusters, scores, gamma=plan.gamma, floor=plan.floor, cap=plan.cap, excluded=excluded)
+
+        lengths = found.lengths or (_rate(plan, corpus, voice),)
+        drawn = draw(
+            corpus.documents,
+            clustering.labels,
+            weights,
+            plan.budget_seconds,
+            seconds_per_character(clustering.k, lengths),
+            plan.seed,
+            reasons=reasons(plan.signal, clusters, weights, report, affinity),
+            held_out=held_out if plan.hold_out_probes else frozenset(),
+            reserve=plan.reserve,
+        )
+        return Selection(
+            signal=plan.signal,
+            gamma=plan.gamma,
+            budget_seconds=plan.budget_seconds,
+            seed=plan.seed,
+            clusters=clusters,
+            weights=weights,
+            documents=drawn.documents,
+            signature=_signature(plan, corpus, voice, signal, embedder, readers, asr, report),
+            probes=found.probes,
+            notes=(*_notes(corpus, weights, steering, affinity, found), *drawn.notes),
+        )
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def needs_probes(signal: Signal) -> bool:
+    """Whether a signal is to be given probes: all are, but for those that say they do not look at them."""
+    return bool(getattr(signal, "needs_probes", True))
+
+
+def check_steering(plan: SelectPlan, signal: Signal, steering: Steering | None) -> None:
+    """Refuse a report on the test split, and one that cannot steer, before anything is read or computed."""
+    if steering is not None and steering.report.split == TEST and not plan.allow_test_split:
+        raise UserInputError(
+            "the report was made on the test split. What is selected by it would be tuned on the very items that are to measure "
+            "the result. Give a report on the validation split (salad run --split validation), or allow it by name "
+            "(--allow-test-split) and evaluate on other items."
+        )
+    if isinstance(signal, Gap):
+        signal.check(steering.report if steering is not None else None, has_items=bool(steering and steering.items))
+
+
+def check_corpus(plan: SelectPlan, corpus: Corpus) -> None:
+    """Refuse an empty corpus, and one with fewer documents than clusters."""
+    if not corpus.documents:
+        counts = "; ".join(f"{reject.n} {reject.reason}" for reject in corpus.rejects) or "none were there"
+        raise UserInputError(f"the corpus is empty: no document is left ({counts}).")
+    if plan.clusters > len(corpus.documents):
+        raise UserInputError(
+            f"clusters is {plan.clusters}, and the corpus has {len(corpus.documents)} document(s); expected at most as many "
+            "clusters as documents, and better a tenth of that or less."
+        )
+
+
+def cluster(plan: SelectPlan, corpus: Corpus, embedder: Embedder) -> tuple[Clustering, tuple[Cluster, ...]]:
+    from salad_train.selection.clusters import balanced_kmeans, describe_clusters
+
+    texts = [document.text for document in corpus.documents]
+    embedder.fit(texts)
+    clustering = balanced_kmeans(embedder.embed(texts), plan.clusters, seed=plan.seed)
+    return clustering, describe_clusters(corpus.documents, clustering)
+
+
+def item_text(item: Item) -> str:
+    """What a benchmark's item is about: what is spoken of it, and its options."""
+    spoken = [item.part_text(part) for part in item.spoken_parts] or [item.context]
+    return " ".join([*spoken, *item.choices])
+
+
+def domain_affinity(clustering: Clustering, embedder: Embedder, steering: Steering | None) -> np.ndarray | None:
+    """(K, n_domains), how much each cluster is like each of the report's domains; ``None`` without items to tell by."""
+    from salad_train.selection.clusters import affinity
+
+    if steering is None or not steering.items or not steering.report.domains:
+        return None
+    domains = [row.name for row in steering.report.domains]
+    items = [item for item in steering.items if item.domain in set(domains)]
+    vectors = embedder.embed([item_text(item) for item in items])
+    return affinity(clustering.centroids, vectors, [item.domain for item in items], domains)
+
+
+def reasons(
+    signal: str,
+    clusters: Sequence[Cluster],
+    weights: Sequence[ClusterWeight],
+    report: GapReport | None,
+    affinity: np.ndarray | None,
+) -> dict[int, str]:
+    """One line a cluster: ``signal gap 0.21, 3.4x its share of the corpus; like chemistry; about element, symbol, gold``."""
+    lines = {}
+    for place, (found, weight) in enumerate(zip(clusters, weights, strict=True)):
+        parts = [f"signal {signal} {weight.signal:.3g}, {_ratio(weight):.2g}x its share of the corpus"]
+        if report is not None and affinity is not None:
+            parts.append(f"like {report.domains[int(affinity[place].argmax())].name}")
+        if found.terms:
+            parts.append("about " + ", ".join(found.terms[:3]))
+        lines[found.id] = "; ".join(parts)
+    return lines
+
+
+def _ratio(weight: ClusterWeight) -> float:
+    return weight.target / weight.web if weight.web else 0.0
+
+
+def lacking_domains(report: GapReport, affinity: np.ndarray) -> tuple[str, ...]:
+    """Domains with a gap that are nearest to no cluster: the corpus seems to hold little or nothing of them."""
+    nearest = set(affinity.argmax(axis=1).tolist())
+    gaps = [row.gap.value if row.shrunk_gap is None else row.shrunk_gap for row in report.domains]
+    return tuple(row.name for place, row in enumerate(report.domains) if gaps[place] > 0 and place not in nearest)
+
+
+def _rate(plan: SelectPlan, corpus: Corpus, voice: Voice) -> SpokenLength:
+    probing = ProbePlan(plan.probe_documents, plan.seed)
+    return spoken_length(corpus.documents, voice.tokenizer, voice.stage, voice.speaker, probing)
+
+
+def _notes(
+    corpus: Corpus,
+    weights: Sequence[ClusterWeight],
+    steering: Steering | None,
+    affinity: np.ndarray | None,
+    found: Probes,
+) -> list[str]:
+    notes = []
+    if corpus.rejects:
+        left_out = ", ".join(f"{reject.n} {reject.reason}" for reject in corpus.rejects)
+        notes.append(f"corpus: {len(corpus.documents)} documents; left out: {left_out}.")
+    excluded = [weight for weight in weights if weight.excluded]
+    if excluded:
+        share = math.fsum(weight.web for weight in excluded)
+        named = "; ".join(f"{weight.cluster}: {weight.excluded}" for weight in excluded[:MOST_NAMED])
+        more = f"; and {len(excluded) - MOST_NAMED} more" if len(excluded) > MOST_NAMED else ""
+        notes.append(f"{len(excluded)} cluster(s) with {share:.1%} of the corpus are excluded ({named}{more}).")
+    if found.probes:
+        n_failed = sum(probe.n_failed for probe in found.probes)
+        n = sum(probe.n_documents for probe in found.probes)
+        seconds = math.fsum(probe.seconds for probe in found.probes)
+        failed = f"; {n_failed} of them could not be spoken" if n_failed else ""
+        notes.append(f"probes: {n} documents, {seconds:.0f} s of sound{failed}.")
+    if steering is not None:
+        notes.append(f"report: {steering.report.signature}")
+        if affinity is None:
+            notes.append("the report came without items, so no cluster is told which domain it is like.")
+        else:
+            notes += [
+                f"the corpus seems to lack the domain {name!r}: it is the likest one of no cluster, and its gap is spread over "
+                "clusters that are mostly about something else."
+                for name in lacking_domains(steering.report, affinity)
+            ]
+    return notes
+
+
+def _signature(
+    plan: SelectPlan,
+    corpus: Corpus,
+    voice: Voice,
+    signal: Signal,
+    embedder: Embedder,
+    readers: Readers | None,
+    asr: ASR | None,
+    report: GapReport | None,
+) -> str:
+    stage = {"cut": records.to_json(voice.stage.interleave), "cuts": voice.stage.cuts, "eos": voice.stage.append_eos}
+    bounds = f"{plan.floor:g}..{'inf' if plan.cap is None else format(plan.cap, 'g')}"
+    parts = {
+        "signal": signal.fingerprint(),
+        "gamma": f"{plan.gamma:g}",
+        "bounds": bounds,
+        "K": str(plan.clusters),
+        "embedder": embedder.fingerprint(),
+        "budget": f"{plan.budget_seconds:g}s",
+        "probe": f"{plan.probe_documents}{'' if plan.hold_out_probes else '+'}" if readers is not None else "none",
+        "max_cer": "default" if plan.max_cer is None else f"{plan.max_cer:g}",
+        "seed": str(plan.seed),
+        "corpus": corpus.fingerprint,
+        "report": f"{report.split}@{digest(report.signature)[:8]}" if report is not None else "none",
+        "models": digest(readers.fingerprint)[:12] if readers is not None else "none",
+        "asr": digest(asr.fingerprint())[:8] if asr is not None else "none",
+        "voices": "+".join(voice.stage.voices),
+        "cut": digest(stage, voice.stage.train.seed)[:8],
+    }
+    return "|".join(
+        ["selection", *(f"{name}:{value}" for name, value in parts.items()), f"salad-gap:{version('salad-gap')}"]
+    )
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionHead:
+    """``selection.json``: a selection without its documents, and what tells that ``selection.jsonl`` is its own."""
+
+    signature: str
+    signal: str
+    gamma: float
+    budget_seconds: float
+    seed: int
+    n_documents: int
+    documents_sha256: str
+    clusters: tuple[Cluster, ...]
+    weights: tuple[ClusterWeight, ...]
+    probes: tuple[ClusterProbe, ...]
+    notes: tuple[str, ...]
+
+
+def write_selection(selection: Selection, folder: Path) -> Path:
+    """``selection.jsonl``, ``.md``, ``.png`` and, last, ``.json``; returns the folder. Loads matplotlib."""
+    from salad_train.selection.figure import selection_picture
+    from salad_train.selection.views import markdown
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / HEAD).unlink(missing_ok=True)  # while files change there is no selection here
+    records.write_jsonl(folder / DOCUMENTS, selection.documents)
+    picture = selection_picture(selection)
+    write_atomic(folder / PICTURE, picture.png)
+    write_atomic(folder / PAGE, markdown(selection, picture.alt, PICTURE))
+    head = SelectionHead(
+        signature=selection.signature,
+        signal=selection.signal,
+        gamma=selection.gamma,
+        budget_seconds=selection.budget_seconds,
+        seed=selection.seed,
+        n_documents=len(selection.documents),
+        documents_sha256=_sha256(folder / DOCUMENTS),
+        clusters=selection.clusters,
+        weights=selection.weights,
+        probes=selection.probes,
+        notes=selection.notes,
+    )
+    write_atomic(folder / HEAD, json.dumps(records.to_json(head), ensure_ascii=False, indent=1) + "\n")
+    return folder
+
+
+def read_selection(folder: Path) -> Selection:
+    """The selection in a folder. Raises ``DataError`` where there is none, or its files do not belong together."""
+    folder = Path(folder)
+    try:
+        head = records.loads(SelectionHead, (folder / HEAD).read_bytes(), where=str(folder / HEAD))
+    except OSError as cause:
+        raise DataError(
+            f"{folder} holds no finished selection ({HEAD}: {cause.strerror or cause}). Make one with `salad select --out {folder}`."
+        ) from None
+    documents = records.read_jsonl(folder / DOCUMENTS, SelectedDocument)
+    if len(documents) != head.n_documents or _sha256(folder / DOCUMENTS) != head.documents_sha256:
+        raise DataError(f"{folder / DOCUMENTS} is not the file that {HEAD} was written with. Run `salad select` again.")
+    return Selection(
+        signal=head.signal,
+        gamma=head.gamma,
+        budget_seconds=head.budget_seconds,
+        seed=head.seed,
+        clusters=head.clusters,
+        weights=head.weights,
+        documents=tuple(documents),
+        signature=head.signature,
+        probes=head.probes,
+        notes=head.notes,
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,47 @@
+"""Speech made for training: a TTS plug-in as a ``Speaker``, with every sound kept in the audio store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from salad_eval.audio.store import AudioStore
+from salad_eval.pipeline.render import RenderJob, render
+from salad_eval.speakable import Unspeakable, to_spoken
+from salad_eval.types import CLEAN, Audio, Rendering
+from salad_train.training.batches import Utterance, span_key
+
+
+class TTSSpeaker:
+    """``Speaker`` that says spans with a TTS plug-in; what ``store`` remembers is not said again.
+
+    Args:
+        tts, options: the plug-in's name in ``salad.tts`` and its options.
+        workers: processes that speak.
+    """
+
+    def __init__(
+        self, store: AudioStore, tts: str = "pyttsx3", options: Mapping[str, Any] | None = None, workers: int = 1
+    ) -> None:
+        self.store, self.tts, self.options, self.workers = store, tts, dict(options or {}), workers
+
+    def key(self, utterance: Utterance) -> str:
+        return span_key(utterance.text, f"{self.tts}:{utterance.voice}")
+
+    def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
+        """What is in the store of each utterance after saying it; ``None`` where it cannot be said."""
+        jobs: dict[int, RenderJob] = {}
+        for k, utterance in enumerate(utterances):
+            with suppress(Unspeakable):
+                jobs[k] = RenderJob(str(k), "span", utterance.voice, CLEAN, to_spoken(utterance.text))
+        outcomes = render(
+            list(jobs.values()), tts=self.tts, tts_options=self.options, store=self.store, workers=self.workers
+        )
+        said = {int(o.item_id): o for o in outcomes if isinstance(o, Rendering)}
+        for k in range(len(utterances)):
+            yield said.get(k)
+
+    def speak(self, utterances: Sequence[Utterance]) -> Iterator[Audio | None]:
+        for rendering in self.render(utterances):
+            yield None if rendering is None else self.store.get(rendering.sha256)

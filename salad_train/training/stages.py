@@ -1,0 +1,510 @@
+"""Stages I and II, as the paper's method section reads: interleave, speak, encode once, distil, keep the state before the
+decay."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from salad_eval.errors import DataError, ModelError, UserInputError
+from salad_eval.records import to_json
+from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
+from salad_train.speech.interleave import DocumentLike, Interleaved, InterleaveSpec, as_text, interleave
+from salad_train.training.batches import (
+    Batch,
+    BatchLimits,
+    BatchOrder,
+    Example,
+    FrameJitter,
+    FrameStore,
+    Mixture,
+    Speaker,
+    collate,
+    fill_store,
+    make_example,
+    utterances_of,
+    voice_for,
+)
+from salad_train.training.checkpoints import whole_state_dict
+from salad_train.training.distillation import TrainPlan, frozen_copy, train
+from salad_train.training.hearing import encoder_frames
+from salad_train.training.processes import first_process_first, is_first, wait_for_all
+from salad_train.training.saving import as_stored
+
+if TYPE_CHECKING:
+    from salad_train.training.teacher_cache import TeacherCache, TeacherStates
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSize:
+    """The causal adapter; the paper's by default (as digested)."""
+
+    hidden_size: int = 960
+    intermediate_size: int = 2560
+    layers: int = 12
+    heads: int = 15
+    kv_heads: int = 5
+
+    def config(self) -> SaladAdapterConfig:
+        return SaladAdapterConfig(
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """What both stages depend on, besides the documents and the way of speaking.
+
+    Attributes:
+        voices: each document is read in one of them, drawn anew in each cut.
+        cuts: in how many different ways each document is cut and spoken; epochs go through them all.
+        frame_jitter: by how many of the encoder's frames a recording is moved at most, drawn anew in each batch (``FrameJitter``).
+        append_eos: whether documents end with the end-of-text token, as in the base LLM's own training.
+        replay_share: share of the batches that are plain text.
+        teacher_cache: how many of the teacher's likeliest tokens are kept on disk for each position, so that it reads every text but
+            once; what that leaves out, ``teacher_cache`` says. 0 keeps none, and the teacher reads with the student.
+        teacher_states: keep the teacher's last hidden states on disk instead, which leave nothing out.
+        attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
+    """
+
+    train: TrainPlan
+    voices: tuple[str, ...] = ()
+    interleave: InterleaveSpec = field(default_factory=InterleaveSpec)
+    cuts: int = 1
+    frame_jitter: int = 0
+    append_eos: bool = True
+    limits: BatchLimits = BatchLimits(tokens=16_384, sequences=64)
+    replay_share: float = 1 / 3
+    replay_limits: BatchLimits | None = None
+    teacher_cache: int = 0
+    teacher_states: bool = False
+    device: str = "cpu"
+    attention: str = "sdpa"
+    save_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.cuts < 1:
+            raise UserInputError(f"cuts is {self.cuts}; expected at least 1.")
+        if self.frame_jitter < 0:
+            raise UserInputError(f"frame_jitter is {self.frame_jitter}; expected a number of frames from 0.")
+        if not self.voices:
+            raise UserInputError("voices is empty; name at least one.")
+        if self.teacher_states and self.teacher_cache:
+            raise UserInputError(
+                f"teacher_cache is {self.teacher_cache} and teacher_states is true; expected one of them."
+            )
+        if not 0 <= self.replay_share < 1:
+            raise UserInputError(f"replay_share is {self.replay_share}; expected a share in [0, 1).")
+
+    @property
+    def replays(self) -> bool:
+        """Whether plain text is read in between: it moves the LM only, and would be idle steps while that is frozen."""
+        return self.replay_share > 0 and self.train.trains_lm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage1Plan(StagePlan):
+    """Stage I: a base LLM learns to hear.
+
+    Attributes:
+        base, encoder: ``nano/…``, folders or hub ids.
+        mimi_quantizers, mimi_latents: see ``SaladConfig``; read only by a Mimi encoder.
+    """
+
+    base: str
+    encoder: str
+    adapter: AdapterSize = field(default_factory=AdapterSize)
+    stack_frames: int = 1
+    mimi_latents: str = "quantized"
+    mimi_quantizers: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage2Plan(StagePlan):
+    """Stage II: the speech LLM goes on with speech made for it, beside what it heard in Stage I and plain text.
+
+    Attributes:
+        init: the speech LLM to go on from; base: the text LLM that teaches it. ``nano/…``, folders or hub ids.
+        checkpoint: a checkpoint of Stage I (``…/checkpoints/step-…``), whose weights and moments are then taken: the paper goes on
+            from before Stage I's decay. ``None`` takes the weights of ``init`` and fresh moments.
+        selected_share, natural_share, replay_share: shares of the batches, brought to a sum of 1; the paper's are equal.
+        natural_documents: how many of Stage I's documents are heard again, drawn by the seed; ``None`` takes them all.
+    """
+
+    init: str
+    base: str
+    checkpoint: str | None = None
+    selected_share: float = 1 / 3
+    natural_share: float = 1 / 3
+    natural_documents: int | None = None
+
+    def __post_init__(self) -> None:
+        StagePlan.__post_init__(self)
+        if self.selected_share <= 0 or self.natural_share < 0:
+            raise UserInputError(
+                f"selected_share is {self.selected_share}, natural_share is {self.natural_share}; expected shares above 0 and "
+                "from 0."
+            )
+        if self.natural_documents is not None and self.natural_documents < 1:
+            raise UserInputError(
+                f"natural_documents is {self.natural_documents}; expected at least 1, or none for all."
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpeechSource:
+    """Documents that are heard, and whose voice reads them. ``preferred``: where each would like to be cut; ``None`` for one
+    leaves it to its sentences. ``borders_of`` is the usual choice."""
+
+    documents: Sequence[DocumentLike]
+    speaker: Speaker
+    preferred: Callable[[Any], Sequence[int] | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage2Data:
+    """What Stage II reads: selected documents, Stage I's kind of speech (or none), and plain text.
+
+    ``frames`` is the store of encoded speech, which runs on one encoder may share; a run keeps its own if it is ``None``.
+    """
+
+    selected: SpeechSource
+    natural: SpeechSource | None
+    replay: Sequence[DocumentLike]
+    frames: Path | None = None
+
+
+def borders_of(document: Any) -> Sequence[int] | None:
+    """The borders a ``TextDocument`` states, if any."""
+    return document.borders or None
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What came of speaking a set of cut documents: examples to train on, how many cuts were left out by reason, and the seconds of
+    distinct sound they hold."""
+
+    examples: tuple[Example, ...]
+    left_out: dict[str, int]
+    seconds: float
+
+
+def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike], out: Path) -> Path:
+    """Train a speech-adapted LLM from a base LLM and a frozen audio encoder; returns the folder of the finished model.
+
+    Args:
+        heard: what may be heard; replay: what is read as plain text.
+        out: gets ``plan.json``, ``frames/``, ``train.jsonl``, ``checkpoints/`` and ``model/``. A killed run goes on
+            from there.
+    """
+    out = Path(out)
+    model, processor, teacher = build(plan)
+    with first_process_first(plan.device):
+        same_plan(plan, out / "plan.json")
+        store = open_store(out / "frames", model)
+        spoken = speak_documents(heard, plan, model, processor, store)
+        texts = texts_of(replay if plan.replays else (), processor, plan)
+        taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher")
+    batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
+    train(model, teacher, batches, plan.train, out, device=plan.device)
+    _note_speech(out / "speech.json", heard=spoken)
+    return save(model, processor, out / "model", plan)
+
+
+def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
+    """Train a speech-adapted LLM on: selected speech, what Stage I heard and plain text take turns; returns the new model's
+    folder. A killed run goes on from there."""
+    out = Path(out)
+    model, processor, teacher = open_models(plan)
+    natural = None
+    with first_process_first(plan.device):
+        same_plan(plan, out / "plan.json")
+        store = open_store(data.frames or out / "frames", model)
+        selected = speak_documents(data.selected, plan, model, processor, store)
+        if data.natural is not None and plan.natural_share > 0:
+            again = heard_again(data.natural, plan)
+            natural = speak_documents(again, plan, model, processor, store)
+        texts = texts_of(data.replay if plan.replays else (), processor, plan)
+        everything = [*selected.examples, *(natural.examples if natural is not None else ()), *texts]
+        taught = kept_teacher(teacher, everything, processor, plan, out / "teacher")
+    heard = [Heard(selected.examples, store, plan.selected_share)]
+    if natural is not None:
+        heard.append(Heard(natural.examples, store, plan.natural_share))
+    batches = mixed_batches(heard, texts, plan, taught)
+    before_decay = None if plan.checkpoint is None else Path(plan.checkpoint)
+    train(model, teacher, batches, plan.train, out, device=plan.device, init_from=before_decay)
+    _note_speech(out / "speech.json", selected=selected, natural=natural)
+    return save(model, processor, out / "model", plan)
+
+
+def heard_again(source: SpeechSource, plan: Stage2Plan) -> SpeechSource:
+    """The documents of Stage I's kind that Stage II hears: ``plan.natural_documents`` of them, drawn without replacement."""
+    n = plan.natural_documents
+    if n is None or n >= len(source.documents):
+        return source
+    chosen = np.random.default_rng([plan.train.seed, 3]).choice(len(source.documents), size=n, replace=False)
+    return replace(source, documents=[source.documents[i] for i in sorted(chosen.tolist())])
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcessor, Any]:
+    """Student, processor and teacher: the base LLM with a fresh adapter and a frozen encoder, and a frozen copy of
+    the base LLM."""
+    from salad_eval.checkpoints import load_causal_lm
+    from salad_train.model.loading import load_encoder
+
+    base, tokenizer = load_causal_lm(plan.base, dtype="float32", device="cpu")
+    encoder, extractor = load_encoder(plan.encoder)
+    base.set_attn_implementation(plan.attention)
+    teacher = frozen_copy(base)
+    model = SaladForConditionalGeneration.from_parts(
+        encoder,
+        base,
+        plan.adapter.config(),
+        stack_frames=plan.stack_frames,
+        seed=plan.train.seed,
+        mimi_latents=plan.mimi_latents,
+        mimi_quantizers=plan.mimi_quantizers,
+    )
+    model.adapter.transformer.set_attn_implementation(plan.attention)
+    return model, SaladProcessor.from_parts(extractor, tokenizer, model.config), teacher
+
+
+def open_models(plan: Stage2Plan) -> tuple[SaladForConditionalGeneration, SaladProcessor, Any]:
+    """Student, processor and teacher of Stage II. Raises ``ModelError`` where they do not read the same tokens."""
+    from salad_eval.checkpoints import load_causal_lm
+    from salad_eval.systems.prompts import tokenizer_fingerprint
+    from salad_train.model.loading import load_salad
+
+    model, processor = load_salad(plan.init, dtype="float32", device="cpu")
+    base, tokenizer = load_causal_lm(plan.base, dtype="float32", device="cpu")
+    if tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(processor.tokenizer):
+        raise ModelError(
+            f"{plan.init} and {plan.base} have different tokenizers; a teacher must read the student's tokens. "
+            "Set base to the text LLM that the speech LLM was made from."
+        )
+    for part in (model.language_model, model.adapter.transformer, base):
+        part.set_attn_implementation(plan.attention)
+    return model, processor, base.eval().requires_grad_(False)
+
+
+def cut_documents(
+    documents: Sequence[DocumentLike],
+    tokenizer: Any,
+    plan: StagePlan,
+    preferred: Callable[[Any], Sequence[int] | None] | None = None,
+) -> list[tuple[int, Interleaved]]:
+    """Every document in every cut, with the cut's number; cuts in which nothing is spoken are left out."""
+    cut = [
+        (
+            epoch,
+            interleave(
+                document,
+                tokenizer,
+                plan.interleave,
+                seed=plan.train.seed,
+                epoch=epoch,
+                preferred=None if preferred is None else preferred(document),
+                append_eos=plan.append_eos,
+            ),
+        )
+        for epoch in range(plan.cuts)
+        for document in documents
+    ]
+    heard = [(epoch, interleaved) for epoch, interleaved in cut if interleaved.speech]
+    if not heard:
+        raise DataError(
+            f"none of {len(documents)} documents could be cut into text and speech. They may be shorter than the spans asked for "
+            f"({plan.interleave}), or the tokenizer's ids change at word borders."
+        )
+    return heard
+
+
+def open_store(folder: Path, model: SaladForConditionalGeneration) -> FrameStore:
+    """The store of this encoder's output; one made by another encoder is refused."""
+    return FrameStore(folder, model.spec.hidden_size, encoder_fingerprint(model))
+
+
+def encoder_fingerprint(model: SaladForConditionalGeneration) -> str:
+    """16 hex digits over the encoder's weights and what is read from it."""
+    import hashlib
+
+    digest = hashlib.sha256(f"{model.config.mimi_latents},{model.config.mimi_quantizers}".encode())
+    for name, tensor in sorted(model.encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def speak_documents(
+    source: SpeechSource,
+    plan: StagePlan,
+    model: SaladForConditionalGeneration,
+    processor: SaladProcessor,
+    store: FrameStore,
+) -> Spoken:
+    """Cut every document, speak every speech span, encode it once, and lay the documents out. A document with a span that
+    could not be spoken is left out."""
+    cut = cut_documents(source.documents, processor.tokenizer, plan, source.preferred)
+    spans = [utterances_of(doc, voice_for(doc.document_id, epoch, plan.voices, plan.train.seed)) for epoch, doc in cut]
+    wanted = [utterance for of_one in spans for utterance in of_one]
+    failures = fill_store(store, wanted, source.speaker, lambda audios: encoder_frames(model, processor, audios))
+    examples: list[Example] = []
+    left_out: dict[str, int] = {}
+    for (_, doc), utterances in zip(cut, spans, strict=True):
+        keys = [source.speaker.key(utterance) for utterance in utterances]
+        reason = next((failures[key] for key in keys if key in failures), None)
+        if reason is not None:
+            left_out[reason] = left_out.get(reason, 0) + 1
+            continue
+        positions = [-(-store.n_frames(key) // model.config.stack_frames) for key in keys]
+        examples.append(make_example(doc, keys, positions, processor.audio_token_id))
+    if not examples:
+        raise DataError(f"none of {len(cut)} cut documents could be spoken ({left_out}).")
+    used = {key for example in examples for key in example.recordings}
+    return Spoken(tuple(examples), left_out, math.fsum(store.seconds(key) for key in used))
+
+
+def texts_of(documents: Sequence[DocumentLike], processor: SaladProcessor, plan: StagePlan) -> list[Example]:
+    """Text replay: whole documents, every token but the first scored."""
+    texts = [as_text(document, processor.tokenizer, append_eos=plan.append_eos) for document in documents]
+    return [make_example(text, (), (), audio_token_id=-1) for text in texts if len(text.ids) > 1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """Examples with speech, the store of their frames, and how often they are drawn beside other sources."""
+
+    examples: Sequence[Example]
+    store: FrameStore
+    weight: float = 1.0
+
+
+def kept_teacher(
+    teacher: Any, examples: Sequence[Example], processor: SaladProcessor, plan: StagePlan, folder: Path
+) -> TeacherCache | TeacherStates | None:
+    """What the teacher says of ``examples``, on disk; ``None`` where the plan keeps nothing."""
+    from salad_train.training.teacher_cache import TeacherCache, TeacherStates, fill_cache, spec_for
+
+    texts = [example.teacher_ids for example in examples]
+    if plan.teacher_states:
+        states = TeacherStates(folder, teacher, bf16=plan.train.bf16)
+        states.fill(texts)
+        return states
+    if not plan.teacher_cache:
+        return None
+    cache = TeacherCache(folder, spec_for(teacher, processor.tokenizer, k=plan.teacher_cache))
+    fill_cache(cache, teacher, texts)
+    return cache
+
+
+def mixed_batches(
+    heard: Sequence[Heard],
+    texts: Sequence[Example],
+    plan: StagePlan,
+    taught: TeacherCache | TeacherStates | None = None,
+) -> Callable[[int], Batch]:
+    """Batch ``i`` of the mixture: a pure function of the plan's seed and ``i``. Text is drawn as often as ``replay_share`` says,
+    the sources of speech share the rest by their weights. ``taught`` holds what the teacher says of all of them."""
+    replays = bool(texts) and plan.replays
+    total = math.fsum(source.weight for source in heard)
+    speech_share = 1.0 - (plan.replay_share if replays else 0.0)
+    weights = [source.weight / total * speech_share for source in heard] + ([plan.replay_share] if replays else [])
+    mixture = Mixture(tuple(weights))
+    pools: list[tuple[Sequence[Example], FrameStore | None, BatchLimits]] = [
+        (source.examples, source.store, plan.limits) for source in heard
+    ]
+    if replays:
+        pools.append((texts, None, plan.replay_limits or plan.limits))
+    orders = [
+        BatchOrder([example.length for example in examples], limits, seed=plan.train.seed + number)
+        for number, (examples, _, limits) in enumerate(pools)
+    ]
+
+    def batch(index: int) -> Batch:
+        which, number = mixture.source(index)
+        examples, store, _ = pools[which]
+        chosen = [examples[i] for i in orders[which].batch(number)]
+        jitter = FrameJitter(plan.frame_jitter, np.random.default_rng([plan.train.seed, 53, index]))
+        made = collate(chosen, store, moved=jitter)
+        return made if taught is None else replace(made, taught=taught.positions(chosen))
+
+    return batch
+
+
+def _note_speech(path: Path, **sources: Spoken | None) -> None:
+    """How much was heard of each source, and what was left out."""
+    found = {
+        name: {"examples": len(spoken.examples), "left_out": spoken.left_out, "seconds": spoken.seconds}
+        for name, spoken in sources.items()
+        if spoken is not None
+    }
+    if is_first():
+        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, plan: StagePlan) -> Path:
+    """Model and processor in Hugging Face format, whole or not at all, by the first process. ``plan.save_dtype`` is that of the
+    stored weights; they load as float32."""
+    weights = whole_state_dict(model)
+    if is_first():
+        _write_model(model, processor, folder, as_stored(weights, getattr(torch, plan.save_dtype)))
+    wait_for_all(plan.device)
+    return folder
+
+
+def _write_model(
+    model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, weights: dict[str, torch.Tensor]
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        model.config.text_config._name_or_path = ""  # a path on this machine says nothing on another
+        model.save_pretrained(temporary, state_dict=weights)
+        processor.save_pretrained(temporary)
+        for path in temporary.iterdir():  # weights are written private
+            path.chmod(0o666 & ~_umask())
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def same_plan(plan: StagePlan, path: Path) -> None:
+    """Write the plan, or refuse to go on with another one in the same folder."""
+    text = json.dumps(to_json(plan), indent=2) + "\n"
+    if path.exists():
+        if path.read_text(encoding="utf-8") != text:
+            raise UserInputError(
+                f"{path} states another plan than this run's. Give another folder, or remove {path.parent}."
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,339 @@
+"""The command: what it prints, and with which code it ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from salad_eval import plugins, report
+from salad_eval.cli import main as cli
+from salad_eval.cli.main import main
+from tests.salad_eval.benchmarks.test_items import make_task
+from tests.salad_eval.test_plugins import break_one
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+Salad = Callable[..., Ended]
+
+
+@pytest.fixture
+def salad(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Salad:
+    """Call ``salad`` in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+
+    def call(*args: object) -> Ended:
+        code = 0
+        try:
+            main([str(arg) for arg in args])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+    )
+
+
+@pytest.fixture
+def plan_file(tiny_plan: dict[str, Any], tmp_path: Path) -> Path:
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(tiny_plan))
+    return path
+
+
+# --- the command itself ----------------------------------------------------------------------------------------------
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    script = """
+import sys
+from salad_eval.cli.main import main
+for args in (["--help"], ["--version"], ["run", "--help"], ["tasks", "--help"]):
+    try:
+        main(args)
+    except SystemExit as ended:
+        assert not ended.code, (args, ended.code)
+import salad_eval
+heavy = {"torch", "transformers", "lm_eval", "datasets", "matplotlib", "scipy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "report", "compare", "tasks", "plugins", "render", "transcribe", "doctor", "nano"):
+        assert command in done.stdout
+    assert "salad-gap 0." in done.stdout
+
+
+def test_a_broken_command_breaks_only_itself(salad: Salad, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_one(monkeypatch, "salad.commands", "wreck", "no_such_module:app")
+    shown = salad("--help")
+    assert shown.code == 0
+    assert "wreck" in shown.out
+    called = salad("wreck", "anything", "--at-all")
+    assert called.code == 1
+    assert "plug-in 'wreck' (salad.commands, no_such_module:app" in called.err
+    assert "Traceback" not in called.err
+    assert salad("tasks", "list").code == 0
+
+
+def test_commands_of_plugins_are_mounted(salad: Salad) -> None:
+    assert salad("nano", "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/mine/model.safetensors"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),  # as safetensors says it
+    ],
+)
+def test_a_full_disk_is_one_line_and_says_how_to_go_on(
+    salad: Salad, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fill(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fill)
+    shown = salad("run")
+    assert shown.code == 1
+    assert "no space left on the disk" in shown.err
+    assert "make room, and the same command goes on" in shown.err
+    assert "Traceback" not in shown.err
+    if isinstance(error, OSError) and error.filename:
+        assert "runs/mine/model.safetensors" in shown.err
+    with pytest.raises(type(error)):
+        main(["run", "--debug"])
+
+
+def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "runs")
+
+    monkeypatch.setattr(cli, "app", refuse)
+    with pytest.raises(PermissionError):
+        main(["run"])
+
+
+def test_debug_shows_the_traceback(salad: Salad) -> None:
+    from salad_eval.errors import UnknownNameError
+
+    with pytest.raises(UnknownNameError):
+        main(["run", "--preset", "nanoo", "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run", "--preset", "nano", "--plan", "x.yaml"], "not both"),
+        (["run", "--preset", "nanoo"], "unknown preset 'nanoo'; did you mean 'nano'"),
+        (["run", "--plan", "nowhere.yaml"], "no plan at nowhere.yaml"),
+        (["run", "--preset", "nano", "--limit", "many"], "'--limit'"),
+        (["run", "--preset", "nano", "--limit", "0"], "limit is 0"),
+        (["run", "--preset", "nano", "--set", "voises=[x]"], "unknown key 'voises'; did you mean 'voices'"),
+        (["run", "--preset", "nano", "--set", "base.options"], "expected key=value"),
+        (["run", "--preset", "nano", "--tasks", "salad_nan"], "unknown task 'salad_nan'; did you mean 'salad_nano'"),
+        (["run", "--preset", "nano", "--set", "tts.name=pyttsx"], "did you mean 'pyttsx3'"),
+        (["run", "--preset", "nano", "--set", "base.system=nothing"], "unknown systems plug-in 'nothing'"),
+        (["report", "nowhere"], "no such file"),
+        (["compare", "nowhere", "nothing"], "is not there"),
+        (["tasks", "show", "salad_nan"], "did you mean 'salad_nano'"),
+        (["tasks", "validate", "nowhere.yaml"], "no task file at"),
+        (["render"], "give either texts to say, or --task NAME"),
+        (["render", "hello", "--voice", "xx-nowhere"], "xx-nowhere"),
+        (["transcribe"], "give either audio files, or --run DIR"),
+        (["transcribe", "nowhere.wav"], "no audio file at 'nowhere.wav'"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_what_the_user_got_wrong_ends_with_2(
+    args: list[str], message: str, salad: Salad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
+    ended = salad(*args)
+    assert message in " ".join((ended.out + ended.err).split())
+    assert "Traceback" not in ended.err
+    assert ended.code == 2
+
+
+# --- run, report, compare --------------------------------------------------------------------------------------------
+
+
+def test_a_run_prints_the_table_and_where_the_report_is(
+    salad: Salad, plan_file: Path, tmp_path: Path, only_json: None
+) -> None:
+    ended = salad(
+        "run",
+        "--plan",
+        plan_file,
+        "--limit",
+        6,
+        "--voices",
+        "en-us+m1,rate=150",
+        "--seed",
+        3,
+        "--out",
+        tmp_path / "there",
+    )
+    assert ended.code == 0, ended.err
+    for text in ("astronomy", "chemistry", "music", "gap", f"report: {tmp_path / 'there' / 'report.html'}"):
+        assert text in ended.out
+    written = json.loads((tmp_path / "there" / "plan.json").read_text())
+    assert (written["limit"], written["voices"], written["seed"]) == (6, ["en-us+m1,rate=150"], 3)
+    again = salad("run", "--plan", tmp_path / "there" / "plan.json")
+    assert (again.code, again.out) == (0, ended.out)
+
+
+def test_a_run_that_fails_ends_with_1(salad: Salad, plan_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = salad("run", "--plan", plan_file, "--set", f"base.options.pretrained={tmp_path / 'empty'}")
+    assert ended.code == 1
+    assert str(tmp_path / "empty") in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_views_are_made_again_from_the_json(
+    salad: Salad, plan_file: Path, tiny_plan: dict[str, Any], only_json: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(tiny_plan["out"])
+    assert salad("run", "--plan", plan_file).code == 0
+    monkeypatch.undo()
+    assert not (folder / "report.html").exists()
+    assert json.loads(salad("report", folder, "--format", "json").out)["overall"]["n_items"] == 8
+    assert "astronomy" in salad("report", folder).out
+    assert salad("report", folder / "gap_report.json", "--format", "html").out.strip().endswith("report.html")
+    assert salad("report", folder, "--format", "md").out.strip().endswith("report.md")
+    assert "astronomy" in (folder / "report.html").read_text()
+    assert "astronomy" in (folder / "report.md").read_text()
+    assert salad("report", folder, "--format", "pdf").code == 2
+
+
+def test_runs_are_compared_on_shared_items(salad: Salad, plan_file: Path, tmp_path: Path, only_json: None) -> None:
+    for name, changes in (("a", ()), ("b", ("--limit", 6))):
+        assert salad("run", "--plan", plan_file, "--out", tmp_path / name, *changes).code == 0
+    ended = salad("compare", tmp_path / "a", tmp_path / "b")
+    assert ended.code == 0
+    assert "6 shared items" in ended.out
+    (tmp_path / "b" / "DONE").unlink()
+    unfinished = salad("compare", tmp_path / "a", tmp_path / "b")
+    assert (unfinished.code, "is not finished" in unfinished.err) == (2, True)
+
+
+# --- tasks, plugins --------------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_listed_shown_and_found(salad: Salad, tiny_task: Path) -> None:
+    assert "salad_nano" in salad("tasks", "list").out
+    assert (Path(salad("tasks", "path").out.strip()) / "salad_nano.yaml").is_file()
+    shown = salad("tasks", "show", tiny_task, "--limit", 8, "--shots", 1).out
+    assert "Question: ⟨Which planet has rings?⟩\nAnswer:\n  * Saturn\n    Mars\n    Venus" in shown
+    assert "shots: 1" in shown
+
+
+def test_validation_counts_what_cannot_be_used(salad: Salad, tmp_path: Path) -> None:
+    good = salad("tasks", "validate", make_task(tmp_path))
+    assert (good.code, good.out.count("8 items in 3 domains")) == (0, 2)
+    row = {"id": "a", "domain": "d", "question": "Is it so?", "choices": ["yes", "no"], "answer": 0, "topic": "t"}
+    bad = salad(
+        "tasks",
+        "validate",
+        make_task(tmp_path, [row, {**row, "id": "b", "answer": 5}, {**row, "id": "c", "answer": 6}]),
+    )
+    assert bad.code == 1
+    assert "2 rejected: gold out of range (first: made:b, 5, with 2 options)" in bad.out
+
+
+def test_the_packaged_tasks_are_sound(salad: Salad) -> None:
+    ended = salad("tasks", "validate")
+    assert (ended.code, "840 items in 14 domains" in ended.out) == (0, True)
+
+
+def test_plugins_are_listed_and_broken_ones_found_out(salad: Salad, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = salad("plugins", "list")
+    assert listed.code == 0
+    assert {info.name for group in plugins.GROUPS for info in plugins.available(group)} <= set(
+        listed.out.replace("│", " ").split()
+    )
+    break_one(monkeypatch, "salad.tts", "mute", "no_such_module:Mute")
+    loaded = salad("plugins", "list", "--load")
+    assert loaded.code == 1
+    assert "no_such_module" in loaded.out
+
+
+# --- speech ----------------------------------------------------------------------------------------------------------
+
+
+def test_texts_are_spoken_into_files(salad: Salad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
+    ended = salad(
+        "render", "It weighs 5 kg.", "--voice", "en-us+f3", "--voice", "en-us+m7", "--out", tmp_path / "sound"
+    )
+    assert ended.code == 0, ended.err
+    assert "written: It weighs 5 kg." in ended.out
+    assert "kilogram" in ended.out
+    assert len(list((tmp_path / "sound").glob("*.wav"))) == 2
+
+
+def test_a_tasks_items_are_spoken_into_files(
+    salad: Salad, tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
+    ended = salad("render", "--task", tiny_task, "--limit", 2, "--out", tmp_path / "sound")
+    assert ended.code == 0, ended.err
+    assert len(list((tmp_path / "sound").glob("*.wav"))) == 2
+
+
+def test_files_are_transcribed(
+    salad: Salad, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
+    salad("render", "Two words.", "Two more words.", "--out", tmp_path / "sound")
+    files = sorted((tmp_path / "sound").glob("*.wav"))
+    ended = salad(
+        "transcribe",
+        *files,
+        "--reference",
+        "Two words.",
+        "--reference",
+        "Two more words.",
+        "--set",
+        f"pretrained={tiny_models['asr']}",
+    )
+    assert ended.code == 0, ended.err
+    assert ended.out.count("WER ") == 3
+    assert "of 5 words" in ended.out
+    (tmp_path / "empty.wav").write_bytes(b"")
+    assert salad("transcribe", tmp_path / "empty.wav", "--set", f"pretrained={tiny_models['asr']}").code == 1
+
+
+def test_a_runs_renderings_are_transcribed(
+    salad: Salad, plan_file: Path, tiny_plan: dict[str, Any], only_json: None
+) -> None:
+    salad("run", "--plan", plan_file, "--limit", 2)
+    ended = salad("transcribe", "--run", tiny_plan["out"])
+    assert ended.code == 0, ended.err
+    assert ended.out.count("heard: ") == 4
+    assert "WER of en-us+f3: " in ended.out

@@ -1,0 +1,172 @@
+"""Two runs compared on the items they share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from salad_eval.errors import UserInputError
+from salad_eval.gap.compare import Comparison, compare
+from salad_eval.report.comparison import comparison_headline, comparison_markdown, comparison_terminal, signed
+from salad_eval.types import COLUMNS, Item, Score
+from tests.helpers.gap_world import ITEMS, SCORES, item, random_world, report, scores, specs
+
+
+def compared(
+    first: tuple[Sequence[Item], Sequence[Score]], second: tuple[Sequence[Item], Sequence[Score]], seed: int = 0
+) -> Comparison:
+    (items_a, scores_a), (items_b, scores_b) = first, second
+    return compare(
+        scores_a,
+        items_a,
+        report(items_a, scores_a),
+        scores_b,
+        items_b,
+        report(items_b, scores_b),
+        seed,
+        n_resamples=300,
+    )
+
+
+# The hand world after an adaptation that mends a1 by ear for bob and a2 for both: speech 1, 1, 0.5, 1 instead of 0.5,
+# 0, 0.5, 1.
+BETTER = tuple(
+    replace(score, value=1.0) if score.column == "adapted_speech" and score.item_id in ("a1", "a2") else score
+    for score in SCORES
+)
+
+
+def test_differences_by_hand() -> None:
+    found = compared((ITEMS, SCORES), (ITEMS, BETTER))
+    assert (found.n_shared, found.n_only_a, found.n_only_b, found.n_changed, found.n_unscored) == (4, 0, 0, 0, 0)
+    gap = found.overall.gap
+    assert (gap.first, gap.second, gap.difference.value) == (0.25, -0.125, -0.375)
+    assert gap.p_value == pytest.approx(0.5)  # item differences -0.5 and -1: of four sign patterns two are as large
+    speech = found.overall.columns["adapted_speech"]
+    assert (speech.first, speech.second, speech.difference.value) == (0.5, 0.875, 0.375)
+    for column in ("base_text", "base_transcript", "adapted_text"):
+        assert found.overall.columns[column].difference.value == 0.0
+        assert found.overall.columns[column].p_value == 1.0
+    assert [(row.name, row.gap.difference.value) for row in found.domains] == [("A", -0.75), ("B", 0.0)]
+    assert [row.q_value for row in found.domains] == [1.0, 1.0]
+    assert found.overall.q_value is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_identities(seed_a: int, seed_b: int) -> None:
+    items, scores_a = random_world(seed_a)
+    by_id = {one.id: one for one in items}
+    _, scores_b = random_world(seed_b)
+    found = compared((items, scores_a), (list(by_id.values()), scores_b))
+    for row in (found.overall, *found.domains):
+        for change in (*row.columns.values(), row.gap):
+            assert change.difference.value == pytest.approx(change.second - change.first, abs=1e-12)
+            assert change.difference.low <= change.difference.value <= change.difference.high  # type: ignore[operator]
+        text, speech = row.columns["base_text"], row.columns["adapted_speech"]
+        assert row.gap.difference.value == pytest.approx(text.difference.value - speech.difference.value, abs=1e-12)
+
+
+def test_a_run_does_not_differ_from_itself_and_swapping_turns_the_sign() -> None:
+    items, found = random_world(0)
+    same = compared((items, found), (items, found))
+    assert same.overall.gap.difference.value == 0.0
+    assert same.overall.gap.p_value == 1.0
+    _, others = random_world(1)
+    forth, back = compared((items, found), (items, others)), compared((items, others), (items, found))
+    assert forth.overall.gap.difference.value == -back.overall.gap.difference.value
+    assert forth.overall.gap.p_value == back.overall.gap.p_value
+
+
+def test_pairing_finds_what_unpaired_intervals_would_miss() -> None:
+    """Hard and easy items: the second run is right on 10 more of 400; the columns' own intervals overlap widely."""
+    rng = np.random.default_rng(0)
+    items = [item(f"i{place}", "A") for place in range(400)]
+    right = rng.random(400) < 0.6
+    mended = set(np.flatnonzero(~right)[:10].tolist())
+    first, second = [], []
+    for place, one in enumerate(items):
+        heard = float(right[place])
+        first += scores(one.id, 1.0, (1.0, 1.0), 1.0, (heard, heard))
+        now = 1.0 if place in mended else heard
+        second += scores(one.id, 1.0, (1.0, 1.0), 1.0, (now, now))
+    found = compared((items, first), (items, second))
+    gap = found.overall.gap
+    assert gap.difference.value == pytest.approx(-0.025)
+    assert gap.difference.high < 0  # type: ignore[operator]
+    assert gap.p_value == pytest.approx(2 / 2**10)
+    assert "the second run's gap is smaller" in comparison_headline(found)[0]
+
+
+def test_only_the_same_question_counts_as_shared() -> None:
+    changed = [
+        replace(ITEMS[0], context=ITEMS[0].context + "?"),
+        replace(ITEMS[1], gold=1),
+        *ITEMS[2:],
+        item("new", "B"),
+    ]
+    found_b = [*SCORES, *scores("new", 1.0, (1.0, 1.0), 1.0, (1.0, 1.0))]
+    found = compared((ITEMS, SCORES), (changed, found_b))
+    assert (found.n_shared, found.n_only_a, found.n_only_b, found.n_changed) == (2, 0, 1, 2)
+    assert [row.name for row in found.domains] == ["B"]
+
+
+def test_items_scored_in_one_run_only_are_counted() -> None:
+    fewer = [score for score in SCORES if score.item_id != "b2"]
+    found = compared((ITEMS, SCORES), (ITEMS, fewer))
+    assert (found.n_shared, found.n_unscored) == (3, 1)
+
+
+def test_nothing_shared_is_refused() -> None:
+    others = [replace(one, id=f"other-{one.id}") for one in ITEMS]
+    renamed = [replace(score, item_id=f"other-{score.item_id}") for score in SCORES]
+    with pytest.raises(UserInputError, match=r"nothing to compare: of 4 items in the first run and 4 .* 0 share an id"):
+        compared((ITEMS, SCORES), (others, renamed))
+    half = {"a1", "a2"}
+    with pytest.raises(UserInputError, match="none has a score in every column of both runs"):
+        compared(
+            (ITEMS, [score for score in SCORES if score.item_id in half]),
+            (ITEMS, [score for score in SCORES if score.item_id not in half]),
+        )
+
+
+def test_runs_that_differ_in_voices_columns_or_split_say_so() -> None:
+    only_ann = [score for score in SCORES if score.voice in (None, "ann")]
+    columns = tuple(spec for spec in specs() if spec.name != "base_transcript")
+    found = compare(
+        SCORES,
+        ITEMS,
+        report(ITEMS, SCORES),
+        only_ann,
+        ITEMS,
+        report(ITEMS, only_ann, columns=columns, split="validation"),
+        seed=0,
+        n_resamples=50,
+    )
+    assert tuple(found.overall.columns) == tuple(column for column in COLUMNS if column != "base_transcript")
+    text = " ".join(found.notes)
+    assert "only the first has bob (clean); only the second has none" in text
+    assert "not compared: base_transcript" in text
+    assert "test and validation" in text
+
+
+def test_views() -> None:
+    found = compared((ITEMS, SCORES), (ITEMS, BETTER))
+    hostile = replace(found, domains=(replace(found.domains[0], name="[red]<b>|x"), found.domains[1]))
+    console = Console(file=io.StringIO(), width=140, color_system=None)
+    console.print(comparison_terminal(hostile))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "[red]<b>|x" in text
+    assert "25.0 → −12.5" in text
+    assert "no clear difference" in text
+    markdown = comparison_markdown(hostile)
+    assert r"\[red\]&lt;b&gt;\|x" in markdown
+    assert r"25.0 → −12.5: −37.5 \[" in markdown
+    assert [signed(value) for value in (0.031, -0.004, 0.0, -0.00001)] == ["+3.1", "−0.4", "0.0", "0.0"]

@@ -1,0 +1,453 @@
+"""The report's views: JSON and its schema, terminal, Markdown, HTML, figures. Names in a report are untrusted text."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from rich.console import Console
+
+from salad_eval.errors import DataError
+from salad_eval.gap.report import TAXONOMY, TAXONOMY_UNSPLIT
+from salad_eval.report import load_report, save_report, terminal_table, write_report
+from salad_eval.report.figures import RenderedFigure, render_figures
+from salad_eval.report.html import html_page
+from salad_eval.report.json import SCHEMA_FILE, report_from_json, report_to_json
+from salad_eval.report.markdown import escape_markdown, markdown_page
+from salad_eval.report.wording import (
+    GLOSSARY,
+    MISSING,
+    TAXONOMY_TITLES,
+    headline,
+    percent,
+    probability,
+    taxonomy_titles,
+)
+from salad_eval.resources import reports_dir
+from salad_eval.types import Estimate, GapReport, Reject
+from tests.helpers.gap_world import DIVERGENCES, ITEMS, SCORES, TRANSCRIPTS, item, report, scores, specs
+
+HOSTILE = "<script>alert('1')</script> | $x_{ \"`[bold]*evil*[/bold]` & ü\n漢字"
+
+
+def full_report() -> GapReport:
+    return report(
+        ITEMS,
+        SCORES,
+        transcripts=TRANSCRIPTS,
+        divergences=DIVERGENCES,
+        rejects=(Reject("b1x", "render", "no samples"),),
+        slice_fields=("voice", "kind"),
+        notes=("a note",),
+    )
+
+
+def unsplit_report() -> GapReport:
+    """Of two columns: the gap, and nothing that divides it."""
+    return report(ITEMS, SCORES, columns=(specs()[0], specs()[3]), transcripts=TRANSCRIPTS)
+
+
+@cache
+def drawn_figures() -> tuple[RenderedFigure, ...]:
+    """The full report's figures, drawn once for the tests that look at them."""
+    return render_figures(full_report())
+
+
+def hostile_report() -> GapReport:
+    """HOSTILE wherever somebody else's text comes into a report."""
+    items = [item("x", HOSTILE, fields={HOSTILE: HOSTILE}), item("y", "plain")]
+    found = [*scores("x", 1.0, (1.0,), 1.0, (0.0,), (HOSTILE,)), *scores("y", 1.0, (1.0,), 1.0, (1.0,), (HOSTILE,))]
+    columns = [replace(spec, system=HOSTILE, fingerprint=HOSTILE) for spec in specs()]
+    made = report(
+        items,
+        found,
+        columns=columns,
+        rejects=(Reject(HOSTILE, HOSTILE, HOSTILE),),
+        slice_fields=("voice", HOSTILE),
+        signature=HOSTILE,
+        split=HOSTILE,
+        created=HOSTILE,
+        notes=(HOSTILE,),
+    )
+    protocol = made.protocols[0]
+    return replace(made, protocols=(replace(protocol, task=HOSTILE, data_revision=HOSTILE, domain_field=HOSTILE),))
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def test_schema_is_a_valid_schema() -> None:
+    schema = json.loads((reports_dir() / SCHEMA_FILE).read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    causes = schema["$defs"]["row"]["properties"]["taxonomy"]
+    assert set(causes["properties"]) == {*TAXONOMY, *TAXONOMY_UNSPLIT}
+    assert [{*causes["required"], *either["required"]} for either in causes["oneOf"]] == [
+        set(TAXONOMY),
+        set(TAXONOMY_UNSPLIT),
+    ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [full_report, hostile_report, lambda: report(ITEMS, SCORES, columns=(specs()[0], *specs()[2:])), unsplit_report],
+)
+def test_json_round_trips_exactly(make: Callable[[], GapReport], tmp_path: Path) -> None:
+    made = make()
+    save_report(made, tmp_path / "gap_report.json")
+    assert load_report(tmp_path) == made
+    assert load_report(tmp_path / "gap_report.json") == made
+    assert [path.name for path in tmp_path.iterdir()] == ["gap_report.json"]  # no temporary file is left
+
+
+def test_json_has_the_shape_of_the_design() -> None:
+    data: Any = report_to_json(full_report())
+    assert next(iter(data["domains"][0])) == "domain"
+    assert [row["domain"] for row in data["domains"]] == ["A", "B"]
+    assert "name" not in data["overall"]
+    assert "domain" not in data["overall"]
+    assert data["domains"][0]["gap"]["value"] == 0.75
+    assert set(data["domains"][0]["gap"]) == {"value", "low", "high", "n"}
+    assert data["slices"][0]["field"] == "voice"
+    assert data["slices"][0]["value"] == "ann"
+    assert data["rejects"] == [
+        {"step": "render", "reason": "no samples", "n": 1, "domains": {"(unknown)": 1}, "examples": ["b1x"]}
+    ]
+
+
+def _set(path: str, value: object) -> Callable[[Any], None]:
+    *parents, last = path.split(".")
+
+    def change(data: Any) -> None:
+        for key in parents:
+            data = data[int(key)] if key.isdigit() else data[key]
+        data[last] = value
+
+    return change
+
+
+def _drop(path: str) -> Callable[[Any], None]:
+    *parents, last = path.split(".")
+
+    def change(data: Any) -> None:
+        for key in parents:
+            data = data[int(key)] if key.isdigit() else data[key]
+        del data[last]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("schema_version", "0.1"), r"schema_version is '0\.1'"),
+        (_drop("schema_version"), "'schema_version' is a required property"),
+        (_set("overall.gap.value", 75.0), r"overall\.gap\.value = 75\.0.*maximum of 1"),
+        (_set("overall.accuracy.base_text.value", -0.1), r"overall\.accuracy\.base_text\.value = -0\.1.*minimum of 0"),
+        (_set("domains.0.gap.low", "a lot"), r"domains\[0\]\.gap\.low = 'a lot'"),
+        (_set("domains.1.n_items", 0), r"domains\[1\]\.n_items = 0"),
+        (_drop("domains.0.domain"), r"domains\[0\].*'domain' is a required property"),
+        (_set("domains.0.surprise", 1), r"domains\[0\].*surprise"),
+        (_set("overall.name", "overall"), "overall.*name"),
+        (_set("overall.taxonomy.correct", 1.5), r"taxonomy\.correct = 1\.5"),
+        (_drop("overall.taxonomy.correct"), "'correct' is a required property"),
+        (_set("overall.p_value", None), None),
+        (_set("slices.0.field", 3), r"slices\[0\]\.field = 3"),
+        (_set("rejects.0.n", -1), r"rejects\[0\]\.n = -1"),
+        (_set("seed", 1.5), r"seed = 1\.5"),
+        (_set("unparsed", {"base_txt": 1}), "base_txt"),
+        (_set("columns.0.name", "base_txt"), r"columns\[0\]\.name = 'base_txt'"),
+        (_set("domains", []), "domains"),
+    ],
+)
+def test_malformed_reports_are_refused_by_field_and_value(change: Callable[[Any], None], message: str | None) -> None:
+    data: Any = copy.deepcopy(report_to_json(full_report()))
+    change(data)
+    if message is None:
+        assert report_from_json(data).overall.p_value is None
+        return
+    with pytest.raises(DataError, match=message):
+        report_from_json(data, "gap_report.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not JSON"), ('{"seed": NaN}', "NaN"), ("[]", "the whole file"), ("\ud800", "not JSON|cannot be read")],
+)
+def test_files_that_are_no_report_are_refused(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "gap_report.json"
+    path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(DataError, match=message):
+        load_report(path)
+
+
+def test_missing_report_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file.*run directory"):
+        load_report(tmp_path)
+
+
+def test_a_report_outside_the_schema_is_not_written(tmp_path: Path) -> None:
+    made = full_report()
+    wrong = replace(made, overall=replace(made.overall, gap=Estimate(40.0, None, None, 4)))
+    with pytest.raises(DataError, match=r"overall\.gap\.value = 40\.0"):
+        save_report(wrong, tmp_path / "gap_report.json")
+    assert not list(tmp_path.iterdir())
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.914, "91.4"), (-0.0512, "−5.1"), (-0.0001, "0.0"), (0.0, "0.0"), (None, "–"), (1.0, "100.0")]
+)
+def test_percent(value: float | None, text: str) -> None:
+    assert percent(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0004, "<0.001"), (0.0499, "0.050"), (1.0, "1.000"), (None, "–")])
+def test_probability(value: float | None, text: str) -> None:
+    assert probability(value) == text
+
+
+def test_headline_says_what_the_hand_world_holds() -> None:
+    text = " ".join(headline(full_report()))
+    assert "answers 75.0% of 4 questions" in text
+    assert "answers 50.0%: a gap of 25.0 points [" in text
+    assert "25.0 points [" in text.split("Of these, ")[1].split("forgetting")[0]
+    assert "No domain of 2 stands out" in text
+
+
+def test_a_gap_that_is_not_split_is_shown_as_one(tmp_path: Path) -> None:
+    made = unsplit_report()
+    text = " ".join(headline(made))
+    assert "a gap of 25.0 points [" in text
+    assert "is not known: the adapted model was not asked in text" in text
+    files = write_report(made, tmp_path)
+    assert load_report(tmp_path) == made
+    for page in (files.html.read_text(encoding="utf-8"), files.markdown.read_text(encoding="utf-8")):
+        assert "lost in adaptation" in page
+        assert "forgotten |" not in page
+    (domain,) = [line for line in printed(made, 80).splitlines() if line.startswith("A ")]
+    assert domain.count(MISSING) == 2, "neither forgetting nor misalignment"
+    titles = {figure.name: figure.title for figure in render_figures(made)}
+    assert titles["decomposition"] == "Gap"
+
+
+def test_headline_names_the_domains_that_stand_out() -> None:
+    made = full_report()
+    first, second = made.domains
+    text = " ".join(headline(replace(made, domains=(replace(first, q_value=0.01), replace(second, q_value=0.02)))))
+    assert "1 of 2 domains shows a gap at q < 0.05: A (75.0)." in text
+    assert "Speech is better than text (q < 0.05) in B (−25.0)." in text
+
+
+def test_every_cause_has_a_title_and_every_term_a_meaning() -> None:
+    assert set(TAXONOMY_TITLES) == {*TAXONOMY, *TAXONOMY_UNSPLIT}
+    assert taxonomy_titles(full_report().overall) == [(cause, TAXONOMY_TITLES[cause]) for cause in TAXONOMY]
+    assert [cause for cause, _ in taxonomy_titles(unsplit_report().overall)] == list(TAXONOMY_UNSPLIT)
+    assert len({term.name for term in GLOSSARY}) == len(GLOSSARY)
+
+
+# --- terminal --------------------------------------------------------------------------------------------------------
+
+
+def printed(made: GapReport, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(terminal_table(made))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_terminal_table_fits_80_columns_uncut() -> None:
+    names = ("everyday physics", "chemistry")
+    made = full_report()
+    made = replace(made, domains=tuple(replace(row, name=name) for row, name in zip(made.domains, names, strict=True)))
+    for width, last in ((80, "q"), (100, "M")):
+        text = printed(made, width)
+        assert "…" not in text
+        (heads,) = (line for line in text.splitlines() if line.startswith("domain"))
+        assert heads.split()[-1] == last
+    (row,) = (line for line in text.splitlines() if line.startswith("everyday physics"))
+    row = row.replace("everyday physics", "A")
+    assert row.split()[:6] == ["A", "2", "100.0", "75.0", "50.0", "25.0"]
+    assert "75.0" in row.split()[6]
+    assert "toy|split:test|n:4" in text
+    assert "1 render: no samples" in text
+
+
+def test_terminal_shows_markup_in_names_as_text() -> None:
+    assert "[bold]*evil*[/bold]" in printed(hostile_report(), 200)
+
+
+# --- Markdown and HTML -----------------------------------------------------------------------------------------------
+
+
+def test_markdown_tables_are_well_formed() -> None:
+    for made in (full_report(), hostile_report()):
+        lines = markdown_page(made, ()).splitlines()
+        assert sum(line.startswith("|--") for line in lines) >= 6
+        for place, line in enumerate(lines):
+            if not line.startswith("|---"):
+                continue
+            width = line.count("|")
+            table = [lines[place - 1]]
+            for row in lines[place + 1 :]:
+                if not row.startswith("|"):
+                    break
+                table.append(row)
+            assert len(table) >= 2
+            for row in table:
+                assert len(re.findall(r"(?<!\\)\|", row)) == width, row
+
+
+def test_markdown_escapes_untrusted_text() -> None:
+    text = markdown_page(hostile_report(), ())
+    assert "<script" not in text
+    assert "漢字" in text
+    assert escape_markdown("a|b\n[c](d) <e> `f` *g*") == r"a\|b \[c\](d) &lt;e&gt; \`f\` \*g\*"
+
+
+class _Page(HTMLParser):
+    """What a browser would see: tags, what they load, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.handlers: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_html_is_self_contained_and_complete() -> None:
+    made = full_report()
+    figures = drawn_figures()
+    page = _Page(html_page(made, figures))
+    assert page.tags.count("script") == 1
+    assert page.tags.count("img") == len(figures) == 5
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in page.loads)
+    assert not page.handlers
+    text = " ".join(" ".join(page.texts).split())
+    for wanted in (
+        headline(made)[0],
+        "toy|split:test|n:4",
+        "base_text-fingerprint",
+        "no samples",
+        "a note",
+        "lost in alignment",
+        "How to read it",
+        "Misalignment",
+        "By voice",
+        "By kind",
+        "rev1",
+    ):
+        assert wanted in text, wanted
+
+
+def test_html_escapes_untrusted_text() -> None:
+    made = hostile_report()
+    source = html_page(made, render_figures(made))
+    page = _Page(source)
+    assert page.tags.count("script") == 1  # ours
+    assert "<script>alert" not in source
+    assert not page.handlers
+    assert sum("<script>alert('1')</script>" in text for text in page.texts) >= 8  # shown as text
+
+
+def test_html_takes_domains_sorted_by_gap() -> None:
+    source = html_page(full_report(), ())
+    assert source.index('scope="row">A<') < source.index('scope="row">B<') < source.index('scope="row">overall<')
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_drawn_for_what_was_measured() -> None:
+    names = ["accuracy", "decomposition", "taxonomy", "wer_misalignment", "divergence_gap"]
+    figures = drawn_figures()
+    assert [figure.name for figure in figures] == names
+    for figure in figures:
+        assert figure.png.startswith(b"\x89PNG")
+        assert b"<svg" in figure.svg[:600]
+        assert figure.alt
+    assert [figure.name for figure in render_figures(report(ITEMS, SCORES))] == names[:3]
+
+
+def test_every_figure_carries_n_and_the_signature() -> None:
+    from salad_eval.report import figures
+
+    made = full_report()
+    drawn = (
+        figures.accuracy_figure(made),
+        figures.decomposition_figure(made),
+        figures.taxonomy_figure(made),
+        figures.wer_figure(made),
+        figures.divergence_figure(made),
+    )
+    for figure in drawn:
+        small = " ".join(text.get_text() for text in figure.texts)
+        assert "n = 4 items" in small
+        assert "toy | split:test | n:4" in small
+
+
+def test_figures_show_what_the_report_says() -> None:
+    from salad_eval.report.figures import accuracy_figure
+
+    axes = accuracy_figure(full_report()).axes[0]
+    assert [label.get_text().split("  ")[0] for label in axes.get_yticklabels()] == ["A", "B", "overall"]
+    circles = [np.asarray(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"]
+    drawn = {round(float(points[0]), 6) for points in circles if len(points)}
+    assert drawn == {25.0, 75.0, 50.0}
+
+
+def test_the_same_report_gives_the_same_figures() -> None:
+    first, second = drawn_figures()[0], render_figures(full_report())[0]
+    assert first.svg == second.svg
+    assert first.png == second.png
+
+
+def test_hostile_names_do_not_break_figures() -> None:
+    assert len(render_figures(hostile_report())) == 3
+
+
+# --- all together ----------------------------------------------------------------------------------------------------
+
+
+def test_write_report_writes_everything(tmp_path: Path) -> None:
+    made = full_report()
+    files = write_report(made, tmp_path / "run")
+    assert load_report(tmp_path / "run") == made
+    assert files.html.read_text(encoding="utf-8").startswith("<!doctype html>")
+    markdown = files.markdown.read_text(encoding="utf-8")
+    linked = re.findall(r"\]\((figures/[^)]+)\)", markdown)
+    assert len(linked) == 5
+    assert all((tmp_path / "run" / link).is_file() for link in linked)
+    assert all(path.with_suffix(".svg").is_file() for path in files.figures)
+
+
+def test_importing_views_loads_neither_torch_nor_lm_eval_nor_matplotlib() -> None:
+    code = (
+        "import sys, salad_eval.report, salad_eval.report.html, salad_eval.report.figures, salad_eval.gap.compare\n"
+        "print([name for name in ('torch', 'lm_eval', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
