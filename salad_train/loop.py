@@ -35,17 +35,11 @@ from salad_train.recipe import (
     replay_documents,
     voice_of,
 )
-from salad_train.selection.select import (
-    SelectPlan,
-    Voice,
-    open_readers,
-    read_selection,
-    read_steering,
-    select,
-    write_selection,
-)
+from salad_train.selection.files import SelectPlan, read_selection, write_selection
+from salad_train.selection.select import Voice, open_readers, read_steering, select
 from salad_train.speech.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
-from salad_train.training.stages import SpeechSource, Stage2Data, Stage2Plan, borders_of
+from salad_train.training.stage_plan import Stage2Plan
+from salad_train.training.stages import SpeechSource, Stage2Data, borders_of
 from salad_train.types import Corpus, Selection, TextDocument, Trainer
 
 STEER_ON, MEASURE_ON = "validation", "test"
@@ -296,7 +290,7 @@ def story(recipe: Recipe, selections: Sequence[Selection]) -> list[str]:
 
 def _without(corpus: Corpus, documents: Sequence[TextDocument]) -> Corpus:
     """The corpus less what was selected in earlier rounds."""
-    from salad_train.corpus.read import corpus_fingerprint
+    from salad_train.corpus.filters import corpus_fingerprint
 
     taken = {document.id for document in documents}
     if not taken:

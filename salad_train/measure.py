@@ -33,7 +33,8 @@ from salad_eval.errors import ModelError, UserInputError
 from salad_eval.progress import track
 from salad_eval.types import Estimate
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
-from salad_train.training.batches import Batch, BatchLimits, Example, FrameStore, collate, pack
+from salad_train.training.batches import Batch, BatchLimits, Example, collate, pack
+from salad_train.training.frames import FrameStore
 from salad_train.training.objective import (
     CachedPositions,
     LogitHead,

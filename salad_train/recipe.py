@@ -18,19 +18,14 @@ from salad_eval.errors import UnknownNameError, UserInputError, did_you_mean
 from salad_eval.pipeline.plan import Options, read_table, with_overrides
 from salad_eval.types import Item
 from salad_train.corpus.decontaminate import ItemNgrams
-from salad_train.corpus.read import CorpusPlan, build_corpus, not_in, read_corpus
+from salad_train.corpus.filters import CorpusPlan, not_in
+from salad_train.corpus.read import build_corpus, read_corpus
 from salad_train.speech.alignment import AlignerPlan, with_word_times
-from salad_train.speech.manifests import (
-    ManifestPlan,
-    NaturalSpeaker,
-    Recording,
-    RecordingReject,
-    Recordings,
-    collect,
-    iter_recordings,
-)
+from salad_train.speech.manifests import ManifestPlan, Recording, RecordingReject, Recordings, collect, iter_recordings
+from salad_train.speech.natural import NaturalSpeaker
 from salad_train.speech.speaker import TTSSpeaker
-from salad_train.training.stages import SpeechSource, Stage1Plan, Stage2Plan, borders_of
+from salad_train.training.stage_plan import Stage1Plan, Stage2Plan
+from salad_train.training.stages import SpeechSource, borders_of
 from salad_train.types import Corpus, TextDocument
 
 T = TypeVar("T")

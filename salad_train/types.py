@@ -15,7 +15,8 @@ import numpy as np
 from salad_eval.types import Estimate, GapReport
 
 if TYPE_CHECKING:
-    from salad_train.training.stages import Stage2Data, Stage2Plan
+    from salad_train.training.stage_plan import Stage2Plan
+    from salad_train.training.stages import Stage2Data
 
 # --- corpus ----------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from salad_eval.benchmarks.reader import TaskSpec
+    from salad_eval.benchmarks.spec import TaskSpec
     from salad_eval.types import RejectCount
 
 
@@ -91,7 +91,7 @@ def coverage_command(
     from rich.console import Console
     from rich.text import Text
 
-    from salad_eval.benchmarks.reader import load_tasks
+    from salad_eval.benchmarks.catalogue import load_tasks
 
     console = Console(soft_wrap=True)
     for task in load_tasks(tasks, data_dir=data_dir):

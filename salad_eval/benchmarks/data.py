@@ -20,7 +20,8 @@ from typing import Any
 
 from salad_eval import resources
 from salad_eval.audio.tables import dataset_rows, parquet_rows
-from salad_eval.benchmarks.reader import FunctionRef, TaskSpec
+from salad_eval.benchmarks.functions import FunctionRef
+from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import TaskError, UnknownNameError
 
 _PACKAGED = "salad_eval.benchmarks.packaged_dataset"

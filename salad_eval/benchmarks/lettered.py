@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from salad_eval.answers.score import LETTERS, shows_letters
+from salad_eval.answers.choice import LETTERS, shows_letters
 
 CUE = "Answer:"
 _PUNCTUATION = re.compile(r"[^\w\s]*")

@@ -6,30 +6,37 @@ refused by name, never guessed.
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
 import jinja2
 import jinja2.sandbox
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
-from salad_eval import resources
-from salad_eval.benchmarks.topics import Topics, load_topics, topics_of
-from salad_eval.errors import TaskError, UnknownNameError, did_you_mean
-from salad_eval.pipeline.respond import GenerationProtocol
-from salad_eval.types import CLEAN, LOGPROB_SCORES, ScoreKind
+from salad_eval.benchmarks.functions import OWN_FUNCTIONS, FunctionRef, lm_eval_tasks_dir
+from salad_eval.benchmarks.requests import GenerationProtocol
+from salad_eval.benchmarks.spec import (
+    Asked,
+    ChoiceSource,
+    DomainMap,
+    DomainRule,
+    NearestTopic,
+    OptionList,
+    SaladFields,
+    ShotSpec,
+    Speak,
+    TargetSource,
+    TaskSpec,
+    TextSource,
+)
+from salad_eval.benchmarks.templates import template
+from salad_eval.benchmarks.topics import load_topics, topics_of
+from salad_eval.errors import TaskError, did_you_mean
+from salad_eval.types import LOGPROB_SCORES
 from salad_eval.validation import parse
 
-Speak = Literal["context", "context+choices", "none"]
-OptionList = Literal["none", "lettered"]  # whether we list the options in a prompt that does not (see ``lettered``)
-OutputType = Literal["multiple_choice", "generate_until"]
 DEFAULT_MAX_NEW_TOKENS = 256  # lm-eval's, where generation_kwargs names none
 _MOST_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # lm-eval's order
 
@@ -51,389 +58,6 @@ _SHOT_KEYS = (
     "sampler", "split", "process_docs", "samples", "doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix", "fewshot_delimiter",
     "target_delimiter",
 )  # fmt: skip
-
-
-# Every function of ours that a task's YAML may name: those that shipped tasks name, each marked by ``task_function`` where it is defined.
-# A YAML comes from strangers, so whatever else our packages can do is out of its reach.
-_OWN_FUNCTIONS = (
-    "salad_eval.benchmarks.packaged_dataset",
-    "salad_eval.lm_eval_bridge.rows.dataset",
-    "salad_eval.lm_eval_bridge.rows.doc_to_audio",
-    "salad_eval.lm_eval_bridge.rows.process_answer",
-)
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def task_function(*, refuses: tuple[str, ...] = ()) -> Callable[[_Function], _Function]:
-    """Mark a function that a task's YAML may name; it has to stand in ``_OWN_FUNCTIONS`` as well.
-
-    ``refuses``: arguments that a YAML does not get to choose, since they name programs, or files that are no data of its own.
-    """
-
-    def mark(function: _Function) -> _Function:
-        function.__salad_refuses__ = refuses  # type: ignore[attr-defined]
-        return function
-
-    return mark
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionRef:
-    """``!function module.name`` in a YAML: one of the few functions of ours that it may name, or one of an lm-eval task's own.
-
-    ``file`` is the Python file beside a YAML of the installed lm-eval. No other code is ever imported for a task.
-    """
-
-    name: str
-    file: Path | None = None
-
-    def resolve(self) -> Callable[..., Any]:
-        """The function itself. Raises ``TaskError`` where there is none, or its module cannot be imported."""
-        module, _, attribute = self.name.rpartition(".")
-        try:
-            found = getattr(_beside_yaml(self.file) if self.file else importlib.import_module(module), attribute)
-        except ModuleNotFoundError as cause:
-            if cause.name and not module.startswith(cause.name):
-                raise TaskError(
-                    f"!function {self.name}: its code needs the Python module {cause.name!r}, which is not installed. Install the "
-                    "package that provides it, or ask a task that does without."
-                ) from None
-            raise TaskError(f"!function {self.name}: there is no such function ({cause}).") from None
-        except (ImportError, AttributeError) as cause:
-            raise TaskError(f"!function {self.name}: there is no such function ({cause}).") from None
-        except Exception as cause:  # a module of lm-eval's may fail in any way when it is imported
-            raise TaskError(
-                f"!function {self.name}: its module cannot be imported: {type(cause).__name__}: {cause}."
-            ) from None
-        if not callable(found):
-            raise TaskError(f"!function {self.name}: is a {type(found).__name__}, not a function.")
-        return found
-
-    def call(self, arguments: Mapping[str, Any]) -> Any:
-        """Call it with what the YAML says. Raises ``TaskError`` for an argument that a YAML does not get to choose."""
-        function = self.resolve()
-        for key in getattr(function, "__salad_refuses__", ()):
-            if key in arguments:
-                raise TaskError(
-                    f"!function {self.name}: {key} is not for a task's YAML to say. Take it out of metadata and dataset_kwargs; who runs "
-                    f"lm-eval says it as --metadata {key}=…"
-                )
-        return function(**arguments)
-
-
-@cache
-def _beside_yaml(file: Path) -> Any:
-    """The Python file beside a YAML of lm-eval, as a module; it is not left in ``sys.modules``."""
-    spec = importlib.util.spec_from_file_location(f"lm_eval.tasks.{file.parent.name}.{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@cache
-def lm_eval_tasks_dir() -> Path | None:
-    """The task folder of the installed lm-eval; finding it imports nothing."""
-    spec = importlib.util.find_spec("lm_eval")
-    places = spec.submodule_search_locations if spec is not None else None
-    return (Path(next(iter(places))) / "tasks").resolve() if places else None
-
-
-TextSource = str | FunctionRef
-TargetSource = str | int | tuple[str | int, ...] | FunctionRef
-ChoiceSource = str | tuple[str, ...] | FunctionRef | None
-
-
-# --- our fields ------------------------------------------------------------------------------------------------------
-
-
-class DomainMap(BaseModel):
-    """Domains by the value of a field: ``{field: subject, map: {algebra: mathematics, …}, default: other}``.
-
-    ``map`` may also name a YAML or JSON file, relative to the task's. A value that is in neither map nor default is a reject.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    field: str
-    map: dict[str, str] | str
-    default: str | None = None
-
-
-class NearestTopic(BaseModel):
-    """Domains for data that has none: ``{text: "{{goal}}", topics: {cooking: "oven pan …", garden: …}, default: other}``.
-
-    ``topics`` may also name a JSON file, relative to the task's; ``text`` is a field or template. An item belongs to the topic nearest to
-    its text (``topics.Topics.nearest``); one that shares no word with any is of the domain ``default``, or a reject.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    text: str
-    topics: dict[str, str] | str
-    default: str | None = None
-
-
-class AudioSource(BaseModel):
-    """Ready sound instead of a TTS: a column of audio (``column``), files (``file``), or files listed in a JSONL (``manifest``).
-
-    ``column``: a column that holds audio as ``{bytes, path}``, bytes or a path; it is never decoded on reading. ``file``: the field or
-    template that gives a file's path, relative to ``folder`` (default: beside the data or the YAML). ``manifest``: a JSONL whose rows
-    belong to the data's rows with the same ``key``; its fields are then known to the templates, its paths relative to it.
-    ``voice``: field, template or literal that names the speaker; several recordings of an item differ in it. ``part``: which spoken part
-    it says (default: the only one). ``text``: field or template of what is said, where the written form does not tell; empty: unknown,
-    and no part of the WER.
-    ``perturbation``: field, template or literal that names what was done to the sound already.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    column: str | None = None
-    file: str | None = None
-    manifest: str | None = None
-    key: str = "id"
-    folder: str | None = None
-    voice: str = "recorded"
-    part: str | None = None
-    text: str | None = None
-    perturbation: str = CLEAN
-
-    @model_validator(mode="after")
-    def _one_place(self) -> AudioSource:
-        if (self.column is None) == (self.file is None and self.manifest is None):
-            raise ValueError("expected either column, or file, or manifest (with file as the name of its field)")
-        return self
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, dict) else value
-
-
-class SaladFields(BaseModel):
-    """``metadata: {salad: …}``: how a text benchmark is asked aloud and what its rows mean.
-
-    ``spoken_text``: one Jinja template, or several by name, each of which renders to a span of the rendered ``doc_to_text`` that occurs
-    there exactly once; by default all of it is spoken. ``spoken_choices``: the same for the options, where the prompt lists them; it is
-    spoken as well under ``speak: context+choices``. ``domain``, ``group`` and ``id`` are field names or templates. ``shots_by``: a field
-    or template; a row's shots are of those rows that have its value. ``slices``: columns that a report may slice by; or names, each with a
-    field, a template or a ``DomainMap``. ``audio``: ready sound (one ``AudioSource``, or a list with one a part) instead of a TTS.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    speak: Speak
-    domain: str | DomainMap | NearestTopic
-    spoken_text: str | dict[str, str] | None = None
-    spoken_choices: str | dict[str, str] | None = None
-    spoken_shots: bool = False
-    shots_by: str | None = None
-    group: str | None = None
-    id: str = "id"
-    slices: list[str] | dict[str, str | DomainMap] = []
-    score: ScoreKind = "ll"
-    options: OptionList = "none"
-    splits: dict[str, str] | None = None
-    revision: str | None = None
-    audio: Annotated[list[AudioSource], BeforeValidator(_listed)] = []
-
-    @field_validator("spoken_text", "spoken_choices")
-    @classmethod
-    def _named(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
-        if value == {} or value == "":
-            raise ValueError("expected a template, or several by name")
-        return value
-
-
-# --- the task --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ShotSpec:
-    """How few-shot examples are made; every field falls back on the task's own, as in lm-eval.
-
-    ``without_self``: lm-eval hands its sampler the row that is asked, so that it is left out: where the split that the task names for
-    shots is the one it names for the test, or where it names neither.
-    """
-
-    split: str | None
-    without_self: bool
-    process_docs: FunctionRef | None
-    samples: tuple[Mapping[str, Any], ...] | FunctionRef | None
-    sampler: str
-    doc_to_text: TextSource
-    doc_to_target: TargetSource
-    doc_to_choice: ChoiceSource
-    gen_prefix: str | None
-    fewshot_delimiter: str
-    target_delimiter: str
-
-
-@dataclass(frozen=True, slots=True)
-class DomainRule:
-    """A field name or template, and what its values are called (``None``: themselves) or the topics they are compared with.
-
-    Without a source the domain is the first of the usual columns (``subject``, ``category`` and so on) that every row fills, or else
-    the task's name.
-    """
-
-    source: str | None
-    names: Mapping[str, str] | None = None
-    default: str | None = None
-    topics: Topics | None = None
-
-    @property
-    def declared(self) -> tuple[str, ...]:
-        """The domains that a row can have, sorted; empty where that is not known without the rows."""
-        named = self.topics.names if self.topics is not None else tuple((self.names or {}).values())
-        return tuple(sorted({*named, *([self.default] if named and self.default is not None else [])}))
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
-    """A task as its YAML states it. ``splits`` maps what a plan calls a split to the data's own name for it.
-
-    ``spoken_printed``: instead of ``spoken`` templates, what ``doc_to_text`` prints of the row is spoken and its fixed words are not:
-    ``("context",)``, or with the options that it lists ``("context", "choices")``. ``id``: ``None`` numbers the rows.
-    ``data_dir``: a local mirror of data sets, which are then read from there alone (see ``data``). ``options``: whether they are
-    listed in the prompt; ``none`` where the task's own prompt does so.
-    """
-
-    name: str
-    path: Path
-    output_type: OutputType
-    dataset_path: str
-    dataset_name: str | None
-    dataset_kwargs: Mapping[str, Any]
-    custom_dataset: FunctionRef | None
-    process_docs: FunctionRef | None
-    splits: Mapping[str, str]
-    doc_to_text: TextSource
-    doc_to_target: TargetSource
-    doc_to_choice: ChoiceSource
-    description: str
-    target_delimiter: str
-    gen_prefix: str | None
-    num_fewshot: int
-    shots: ShotSpec
-    generation: GenerationProtocol
-    metadata: Mapping[str, Any]
-    speak: Speak
-    spoken: Mapping[str, str | None]  # part name -> template; None: the whole rendered doc_to_text
-    spoken_shots: bool
-    domain: DomainRule
-    group: str | None
-    id: str | None
-    slices: tuple[str, ...] = ()
-    slice_rules: Mapping[str, DomainRule] = field(default_factory=dict)  # of slices that are not columns, by name
-    score: ScoreKind = "ll"
-    revision: str | None = None
-    audio: tuple[AudioSource, ...] = ()  # empty: spoken by a TTS
-    shots_by: str | None = None
-    spoken_printed: tuple[str, ...] = ()
-    data_dir: Path | None = None
-    options: OptionList = "none"
-
-    @property
-    def functions(self) -> tuple[FunctionRef, ...]:
-        """The functions that the YAML names and that reading or asking the task would call."""
-        stated = [getattr(part, one.name) for part in (self, self.shots) for one in dataclasses.fields(part)]
-        return tuple(dict.fromkeys(value for value in stated if isinstance(value, FunctionRef)))
-
-
-def find_tasks(folder: Path | None = None) -> dict[str, Path]:
-    """Task names and their YAMLs under ``folder`` (default: the package's own tasks), sorted.
-
-    A file that cannot be read is left out, and so is one without ``metadata.salad``: a task for lm-eval alone.
-    """
-    found: dict[str, Path] = {}
-    root = folder or resources.tasks_dir()
-    for path in sorted(root.glob("**/*.yaml")):
-        if path.relative_to(root).parts[0] == "lm_eval":
-            continue  # the same tasks as lm-eval groups, generated from these (lm_eval_bridge.task_files)
-        try:
-            table = read_yaml(path)
-        except TaskError:
-            continue
-        name, metadata = table.get("task"), table.get("metadata")
-        if isinstance(name, str) and isinstance(metadata, dict) and "salad" in metadata:
-            found.setdefault(name, path)
-    return found
-
-
-def load_task(
-    name_or_path: str,
-    *,
-    speak: Speak | None = None,
-    score: ScoreKind | None = None,
-    data_dir: Path | None = None,
-    options: OptionList | None = None,
-) -> TaskSpec:
-    """The one task of that name or at that path; see ``load_tasks``, which takes groups of lm-eval as well."""
-    found = load_tasks([name_or_path], speak=speak, score=score, data_dir=data_dir, options=options)
-    if len(found) > 1:
-        raise TaskError(
-            f"{name_or_path!r} is a group of {len(found)} tasks; name one of them, for example {found[0].name}."
-        )
-    return found[0]
-
-
-def load_tasks(
-    names: Sequence[str],
-    *,
-    speak: Speak | None = None,
-    score: ScoreKind | None = None,
-    data_dir: Path | None = None,
-    options: OptionList | None = None,
-) -> list[TaskSpec]:
-    """The tasks with those names or at those paths: the package's own, or under ``speak`` any task or group of the installed lm-eval.
-
-    ``speak``, ``score`` and ``options`` override what the tasks say; a task without ``metadata.salad`` needs ``speak`` and gets our
-    fields by default (see ``lm_eval_index``). ``data_dir`` is a local mirror of the data sets (see ``data``). Raises
-    ``UnknownNameError`` for an unknown name and ``TaskError`` for a task that cannot be used, saying why.
-    """
-    if data_dir is not None and not data_dir.is_dir():
-        raise TaskError(f"the data folder {str(data_dir)!r} does not exist. Give a folder of data sets to --data-dir.")
-    specs = [spec for name in names for spec in _named(name, speak, score, options)]
-    return [dataclasses.replace(spec, score=score or spec.score, data_dir=data_dir) for spec in specs]
-
-
-def _named(
-    name_or_path: str, speak: Speak | None, score: ScoreKind | None, options: OptionList | None
-) -> list[TaskSpec]:
-    path = Path(name_or_path).expanduser()
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise TaskError(
-                f"no task file at {name_or_path!r}. Give a path to a YAML, or one of: {', '.join(find_tasks())}."
-            )
-        path = path.resolve()
-        table = read_yaml(path)
-    else:
-        known = find_tasks()
-        if name_or_path not in known:
-            return _of_lm_eval(name_or_path, known, speak, score, options)
-        path = known[name_or_path]
-        table = read_yaml(path)
-    metadata = table.get("metadata")
-    if speak is not None and not (isinstance(metadata, dict) and "salad" in metadata):
-        from salad_eval.benchmarks.lm_eval_index import spoken_fields
-
-        return [_spec(table, path, spoken_fields(table, path, speak, score, options))]
-    return [_spec(table, path, speak=speak, options=options)]
-
-
-def _of_lm_eval(
-    name: str, known: Mapping[str, Path], speak: Speak | None, score: ScoreKind | None, options: OptionList | None
-) -> list[TaskSpec]:
-    from salad_eval.benchmarks.lm_eval_index import lm_eval_index, spoken_fields
-
-    index = lm_eval_index()
-    if index is None or not index.has(name):
-        raise UnknownNameError("task", name, [*known, *(index.like(name) if index is not None else [])])
-    if speak is None:
-        raise TaskError(
-            f"{name!r} is a task of lm-eval's, which does not say what of it is spoken. Say it: --speak context (in a plan, "
-            "speak: context)."
-        )
-    found = index.expand(name)
-    return [_spec(one.table, one.path, spoken_fields(one.table, one.path, speak, score, options)) for one in found]
 
 
 def read_yaml(path: Path, _including: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -480,7 +104,7 @@ def _parsed(path: Path) -> Any:
 def _function(loader: _Loader, node: yaml.Node) -> FunctionRef:
     name = str(node.value)
     named = all(part.isidentifier() for part in name.split("."))
-    if name in _OWN_FUNCTIONS:
+    if name in OWN_FUNCTIONS:
         return FunctionRef(name)
     installed = lm_eval_tasks_dir()
     if named and installed is not None and loader.path.is_relative_to(installed):
@@ -493,39 +117,11 @@ def _function(loader: _Loader, node: yaml.Node) -> FunctionRef:
         raise TaskError(f"{loader.path}: !function {name} is code of another package, which is not called.")
     raise TaskError(
         f"{loader.path}: !function {name} would run code that the YAML names. Only a few functions are called for a task "
-        f"({', '.join(_OWN_FUNCTIONS)}), and those of the installed lm-eval's own tasks; write the prompt as a Jinja template instead."
+        f"({', '.join(OWN_FUNCTIONS)}), and those of the installed lm-eval's own tasks; write the prompt as a Jinja template instead."
     )
 
 
 _Loader.add_constructor("!function", _function)
-
-
-# --- from YAML to TaskSpec -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Our part of a task: as its ``metadata.salad`` states it, or as ``lm_eval_index`` derives it for a task that has none.
-
-    ``score_stated``: somebody said how answers are scored; lm-eval's own way of it may then differ. For the rest see ``TaskSpec``.
-    """
-
-    speak: Speak
-    splits: Mapping[str, str]
-    score: ScoreKind
-    score_stated: bool
-    domain: DomainRule
-    id: str | None
-    spoken: Mapping[str, str | None]
-    spoken_printed: tuple[str, ...] = ()
-    spoken_shots: bool = False
-    shots_by: str | None = None
-    group: str | None = None
-    slices: tuple[str, ...] = ()
-    slice_rules: Mapping[str, DomainRule] = field(default_factory=dict)
-    revision: str | None = None
-    audio: tuple[AudioSource, ...] = ()
-    options: OptionList = "none"
 
 
 def _stated(table: Mapping[str, Any], path: Path, speak: Speak | None, options: OptionList | None) -> Asked:
@@ -558,7 +154,7 @@ def _stated(table: Mapping[str, Any], path: Path, speak: Speak | None, options: 
     )
 
 
-def _spec(
+def task_spec(
     table: Mapping[str, Any],
     path: Path,
     asked: Asked | None = None,
@@ -836,43 +432,6 @@ def _domain(rule: str | DomainMap | NearestTopic, path: Path) -> DomainRule:
         if not isinstance(names, dict):
             raise TaskError(f"{file}: expected a mapping of values to domains, got {type(names).__name__}.")
     return DomainRule(rule.field, {str(value): str(domain) for value, domain in names.items()}, rule.default)
-
-
-# --- templates -------------------------------------------------------------------------------------------------------
-
-
-class MissingField(Exception):
-    """A template asked for a value that the row does not have."""
-
-
-def _present(value: object) -> object:
-    # Rows of a table have every column, with None where a row had no value; printed, it would read "None".
-    if value is None:
-        raise MissingField("a value that the template prints is missing (null)")
-    return value
-
-
-def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
-    """lm-eval's one filter of its own."""
-    import re
-
-    return re.sub(pattern, repl, string, count=count)
-
-
-@cache
-def environment() -> jinja2.Environment:
-    """lm-eval's template language, in a sandbox; printing a null raises ``MissingField``."""
-    made = jinja2.sandbox.SandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_present
-    )
-    made.filters["regex_replace"] = _regex_replace
-    return made
-
-
-@cache
-def template(source: str) -> jinja2.Template:
-    """``source`` compiled as lm-eval compiles it; see ``environment``."""
-    return environment().from_string(source)
 
 
 def _check_templates(spec: TaskSpec) -> None:

@@ -25,7 +25,8 @@ from salad_eval.audio import sound
 from salad_eval.audio.perturb import canonical, perturbation
 from salad_eval.audio.store import AudioStore, SpeechRequest
 from salad_eval.audio.tables import AudioCell, CellReader, EncodedAudio, encoded
-from salad_eval.benchmarks.reader import AudioSource, MissingField, template
+from salad_eval.benchmarks.spec import AudioSource
+from salad_eval.benchmarks.templates import MissingField, template
 from salad_eval.errors import AudioError, SaladError, TaskError, UserInputError, did_you_mean
 from salad_eval.progress import track
 from salad_eval.speakable import Unspeakable, to_spoken

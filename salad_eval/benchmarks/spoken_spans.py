@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jinja2
 from jinja2 import nodes
 
-from salad_eval.benchmarks.reader import environment, template
+from salad_eval.benchmarks.templates import environment, template
 
 Kind = Literal["context", "choices"]
 # Private-use characters, which no text that can be read aloud holds; a row that does is not marked at all (see ``printed_spans``).

@@ -146,7 +146,7 @@ def _models() -> Iterator[Finding]:
 
 
 def _tasks() -> Iterator[Finding]:
-    from salad_eval.benchmarks.items import find_tasks
+    from salad_eval.benchmarks.catalogue import find_tasks
 
     found = find_tasks()
     yield Finding("tasks", "ok" if found else "broken", f"{', '.join(found) or 'none'} in {resources.tasks_dir()}")

@@ -26,7 +26,8 @@ def export_command(
     format: Annotated[Format, typer.Option(help="How sound is kept; both are exact.")] = Format.flac,
 ) -> None:
     """Write what a run rendered as a data set (Parquet and a card), so that others evaluate on the same sound."""
-    from salad_eval.sharing.export import export, run_command
+    from salad_eval.sharing.export import export
+    from salad_eval.sharing.shared_task import run_command
 
     made = export(run, out, license=license, language=language, format=format.value)
     for task in made.tasks:
@@ -44,7 +45,8 @@ def import_command(
     folder: Annotated[Path, typer.Argument(help="The folder that salad export wrote (or a copy of it).")],
 ) -> None:
     """Check a shared data set, sound by sound, and say how to evaluate on it."""
-    from salad_eval.sharing.export import check_import, run_command
+    from salad_eval.sharing.importing import check_import
+    from salad_eval.sharing.shared_task import run_command
 
     if not folder.is_dir():
         raise UserInputError(f"no folder at {str(folder)!r}.")

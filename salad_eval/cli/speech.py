@@ -66,7 +66,8 @@ def _jobs(
     texts: Sequence[str], task: str | None, split: str, limit: int, voices: Sequence[str]
 ) -> tuple[list[RenderJob], dict[tuple[str, str], str]]:
     """The jobs, and the written form of each by item and part."""
-    from salad_eval.benchmarks.items import load_items, load_task
+    from salad_eval.benchmarks.catalogue import load_task
+    from salad_eval.benchmarks.items import load_items
     from salad_eval.pipeline.render import jobs_for
     from salad_eval.types import Item, SpokenPart
 

@@ -12,7 +12,7 @@ from salad_eval.benchmarks.coverage import coverage_command
 from salad_eval.errors import TaskError, UnknownNameError
 
 if TYPE_CHECKING:
-    from salad_eval.benchmarks.reader import DomainRule, Speak
+    from salad_eval.benchmarks.spec import DomainRule, Speak
     from salad_eval.types import Item
 
 SpeakOption = Annotated[
@@ -34,7 +34,7 @@ def list_tasks() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from salad_eval.benchmarks.items import find_tasks, load_task
+    from salad_eval.benchmarks.catalogue import find_tasks, load_task
 
     table = Table(box=box.SIMPLE)
     for heading in ("task", "splits", "spoken", "score", "shots", "domain", "file"):
@@ -80,7 +80,8 @@ def show_task(
     data_dir: DataDirOption = None,
 ) -> None:
     """How a task is asked, and some of its items as a model sees them. What is spoken stands between ⟨ and ⟩."""
-    from salad_eval.benchmarks.items import load_items, load_task
+    from salad_eval.benchmarks.catalogue import load_task
+    from salad_eval.benchmarks.items import load_items
 
     found = load_task(task, speak=_speak(speak), data_dir=data_dir)
     items, rejects, protocol = load_items(found, split, limit=max(limit, 1), seed=seed, shots=shots)
@@ -97,7 +98,7 @@ def show_task(
 
 
 def _speak(value: str | None) -> Speak | None:
-    from salad_eval.benchmarks.reader import Speak
+    from salad_eval.benchmarks.spec import Speak
 
     known: dict[str, Speak] = {name: name for name in get_args(Speak) if name != "none"}
     if value is not None and value not in known:
@@ -126,8 +127,9 @@ def validate_tasks(
 
     Without names: the package's tasks that bring their data, or that --data-dir has.
     """
+    from salad_eval.benchmarks.catalogue import find_tasks, load_tasks
     from salad_eval.benchmarks.data import names_files
-    from salad_eval.benchmarks.items import find_tasks, load_items, load_tasks
+    from salad_eval.benchmarks.items import load_items
 
     unusable = 0
     for task in load_tasks(tasks or list(find_tasks()), speak=_speak(speak), data_dir=data_dir):

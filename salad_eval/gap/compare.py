@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from salad_eval.errors import UserInputError
-from salad_eval.gap.report import OVERALL, item_values, pair
+from salad_eval.gap.pair import pair
+from salad_eval.gap.row import OVERALL, item_values
 from salad_eval.gap.stats import Measure, benjamini_hochberg, cluster_sums, resample, row_seed, sign_flip_p_value
 from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, Item, Score
 

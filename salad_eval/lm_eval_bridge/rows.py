@@ -28,13 +28,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from salad_eval.answers.score import score_response
 from salad_eval.audio.perturb import canonical
 from salad_eval.audio.store import AudioStore
+from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.functions import task_function
 from salad_eval.benchmarks.items import load_items
-from salad_eval.benchmarks.reader import OptionList, load_task, task_function
 from salad_eval.benchmarks.recordings import recorded_jobs, render_recorded
+from salad_eval.benchmarks.requests import build_request
+from salad_eval.benchmarks.spec import OptionList
 from salad_eval.errors import LeakError, TaskError, UserInputError, did_you_mean
 from salad_eval.lm_eval_bridge.audio_refs import AudioRef, holds_marker, marked_text
 from salad_eval.pipeline.render import RenderJob, jobs_for, render
-from salad_eval.pipeline.respond import build_request
 from salad_eval.progress import track
 from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Reject, Rendering, Response, TaskProtocol
 from salad_eval.validation import parse

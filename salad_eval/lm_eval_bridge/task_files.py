@@ -20,8 +20,9 @@ from typing import Any
 import yaml
 
 from salad_eval import resources
+from salad_eval.benchmarks.catalogue import find_tasks, load_task
 from salad_eval.benchmarks.items import load_items
-from salad_eval.benchmarks.reader import TaskSpec, find_tasks, load_task
+from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.lm_eval_bridge.rows import FORMS, GENERATED_METRIC, METRICS, SPLIT, Form
 from salad_eval.types import LOGPROB_SCORES
 

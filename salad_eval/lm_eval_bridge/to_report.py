@@ -17,6 +17,7 @@ from typing import cast, get_args
 from salad_eval.answers.score import score_response
 from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.gap import report as gap
+from salad_eval.gap.signature import signature
 from salad_eval.lm_eval_bridge.rows import GENERATED_METRIC, METRICS, item_of
 from salad_eval.lm_eval_bridge.samples import LmEvalRun, Sample
 from salad_eval.types import (
@@ -127,7 +128,7 @@ def report_from_lm_eval(
         scores=list(scores.values()),
         protocols=counted,
         columns=columns,
-        signature=gap.signature(
+        signature=signature(
             protocols=counted,
             columns=columns,
             voices=voices,

@@ -25,15 +25,18 @@ import numpy as np
 from salad_eval import plugins, records
 from salad_eval.answers.score import score_response
 from salad_eval.audio.store import AudioStore
-from salad_eval.benchmarks.items import TaskSpec, load_items, load_tasks
+from salad_eval.benchmarks.catalogue import load_tasks
+from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.recordings import RecordedJob, recorded_jobs, render_recorded, voices_of
+from salad_eval.benchmarks.requests import build_request
+from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import DataError, LeakError, ModelError, SaladError, TaskError, UserInputError
 from salad_eval.pipeline.components import Loaded
 from salad_eval.pipeline.divergence import DivergenceQuery, SpokenRequest, divergences, gold_only, incomparable
 from salad_eval.pipeline.folder import DONE_FILE, RunFolder, digest
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.render import RenderJob, jobs_for, render
-from salad_eval.pipeline.respond import Query, build_request, respond
+from salad_eval.pipeline.respond import Query, respond
 from salad_eval.pipeline.transcribe import answers_of, transcribe
 from salad_eval.report.json import load_report, write_atomic
 from salad_eval.speakable.normalise import NORMALISER
@@ -152,6 +155,7 @@ def run(plan: Plan) -> GapReport:
     """
     from salad_eval import report
     from salad_eval.gap import report as gap
+    from salad_eval.gap.signature import signature
 
     tasks = read_tasks(plan)
     with RunFolder(plan.folder) as folder:
@@ -186,7 +190,7 @@ def run(plan: Plan) -> GapReport:
             rejects=rejects,
             protocols=benchmark.protocols,
             columns=columns,
-            signature=gap.signature(
+            signature=signature(
                 protocols=benchmark.protocols,
                 columns=columns,
                 voices=voices_heard(plan, benchmark.items),

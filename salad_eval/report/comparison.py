@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from salad_eval.gap.compare import ColumnChange, Comparison, ComparisonRow
 from salad_eval.report.markdown import escape_markdown
 from salad_eval.report.terminal import SHORT_TITLES
-from salad_eval.report.wording import COLUMN_TITLES, STANDS_OUT, interval, one_line, percent, probability
+from salad_eval.report.wording import (
+    COLUMN_TITLES,
+    STANDS_OUT,
+    interval,
+    one_line,
+    p_words,
+    percent,
+    probability,
+    signed,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -154,18 +163,6 @@ def comparison_markdown(comparison: Comparison) -> str:
     ]
     lines += [f"Seed {comparison.seed}, {comparison.n_resamples} resamples.", ""]
     return "\n".join(lines)
-
-
-def signed(value: float) -> str:
-    """Percentage points with their sign: ``+3.1``, ``−0.4``, ``0.0``."""
-    text = percent(value)
-    return text if text.startswith("−") or float(text) == 0 else f"+{text}"
-
-
-def p_words(p_value: float) -> str:
-    """``p = 0.012``, or ``p < 0.001``."""
-    text = probability(p_value)
-    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def _change(change: ColumnChange, *, with_p: bool = True) -> str:

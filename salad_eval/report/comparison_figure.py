@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from salad_eval.gap.compare import Comparison, ComparisonRow
-from salad_eval.report.comparison import signed
 from salad_eval.report.figures import (
     COLUMN_COLOURS,
     COLUMN_MARKERS,
@@ -19,7 +18,7 @@ from salad_eval.report.figures import (
     rendered,
     traced,
 )
-from salad_eval.report.wording import COLUMN_TITLES, STANDS_OUT, percent
+from salad_eval.report.wording import COLUMN_TITLES, STANDS_OUT, percent, signed
 from salad_eval.types import ColumnName
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from salad_eval.gap.report import (
+from salad_eval.gap.pair import (
     CORRECT,
     FORGOTTEN,
     LOST_IN_ADAPTATION,

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from salad_eval.errors import DataError
-from salad_eval.gap.report import OVERALL, SCHEMA_VERSION
+from salad_eval.gap.report import SCHEMA_VERSION
+from salad_eval.gap.row import OVERALL
 from salad_eval.records import Json, from_json, to_json
 from salad_eval.resources import reports_dir
 from salad_eval.types import GapReport

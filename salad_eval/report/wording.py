@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from salad_eval.gap.report import (
+from salad_eval.gap.pair import (
     CORRECT,
     FORGOTTEN,
     LOST_IN_ADAPTATION,
@@ -141,6 +141,18 @@ def probability(value: float | None) -> str:
     if value is None:
         return MISSING
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """Percentage points with their sign: ``+3.1``, ``−0.4``, ``0.0``."""
+    text = percent(value)
+    return text if text.startswith("−") or float(text) == 0 else f"+{text}"
+
+
+def p_words(p_value: float) -> str:
+    """``p = 0.012``, or ``p < 0.001``."""
+    text = probability(p_value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def nats(value: float | None) -> str:

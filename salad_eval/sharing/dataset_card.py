@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from salad_eval.audio.sound import SAMPLE_RATE_HZ
 from salad_eval.report.markdown import escape_markdown
 from salad_eval.report.wording import percent
-from salad_eval.sharing.export import COLUMN_MEANING, RenderedRun, SharedTask, run_command
+from salad_eval.sharing.layout import COLUMN_MEANING
+from salad_eval.sharing.rendered import RenderedRun
+from salad_eval.sharing.shared_task import SharedTask, run_command
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData

@@ -13,31 +13,21 @@ from __future__ import annotations
 
 import io
 import os
-import re
-import shlex
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from salad_eval import records
-from salad_eval.audio.sound import sha256_of, to_pcm16
+from salad_eval.audio.sound import to_pcm16
 from salad_eval.audio.store import AudioStore
-from salad_eval.audio.tables import AudioCell, CellReader, parquet_rows
-from salad_eval.errors import AudioError, DataError, TaskError, UserInputError
-from salad_eval.pipeline.folder import DONE_FILE, RunFolder
-from salad_eval.pipeline.plan import PLAN_FILE, Plan
+from salad_eval.errors import DataError, TaskError, UserInputError
 from salad_eval.progress import track
-from salad_eval.report.json import load_report
 from salad_eval.types import (
-    CLEAN,
     LOGPROB_SCORES,
     Audio,
-    GapReport,
     Item,
     Rendering,
     SpokenPart,
@@ -46,169 +36,28 @@ from salad_eval.types import (
 )
 
 if TYPE_CHECKING:
-    import datasets
     import pyarrow as pa
 
-    from salad_eval.benchmarks.reader import TaskSpec
+    from salad_eval.benchmarks.spec import TaskSpec
+from salad_eval.sharing.layout import (
+    CARD_FILE,
+    SUFFIX,
+    AudioFormat,
+    Layout,
+    PartColumns,
+    distinct_slugs,
+    features_of,
+    layout_of,
+    parts_in_order,
+    slug,
+)
+from salad_eval.sharing.rendered import Rendered, RenderedRun, read_rendered
+from salad_eval.sharing.shared_task import Export, SharedTask, hub_id
 
-AudioFormat = Literal["flac", "wav"]
-CARD_FILE = "README.md"
 ROWS_A_GROUP = 100  # what the hub's viewer reads at once; also what is held in memory
 GROUP_BYTES = 32 << 20
 SHARD_BYTES = 400 << 20
-SUFFIX = "_shared"  # of the name of the task that reads an export back, so that both can stand in one run
 _LM_EVAL_SPLITS = {"test": "test_split", "validation": "validation_split", "train": "training_split"}
-
-
-# --- a finished run --------------------------------------------------------------------------------------------------
-
-
-Rendered = tuple[str, str]  # voice, perturbation
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedRun:
-    """What a finished run rendered. ``heard[item]``: its renderings by voice and perturbation, each by part."""
-
-    plan: Plan
-    report: GapReport
-    tasks: Mapping[str, TaskSpec]
-    items: Sequence[Item]
-    heard: Mapping[str, Mapping[Rendered, Mapping[str, Rendering]]]
-    transcripts: Mapping[tuple[str, str, str, str], Transcript]
-    tts: str
-    asr: str
-    store: AudioStore
-
-
-def read_rendered(path: Path) -> RenderedRun:
-    """The renderings of a finished run. Raises ``DataError`` where the folder holds none and ``TaskError`` where its tasks are gone."""
-    from salad_eval.pipeline.run import RenderOutcome, TranscribeOutcome, tasks_of
-
-    if not (path / DONE_FILE).is_file():
-        raise DataError(f"{path}: expected the folder of a finished run (it has no {DONE_FILE}).")
-    folder = RunFolder(path)
-    plan = Plan.from_yaml(path / PLAN_FILE)
-    heard: dict[str, dict[Rendered, dict[str, Rendering]]] = defaultdict(lambda: defaultdict(dict))
-    for outcome in records.iter_jsonl(folder.file("render"), RenderOutcome):
-        if (r := outcome.rendering) is not None:
-            heard[r.item_id][r.voice, r.perturbation][r.part] = r
-    found = (o.transcript for o in records.iter_jsonl(folder.file("transcribe"), TranscribeOutcome))
-    transcripts = {(t.item_id, t.part, t.voice, t.perturbation): t for t in found if t is not None}
-    steps = folder.state.steps
-    return RenderedRun(
-        plan=plan,
-        report=load_report(path),
-        tasks={task.name: task for task in tasks_of(plan)},
-        items=records.read_jsonl(folder.file("items"), Item),
-        heard=heard,
-        transcripts=transcripts,
-        tts=steps["render"].depends_on.get("tts", "") if "render" in steps else "",
-        asr=steps["transcribe"].depends_on.get("asr", "") if "transcribe" in steps else "",
-        store=AudioStore(plan.audio_store),
-    )
-
-
-# --- columns ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PartColumns:
-    """The columns of one spoken part; with several parts each column's name ends in the part's."""
-
-    part: str
-    suffix: str
-
-    def of(self, name: str) -> str:
-        return name + self.suffix
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The columns of a task's rows. ``fields`` are the items' further fields and the columns they stand in."""
-
-    task: str
-    slug: str
-    parts: tuple[PartColumns, ...]
-    fields: Mapping[str, str]
-
-    @property
-    def first(self) -> PartColumns:
-        return self.parts[0]
-
-
-_ITEM_COLUMNS = (
-    "id", "task", "split", "domain", "group", "voice", "perturbation", "prompt", "choices", "answer", "right", "answers",
-)  # fmt: skip
-_PART_COLUMNS = (
-    "audio", "text", "spoken_text", "speech_start", "speech_end", "transcript", "word_errors", "n_words", "wer", "sha256",
-)  # fmt: skip
-COLUMN_MEANING: Mapping[str, str] = {
-    "id": "the question; equal for all recordings of it",
-    "task, split, domain, group": "where it comes from, what it is about, and what it is resampled with",
-    "voice, perturbation": "who speaks, and what was done to the sound",
-    "audio": "16 kHz mono, 16 bit",
-    "text, spoken_text": "the part of the prompt that is heard, as written and as it is said",
-    "prompt, speech_start, speech_end": "the whole prompt as written, and the characters of it that the audio replaces",
-    "choices, answer": "the options and the index of the right one",
-    "right, answers": "every option that counts as right; accepted texts where there are no options",
-    "transcript, word_errors, n_words, wer": "what the ASR of this export heard",
-    "sha256": "of the sample rate and the 16-bit samples: names the sound in every report",
-}
-
-
-def slug(text: str) -> str:
-    """A name for files and columns: letters, digits and underscores of ``text``, never empty, at most 60 characters."""
-    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60] or "unnamed"
-
-
-def _distinct(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
-    """A slug for each name, numbered where two would be equal."""
-    made: dict[str, str] = {}
-    for name in names:
-        plain = unique = slug(name)
-        number = 2
-        while unique in made.values() or unique in taken:
-            unique = f"{plain}_{number}"
-            number += 1
-        made[name] = unique
-    return made
-
-
-def layout_of(task: str, task_slug: str, items: Sequence[Item]) -> Layout:
-    """The columns that the items of a task need. Raises ``DataError`` where the items do not have the same spoken parts."""
-    names = [tuple(part.name for part in _ordered(item)) for item in items]
-    if len(set(names)) != 1:
-        raise DataError(
-            f"task {task}: its items do not have the same spoken parts in one order; they cannot be one table."
-        )
-    parts = _distinct(names[0])
-    columns = tuple(PartColumns(name, f"_{parts[name]}" if len(parts) > 1 else "") for name in names[0])
-    taken = [*_ITEM_COLUMNS, *(one.of(name) for one in columns for name in _PART_COLUMNS)]
-    keys = list(dict.fromkeys(key for item in items for key in item.fields))
-    return Layout(task, task_slug, columns, _distinct(keys, taken))
-
-
-def _ordered(item: Item) -> list[SpokenPart]:
-    return sorted(item.spoken_parts, key=lambda part: part.start)
-
-
-def features_of(layout: Layout) -> datasets.Features:
-    """The feature types of the datasets library; sound stays encoded (``decode=False``), so that no FFmpeg is needed."""
-    from datasets import Audio as AudioFeature
-    from datasets import Features, List, Value
-
-    text, whole = Value("string"), Value("int64")
-    kinds: dict[str, Any] = dict.fromkeys(_ITEM_COLUMNS, text)
-    kinds |= {"choices": List(text), "answer": whole, "right": List(whole), "answers": List(text)}
-    for one in layout.parts:
-        kinds |= {one.of(name): text for name in _PART_COLUMNS}
-        kinds |= {one.of(name): whole for name in ("speech_start", "speech_end", "word_errors", "n_words")}
-        kinds |= {one.of("audio"): AudioFeature(decode=False), one.of("wer"): Value("float64")}
-    return Features({**kinds, **dict.fromkeys(layout.fields.values(), text)})
-
-
-# --- rows ------------------------------------------------------------------------------------------------------------
 
 
 def unshareable(item: Item, heard: Mapping[Rendered, Mapping[str, Rendering]]) -> str | None:
@@ -216,7 +65,7 @@ def unshareable(item: Item, heard: Mapping[Rendered, Mapping[str, Rendering]]) -
     wanted = {part.name for part in item.spoken_parts}
     if not heard or any(set(parts) != wanted for parts in heard.values()):
         return "not rendered in every voice"
-    spoken = _ordered(item)
+    spoken = parts_in_order(item)
     rest = item.context[spoken[0].start :]
     if any(rest.count(item.part_text(part)) != 1 for part in spoken):
         return "its prompt holds a spoken part more than once"
@@ -321,9 +170,6 @@ def write_shards(rows: Iterator[dict[str, Any]], schema: pa.Schema, folder: Path
     return shards
 
 
-# --- the task that reads it back -------------------------------------------------------------------------------------
-
-
 def task_table(
     layout: Layout, items: Sequence[Item], protocol: TaskProtocol, spec: TaskSpec, split: str, files: Sequence[str]
 ) -> dict[str, Any]:
@@ -383,38 +229,6 @@ def task_table(
     return {**table, "metadata": {"version": 1.0, "salad": ours}}
 
 
-# --- export ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SharedTask:
-    """One task of an export: its files, and what is in them. ``left_out``: items by the reason for which they are not.
-
-    ``source``: the hub's id of the data set that the text is from; ``None`` for files of one's own, whose paths are nobody's business.
-    """
-
-    name: str
-    source: str | None
-    slug: str
-    split: str
-    yaml: str
-    files: tuple[str, ...]
-    audio_columns: tuple[str, ...]
-    n_items: int
-    n_rows: int
-    seconds: float
-    errors: Mapping[str, tuple[int, int]]  # voice -> word errors, words
-    protocol: TaskProtocol
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    folder: Path
-    tasks: tuple[SharedTask, ...]
-    perturbations: tuple[str, ...]
-
-
 def export(
     run_folder: Path, out: Path, *, license: str = "unknown", language: str = "en", format: AudioFormat = "flac"
 ) -> Export:
@@ -431,7 +245,7 @@ def export(
     work = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         work.mkdir(parents=True)
-        slugs = _distinct([protocol.task for protocol in run.report.protocols])
+        slugs = distinct_slugs([protocol.task for protocol in run.report.protocols])
         tasks = tuple(
             _export_task(run, protocol, slugs[protocol.task], work, format) for protocol in run.report.protocols
         )
@@ -497,112 +311,4 @@ def _export_task(
         errors=errors,
         protocol=protocol,
         left_out=dict(left_out),
-    )
-
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-def hub_id(spec: TaskSpec) -> str | None:
-    """The hub's id of a task's data set, where it is one and not a folder here."""
-    local = (spec.path.parent / spec.dataset_path).exists() or Path(spec.dataset_path).exists()
-    return spec.dataset_path if _HUB_ID.fullmatch(spec.dataset_path) and not local else None
-
-
-def run_command(yaml_file: str, perturbations: Sequence[str]) -> str:
-    """The command that evaluates on a shared task; its recordings under perturbations are used where the plan names these."""
-    named = (
-        ""
-        if tuple(perturbations) == (CLEAN,)
-        else f""" --set "perturbations=[{", ".join(map(repr, perturbations))}]\""""
-    )
-    return f"salad run --preset nano --tasks {shlex.quote(yaml_file)}{named}"
-
-
-# --- import ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """One task of an exported folder, checked. ``damaged``: what of its sound is not what its row says, at most a few."""
-
-    yaml: Path
-    task: str
-    n_items: int
-    n_rows: int
-    seconds: float
-    voices: tuple[str, ...]
-    perturbations: tuple[str, ...]
-    word_errors: int
-    n_words: int
-    rejects: Mapping[str, int]
-    n_damaged: int
-    damaged: tuple[str, ...]
-
-
-def check_import(folder: Path) -> list[Imported]:
-    """Read every task of an exported folder, decode all of its sound and compare it with the hashes in its rows.
-
-    No function that a task of the folder names is called. Raises ``DataError`` where one names any, and where the folder holds no task
-    that reads it back.
-    """
-    from salad_eval.benchmarks.items import load_task
-
-    found = []
-    for file in sorted(folder.glob("*.yaml")):
-        task = load_task(str(file))
-        if task.functions:
-            raise DataError(
-                f"{file}: names the function {task.functions[0].name} (!function), and an export names none. This is not what salad export "
-                "wrote; nothing of it was run."
-            )
-        if task.audio and task.dataset_path == "parquet":
-            found.append(_imported(task, file))
-    if not found:
-        raise DataError(f"{folder}: holds no task of an export (a YAML with metadata.salad.audio over Parquet files).")
-    return found
-
-
-MOST_DAMAGED = 5
-
-
-def _imported(task: TaskSpec, file: Path) -> Imported:
-    from salad_eval.benchmarks.items import load_items
-    from salad_eval.benchmarks.recordings import decode
-
-    (split,) = task.splits or ("test",)
-    items, rejects, _ = load_items(task, split)
-    paths = [file.parent / name for names in task.dataset_kwargs["data_files"].values() for name in names]
-    rows, _ = parquet_rows(paths)
-    reader = CellReader()
-    damaged: list[str] = []
-    seconds, wrong, words = 0.0, 0, 0
-    for row in track(rows, f"check {file.stem}"):
-        for source in task.audio:
-            suffix = (source.column or "audio").removeprefix("audio")
-            cell = row.get(source.column or "")
-            wrong += row.get(f"word_errors{suffix}") or 0
-            words += row.get(f"n_words{suffix}") or 0
-            try:
-                if not isinstance(cell, AudioCell):
-                    raise AudioError(f"column {source.column} holds no audio")
-                audio = decode(reader.read(cell.table, cell.column, cell.row).data or b"")
-                seconds += audio.seconds
-                if sha256_of(audio) != row.get(f"sha256{suffix}"):
-                    raise AudioError(f"{cell.table}, row {cell.row}: is not the sound that sha256{suffix} names")
-            except AudioError as cause:
-                damaged.append(str(cause))
-    return Imported(
-        yaml=file,
-        task=task.name,
-        n_items=len(items),
-        n_rows=len(rows),
-        seconds=seconds,
-        voices=tuple(sorted({str(row.get("voice")) for row in rows})),
-        perturbations=tuple(sorted({str(row.get("perturbation")) for row in rows})),
-        word_errors=wrong,
-        n_words=words,
-        rejects=dict(Counter(reject.reason for reject in rejects)),
-        n_damaged=len(damaged),
-        damaged=tuple(damaged[:MOST_DAMAGED]),
     )

@@ -89,7 +89,8 @@ def select_command(
     from rich.console import Console
 
     from salad_eval.pipeline.plan import PluginChoice, parse_setting
-    from salad_train.selection.select import PICTURE, SelectPlan, select_from_run, write_selection
+    from salad_train.selection.files import PICTURE, SelectPlan, write_selection
+    from salad_train.selection.select import select_from_run
     from salad_train.selection.views import selection_terminal
 
     plan = SelectPlan(

@@ -28,7 +28,7 @@ def synthesise(
     """
     from salad_eval.pipeline.plan import parse_setting
     from salad_train.recipe import load_recipe, voice_of
-    from salad_train.selection.select import read_selection
+    from salad_train.selection.files import read_selection
     from salad_train.speech.synthesise import synthesise as speak
     from salad_train.speech.synthesise import tokenizer_of, write_synthesis
 

@@ -90,7 +90,7 @@ def train_stage2(
     """Stage II of a recipe on what was selected and spoken; returns what the trainer plug-in made."""
     from salad_eval import plugins
     from salad_train.recipe import natural_source, replay_documents, voice_of
-    from salad_train.selection.select import read_selection
+    from salad_train.selection.files import read_selection
     from salad_train.speech.synthesise import read_synthesis, spoken_documents
     from salad_train.training.stages import SpeechSource, Stage2Data, borders_of
 

@@ -23,8 +23,9 @@ from salad_train.nano.card import Making, write_card
 from salad_train.speech.interleave import InterleaveSpec, WordRange
 from salad_train.speech.speaker import TTSSpeaker
 from salad_train.training.batches import BatchLimits
-from salad_train.training.distillation import TrainPlan
-from salad_train.training.stages import AdapterSize, SpeechSource, Stage1Plan, stage1
+from salad_train.training.plan import TrainPlan
+from salad_train.training.stage_plan import AdapterSize, Stage1Plan
+from salad_train.training.stages import SpeechSource, stage1
 
 DONE = "measured.json"  # in a model's folder: what it was made from and what was measured in the making
 

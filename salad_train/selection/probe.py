@@ -22,8 +22,10 @@ from salad_train.types import ClusterProbe, TextDocument
 
 if TYPE_CHECKING:
     from salad_train.model import SaladForConditionalGeneration, SaladProcessor
-    from salad_train.training.batches import Example, FrameStore, Speaker, Utterance
-    from salad_train.training.stages import StagePlan
+    from salad_train.speech.utterances import Speaker, Utterance
+    from salad_train.training.batches import Example
+    from salad_train.training.frames import FrameStore
+    from salad_train.training.stage_plan import StagePlan
 
 STEP, FRAMES = "probe", "frames"
 CLUSTERS_AT_A_TIME = 8  # a killed run loses no more than these
@@ -155,7 +157,7 @@ def measure_probes(
 
 def spans_of(documents: Sequence[TextDocument], tokenizer: Any, stage: StagePlan) -> dict[str, list[Utterance]]:
     """Document id → what is to be heard of it, over all its cuts. Documents in which nothing can be spoken are not there."""
-    from salad_train.training.batches import utterances_of, voice_for
+    from salad_train.speech.utterances import utterances_of, voice_for
     from salad_train.training.stages import borders_of, cut_documents
 
     found: dict[str, list[Utterance]] = {}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salad_eval import plugins, records
-from salad_eval.errors import DataError, UserInputError
+from salad_eval.errors import UserInputError
 from salad_eval.pipeline.folder import RunFolder, digest
 from salad_eval.report.json import load_report, write_atomic
 from salad_eval.types import ASR, GapReport, Item
 from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
 from salad_train.selection.signals import Gap
-from salad_train.selection.weigh import RESERVE, SpokenLength, draw, exclusions, seconds_per_character, weigh
+from salad_train.selection.weigh import SpokenLength, draw, exclusions, seconds_per_character, weigh
 from salad_train.types import (
     Cluster,
     Clustering,
-    ClusterProbe,
     ClusterWeight,
     Corpus,
     Embedder,
-    SelectedDocument,
     Selection,
     Signal,
     SignalContext,
@@ -38,63 +35,11 @@ if TYPE_CHECKING:
     from salad_eval.audio.store import AudioStore
     from salad_eval.pipeline.plan import PluginChoice
     from salad_train.recipe import Recipe
-    from salad_train.training.batches import Speaker
-    from salad_train.training.stages import Stage2Plan, StagePlan
+    from salad_train.speech.utterances import Speaker
+    from salad_train.training.stage_plan import Stage2Plan, StagePlan
+from salad_train.selection.files import ITEMS, PLAN, TEST, SelectPlan
 
-DOCUMENTS, HEAD, PAGE, PICTURE, PLAN = (
-    "selection.jsonl", "selection.json", "selection.md", "selection.png", "plan.json",
-)  # fmt: skip
-ITEMS = "items.jsonl"
-TEST = "test"
 MOST_NAMED = 8  # clusters or the like that a note names
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectPlan:
-    """What a selection depends on, besides corpus, models and report.
-
-    Attributes:
-        budget_seconds: sound to be made, in seconds.
-        signal, signal_options: a plug-in of ``salad.signals``. gamma, floor, cap: see ``weigh``; without bounds it is the paper's.
-        clusters: K. embedder, embedder_options: a plug-in of ``salad.embedders``.
-        probe_documents: spoken and measured in each cluster.
-        max_cer: character error rate of a probe above which its cluster is left out; ``None``: see ``weigh.highest_cer``.
-        hold_out_probes: whether probe documents are never selected, so that probing again after training measures what was
-            learnt of the cluster and not what was learnt of the probe.
-        reserve: share of the budget that is drawn beyond it, for documents that fail or turn out shorter.
-        seed: of clusters, probes and draws. An embedder has a seed of its own among its options.
-        allow_test_split: whether a report on the test split may steer the selection. What is selected by it must not be
-            evaluated on that split.
-    """
-
-    budget_seconds: float
-    signal: str = "misalignment"
-    signal_options: Mapping[str, Any] = field(default_factory=dict)
-    gamma: float = 5.0
-    clusters: int = 128
-    embedder: str = "tfidf"
-    embedder_options: Mapping[str, Any] = field(default_factory=dict)
-    probe_documents: int = 16
-    floor: float = 0.0
-    cap: float | None = None
-    max_cer: float | None = None
-    hold_out_probes: bool = True
-    reserve: float = RESERVE
-    seed: int = 0
-    allow_test_split: bool = False
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.budget_seconds) and self.budget_seconds > 0):
-            raise UserInputError(
-                f"budget_seconds is {self.budget_seconds}; expected seconds of sound to be made, more than 0."
-            )
-        if self.clusters < 1:
-            raise UserInputError(f"clusters is {self.clusters}; expected at least 1.")
-        if self.max_cer is not None and self.max_cer < 0:
-            raise UserInputError(f"max_cer is {self.max_cer}; expected a character error rate, 0 or more.")
-        if self.seed < 0:
-            raise UserInputError(f"seed is {self.seed}; expected 0 or more.")
-        ProbePlan(self.probe_documents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +127,6 @@ def open_readers(stage: Stage2Plan) -> Readers:
     return Readers(model, processor, teacher, fingerprint)
 
 
-# --- the line --------------------------------------------------------------------------------------------------------
-
-
 def select(
     plan: SelectPlan,
     corpus: Corpus,
@@ -256,9 +198,6 @@ def select(
         )
 
 
-# --- steps -----------------------------------------------------------------------------------------------------------
-
-
 def needs_probes(signal: Signal) -> bool:
     """Whether a signal is to be given probes: all are, but for those that say they do not look at them."""
     return bool(getattr(signal, "needs_probes", True))
@@ -289,7 +228,8 @@ def check_corpus(plan: SelectPlan, corpus: Corpus) -> None:
 
 
 def cluster(plan: SelectPlan, corpus: Corpus, embedder: Embedder) -> tuple[Clustering, tuple[Cluster, ...]]:
-    from salad_train.selection.clusters import balanced_kmeans, describe_clusters
+    from salad_train.selection.clusters import describe_clusters
+    from salad_train.selection.kmeans import balanced_kmeans
 
     texts = [document.text for document in corpus.documents]
     embedder.fit(texts)
@@ -418,82 +358,3 @@ def _signature(
     return "|".join(
         ["selection", *(f"{name}:{value}" for name, value in parts.items()), f"salad-gap:{version('salad-gap')}"]
     )
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SelectionHead:
-    """``selection.json``: a selection without its documents, and what tells that ``selection.jsonl`` is its own."""
-
-    signature: str
-    signal: str
-    gamma: float
-    budget_seconds: float
-    seed: int
-    n_documents: int
-    documents_sha256: str
-    clusters: tuple[Cluster, ...]
-    weights: tuple[ClusterWeight, ...]
-    probes: tuple[ClusterProbe, ...]
-    notes: tuple[str, ...]
-
-
-def write_selection(selection: Selection, folder: Path) -> Path:
-    """``selection.jsonl``, ``.md``, ``.png`` and, last, ``.json``; returns the folder. Loads matplotlib."""
-    from salad_train.selection.figure import selection_picture
-    from salad_train.selection.views import markdown
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / HEAD).unlink(missing_ok=True)  # while files change there is no selection here
-    records.write_jsonl(folder / DOCUMENTS, selection.documents)
-    picture = selection_picture(selection)
-    write_atomic(folder / PICTURE, picture.png)
-    write_atomic(folder / PAGE, markdown(selection, picture.alt, PICTURE))
-    head = SelectionHead(
-        signature=selection.signature,
-        signal=selection.signal,
-        gamma=selection.gamma,
-        budget_seconds=selection.budget_seconds,
-        seed=selection.seed,
-        n_documents=len(selection.documents),
-        documents_sha256=_sha256(folder / DOCUMENTS),
-        clusters=selection.clusters,
-        weights=selection.weights,
-        probes=selection.probes,
-        notes=selection.notes,
-    )
-    write_atomic(folder / HEAD, json.dumps(records.to_json(head), ensure_ascii=False, indent=1) + "\n")
-    return folder
-
-
-def read_selection(folder: Path) -> Selection:
-    """The selection in a folder. Raises ``DataError`` where there is none, or its files do not belong together."""
-    folder = Path(folder)
-    try:
-        head = records.loads(SelectionHead, (folder / HEAD).read_bytes(), where=str(folder / HEAD))
-    except OSError as cause:
-        raise DataError(
-            f"{folder} holds no finished selection ({HEAD}: {cause.strerror or cause}). Make one with `salad select --out {folder}`."
-        ) from None
-    documents = records.read_jsonl(folder / DOCUMENTS, SelectedDocument)
-    if len(documents) != head.n_documents or _sha256(folder / DOCUMENTS) != head.documents_sha256:
-        raise DataError(f"{folder / DOCUMENTS} is not the file that {HEAD} was written with. Run `salad select` again.")
-    return Selection(
-        signal=head.signal,
-        gamma=head.gamma,
-        budget_seconds=head.budget_seconds,
-        seed=head.seed,
-        clusters=head.clusters,
-        weights=head.weights,
-        documents=tuple(documents),
-        signature=head.signature,
-        probes=head.probes,
-        notes=head.notes,
-    )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -28,7 +28,8 @@ from salad_eval.progress import track
 from salad_eval.records import JsonlLog
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import Audio
-from salad_train.speech.manifests import Reason, Recording, RecordingReject, TimedWord, read_stretch
+from salad_train.speech.manifests import Reason, Recording, RecordingReject, TimedWord
+from salad_train.speech.natural import read_stretch
 
 WINDOW_SECONDS, CONTEXT_SECONDS = 30.0, 3.0  # a model's pass over long sound, and what it hears beyond each end of it
 # A frame so far below the loud ones (their 95th percentile) is a pause.

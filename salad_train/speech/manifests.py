@@ -16,14 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
-
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.pipeline.folder import digest
 from salad_eval.progress import track
-from salad_eval.types import Audio
 from salad_train.corpus.rows import Row, file_rows, find_files
-from salad_train.training.batches import Utterance
 from salad_train.types import CorpusReject
 
 Reason = Literal[
@@ -154,9 +150,6 @@ class Recordings:
         return math.fsum(recording.duration_s for recording in self.recordings)
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
 def read_recordings(plan: ManifestPlan, key: str = "manifest") -> Recordings:
     """The recordings of a manifest whose sound is there; ``key`` names the plan in errors.
 
@@ -220,9 +213,6 @@ def _found(source: str, key: str) -> list[Any]:
         return find_files([source])
     except DataError as cause:
         raise DataError(f"{key}: {str(cause).removeprefix('corpus ')}") from None
-
-
-# --- rows to recordings ----------------------------------------------------------------------------------------------
 
 
 class _Reject(Exception):
@@ -416,9 +406,6 @@ def _end_of_written_word(text: str, at: int) -> int:
     return at
 
 
-# --- fields ----------------------------------------------------------------------------------------------------------
-
-
 def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
@@ -527,87 +514,3 @@ def _audio_seconds(path: str) -> float | None:
     except (OSError, RuntimeError, TypeError):  # soundfile's errors are RuntimeErrors
         return None
     return info.frames / info.samplerate if info.frames else None
-
-
-# --- sound -----------------------------------------------------------------------------------------------------------
-
-
-class NaturalSpeaker:
-    """``Speaker`` that says a span by playing the stretch of the recording in which it is said: from halfway into the pause
-    before its first word to halfway into the one after its last. The voice asked for makes no difference."""
-
-    def __init__(self, recordings: Iterable[Recording]) -> None:
-        self._recordings = {recording.id: recording for recording in recordings}
-
-    def key(self, utterance: Utterance) -> str:
-        recording = self._recording(utterance)
-        stretch = stretch_of(recording, utterance.start, utterance.end)
-        times = "none" if stretch is None else f"{stretch[0]:.6f}:{stretch[1]:.6f}"
-        stated = f"{recording.id}\0{recording.audio}\0{recording.channel}\0{times}"
-        if stretch is None:
-            stated += f"\0{utterance.start}:{utterance.end}"
-        return hashlib.sha256(stated.encode()).hexdigest()[:32]
-
-    def speak(self, utterances: Sequence[Utterance]) -> Iterator[Audio | None]:
-        """``None`` for a span with a word whose times are not known, and for one whose file cannot be read (any more)."""
-        for utterance in utterances:
-            recording = self._recording(utterance)
-            stretch = stretch_of(recording, utterance.start, utterance.end)
-            yield None if stretch is None else read_stretch(recording, *stretch)
-
-    def _recording(self, utterance: Utterance) -> Recording:
-        try:
-            return self._recordings[utterance.document_id]
-        except KeyError:
-            raise DataError(
-                f"no recording has the id {utterance.document_id!r}; the documents that are heard must be the speaker's recordings."
-            ) from None
-
-
-def stretch_of(recording: Recording, start: int, end: int) -> tuple[float, float] | None:
-    """When ``text[start:end]`` is said, in seconds of the file; ``None`` where a word in it has no times or reaches beyond it."""
-    words = recording.words or ()
-    inside = [k for k, word in enumerate(words) if word.start_char < end and word.end_char > start]
-    if not inside or words[inside[0]].start_char < start or words[inside[-1]].end_char > end:
-        return None
-    first, last = inside[0], inside[-1]
-    edges = [start, *(edge for k in inside for edge in (words[k].start_char, words[k].end_char)), end]
-    if any(_has_letters(recording.text, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)):
-        return None
-    begin, finish = words[first].start_s, max(words[k].end_s for k in inside)
-    # Beyond a word without times nobody knows where the pause ends.
-    earlier = words[first - 1] if first else None
-    if not _has_letters(recording.text, earlier.end_char if earlier else 0, words[first].start_char):
-        begin = ((earlier.end_s if earlier else 0.0) + begin) / 2
-    later = words[last + 1] if last + 1 < len(words) else None
-    if not _has_letters(recording.text, words[last].end_char, later.start_char if later else len(recording.text)):
-        finish = (finish + (later.start_s if later else recording.duration_s)) / 2
-    if finish - begin < MIN_SPAN_SECONDS:
-        return None
-    return recording.start_s + begin, recording.start_s + finish
-
-
-def _has_letters(text: str, start: int, end: int) -> bool:
-    return any(map(str.isalnum, text[start:end]))
-
-
-def read_stretch(recording: Recording, start_s: float, end_s: float) -> Audio | None:
-    """Mono sound between two times of the recording's file, at the file's own rate; nothing else of the file is decoded.
-
-    ``None`` where it cannot be read.
-    """
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(recording.audio) as file:
-            rate, length = file.samplerate, file.frames
-            first, last = round(start_s * rate), min(round(end_s * rate), length)
-            if first >= last or not file.seekable():
-                return None
-            file.seek(first)
-            samples = file.read(last - first, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, TypeError):
-        return None
-    chosen = recording.channel if recording.channel is not None and recording.channel < samples.shape[1] else None
-    mono = samples.mean(axis=1, dtype=np.float32) if chosen is None else samples[:, chosen]
-    return Audio(np.ascontiguousarray(mono), int(rate)) if len(mono) else None

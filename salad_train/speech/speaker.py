@@ -10,7 +10,7 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.pipeline.render import RenderJob, render
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import CLEAN, Audio, Rendering
-from salad_train.training.batches import Utterance, span_key
+from salad_train.speech.utterances import Utterance, span_key
 
 
 class TTSSpeaker:

@@ -16,8 +16,9 @@ from salad_eval.records import read_jsonl, to_json, write_jsonl
 from salad_eval.types import Rendering
 from salad_train.speech.interleave import Interleaved, interleave
 from salad_train.speech.speaker import TTSSpeaker
-from salad_train.training.batches import utterances_of, voice_for
-from salad_train.training.stages import Stage2Plan, StagePlan, borders_of
+from salad_train.speech.utterances import utterances_of, voice_for
+from salad_train.training.stage_plan import Stage2Plan, StagePlan
+from salad_train.training.stages import borders_of
 from salad_train.types import SelectedDocument, Selection, SpokenDocument, SpokenSpan, TextDocument
 
 TOLERANCE = 0.01  # of the budget

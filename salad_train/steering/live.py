@@ -13,6 +13,7 @@ import torch
 from salad_eval.answers.score import score_response
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.gap import report as gap
+from salad_eval.gap.signature import signature
 from salad_eval.pipeline import run as pipeline
 from salad_eval.pipeline.components import Loaded
 from salad_eval.pipeline.folder import RunFolder
@@ -120,7 +121,7 @@ class LiveGap:
             rejects=ready.rejects,
             protocols=ready.benchmark.protocols,
             columns=columns,
-            signature=gap.signature(
+            signature=signature(
                 protocols=ready.benchmark.protocols,
                 columns=columns,
                 voices=pipeline.voices_heard(plan, ready.benchmark.items),

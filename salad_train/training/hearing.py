@@ -12,7 +12,8 @@ from salad_eval.audio.sound import resample
 from salad_eval.types import Audio
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
 from salad_train.model.processing_salad import SaladProcessor
-from salad_train.training.batches import BatchLimits, pack, pad_frames
+from salad_train.training.batches import BatchLimits, pack
+from salad_train.training.frames import pad_frames
 
 BATCH_SECONDS = 40.0  # padded sound in one pass of the encoder: more does not fit a processor's cache
 

@@ -10,7 +10,8 @@ from salad_train.training.selected import check_selected
 from salad_train.types import Selection
 
 if TYPE_CHECKING:
-    from salad_train.training.stages import Stage2Data, Stage2Plan
+    from salad_train.training.stage_plan import Stage2Plan
+    from salad_train.training.stages import Stage2Data
 
 
 class HfTrainer:

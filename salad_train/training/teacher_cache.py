@@ -45,8 +45,9 @@ from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_eval.progress import track
 from salad_eval.records import JsonlLog, read_jsonl, write_jsonl
 from salad_eval.systems.prompts import tokenizer_fingerprint
-from salad_train.training.batches import BatchLimits, Example, FrameStore, pack
+from salad_train.training.batches import BatchLimits, Example, pack
 from salad_train.training.checkpoints import teacher_fingerprint
+from salad_train.training.frames import FrameStore
 from salad_train.training.objective import CachedPositions, LogitHead, check_head, position_chunks
 
 Keep = Literal["top", "sampled"]

@@ -40,9 +40,11 @@ from salad_train.training.checkpoints import (
     teacher_fingerprint,
     whole_state_dict,
 )
-from salad_train.training.distillation import Distillation, Scored, StepLog, TrainPlan, parameter_groups, prepare_tuning
+from salad_train.training.distillation import Distillation, Scored
 from salad_train.training.lora import merged_state_dict
 from salad_train.training.optim import CombinedOptimizer, RateSchedule, make_optimizer
+from salad_train.training.parameters import parameter_groups, prepare_tuning
+from salad_train.training.plan import StepLog, TrainPlan
 
 
 def training_arguments(plan: TrainPlan, out: Path, *, device: str = "auto", **more: Any) -> TrainingArguments:

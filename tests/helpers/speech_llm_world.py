@@ -34,7 +34,7 @@ from transformers import (
 
 from salad_eval.types import Audio
 from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
-from salad_train.training.batches import Utterance, span_key
+from salad_train.speech.utterances import Utterance, span_key
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 SENTENCES = (

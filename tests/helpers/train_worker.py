@@ -21,8 +21,10 @@ from torch.distributed.tensor import DTensor
 
 from salad_train.training.batches import Batch
 from salad_train.training.checkpoints import whole_state_dict
-from salad_train.training.distillation import TrainPlan, frozen_copy, train
+from salad_train.training.distillation import frozen_copy
 from salad_train.training.lora import LoraPlan
+from salad_train.training.plan import TrainPlan
+from salad_train.training.train import train
 from tests.helpers import speech_llm_world as world
 
 PLAN = TrainPlan(

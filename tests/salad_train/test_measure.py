@@ -26,8 +26,9 @@ from salad_train.measure import (
     summarise,
 )
 from salad_train.speech.interleave import Interleaved, InterleaveSpec, WordRange, as_text, interleave
-from salad_train.training.batches import BatchLimits, Example, FrameStore, collate, make_example
+from salad_train.training.batches import BatchLimits, Example, collate, make_example
 from salad_train.training.distillation import frozen_copy
+from salad_train.training.frames import FrameStore
 from salad_train.training.teacher_cache import TeacherCache, fill_cache, spec_for
 from tests.helpers import speech_llm_world as world
 

@@ -30,10 +30,13 @@ from salad_train.recipe import (
     voice_of,
 )
 from salad_train.speech.interleave import WordRange
-from salad_train.speech.manifests import NaturalSpeaker, Recording, TimedWord
+from salad_train.speech.manifests import Recording, TimedWord
+from salad_train.speech.natural import NaturalSpeaker
 from salad_train.speech.speaker import TTSSpeaker
-from salad_train.training.batches import BatchLimits, Utterance
-from salad_train.training.stages import AdapterSize, SpeechSource, Stage1Plan, borders_of
+from salad_train.speech.utterances import Utterance
+from salad_train.training.batches import BatchLimits
+from salad_train.training.stage_plan import AdapterSize, Stage1Plan
+from salad_train.training.stages import SpeechSource, borders_of
 
 SMALL: dict[str, Any] = {
     "natural": {"documents": {"source": "nano/narrow_speech"}},

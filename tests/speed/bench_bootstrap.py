@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from salad_eval.gap.report import measures_for
+from salad_eval.gap.row import measures_for
 from salad_eval.gap.stats import cluster_sums, resample, row_seed
 from salad_eval.types import COLUMNS
 

@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from salad_train.selection.clusters import balanced_kmeans
+from salad_train.selection.kmeans import balanced_kmeans
 
 
 def gaussian(n: int, width: int, seed: int) -> np.ndarray:

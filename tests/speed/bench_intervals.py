@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from salad_eval.gap.report import measures_for
+from salad_eval.gap.row import measures_for
 from salad_eval.gap.stats import ClusterSums, Measure, cluster_sums, resample
 from salad_eval.types import COLUMNS
 

@@ -23,17 +23,12 @@ import torch
 from salad_train.speech.interleave import Interleaved, Span
 from salad_train.training.batches import Batch, Example, collate, make_example
 from salad_train.training.checkpoints import named_parameters
-from salad_train.training.distillation import (
-    TrainPlan,
-    frozen_copy,
-    parameter_groups,
-    prepare_tuning,
-    student_positions,
-    teacher_positions,
-    train,
-)
+from salad_train.training.distillation import frozen_copy, student_positions, teacher_positions
 from salad_train.training.objective import LogitHead, objective
 from salad_train.training.optim import make_optimizer
+from salad_train.training.parameters import parameter_groups, prepare_tuning
+from salad_train.training.plan import TrainPlan
+from salad_train.training.train import train
 from tests.speed.bench_salad_system import nano_sized
 
 

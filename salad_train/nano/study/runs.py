@@ -19,7 +19,7 @@ from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import jobs_for, render
 from salad_eval.pipeline.run import Speech, read_items, read_tasks
 from salad_eval.types import CLEAN, Item, Rendering
-from salad_train.corpus.read import corpus_fingerprint
+from salad_train.corpus.filters import corpus_fingerprint
 from salad_train.loop import dotted, load_loop
 from salad_train.measure import measure_documents, pooled
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
@@ -28,16 +28,17 @@ from salad_train.nano import world
 from salad_train.nano.study.answers import as_hex
 from salad_train.nano.study.plan import Breadth, Checkpoint, Record, Stage1Run, Stage2Run, run_key
 from salad_train.recipe import Recipe, documents_of, load_recipe, natural_source
-from salad_train.selection.select import SelectPlan, Steering, Voice, open_readers, read_steering, select
+from salad_train.selection.files import SelectPlan
+from salad_train.selection.select import Steering, Voice, open_readers, read_steering, select
 from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import spoken_documents, synthesise
-from salad_train.training.batches import Batch, Example, FrameStore
-from salad_train.training.distillation import train
+from salad_train.training.batches import Batch, Example
+from salad_train.training.frames import FrameStore
+from salad_train.training.stage_plan import Stage2Plan
 from salad_train.training.stages import (
     Heard,
     SpeechSource,
     Stage2Data,
-    Stage2Plan,
     borders_of,
     build,
     mixed_batches,
@@ -47,6 +48,7 @@ from salad_train.training.stages import (
     stage2,
     texts_of,
 )
+from salad_train.training.train import train
 from salad_train.types import Corpus, TextDocument
 
 STAGE1_STEPS = (30, 60, 120, 240)  # at which Stage I is measured

@@ -22,7 +22,7 @@ from salad_eval.answers.score import NOT_A_NUMBER, NOT_YES_OR_NO, UNPARSED, scor
 from salad_eval.answers.short import exact_match, short_answer, token_f1, tokens
 from salad_eval.answers.yes_no import read_yes_no
 from salad_eval.errors import DataError
-from salad_eval.gap.report import CORRECT, FORGOTTEN, LOST_IN_ALIGNMENT, LOST_IN_RENDERING, SPEECH_ONLY
+from salad_eval.gap.pair import CORRECT, FORGOTTEN, LOST_IN_ALIGNMENT, LOST_IN_RENDERING, SPEECH_ONLY
 from salad_eval.pipeline.respond import Query, respond
 from salad_eval.pipeline.transcribe import answers_of
 from salad_eval.report import terminal_table

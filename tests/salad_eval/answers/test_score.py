@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salad_eval.answers.score import UNPARSED, extract_choice, score_response, shows_letters
+from salad_eval.answers.choice import extract_choice, shows_letters
+from salad_eval.answers.score import UNPARSED, score_response
 from salad_eval.errors import DataError
 from salad_eval.types import Item, Response
 

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from salad_eval.benchmarks.catalogue import load_tasks
 from salad_eval.benchmarks.coverage import Coverage, coverage, coverage_command
-from salad_eval.benchmarks.reader import load_tasks
 from salad_eval.errors import TaskError
 from tests.helpers import benchmark_rows as rows
 from tests.helpers.benchmark_rows import REAL_ROWS, Row, write_mirror

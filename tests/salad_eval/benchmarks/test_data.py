@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from salad_eval.benchmarks import data as task_data
-from salad_eval.benchmarks.items import load_items, load_task
-from salad_eval.benchmarks.reader import TaskSpec
+from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.items import load_items
+from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import TaskError
 from tests.conftest import rows
 from tests.salad_eval.benchmarks.test_items import make_task

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from salad_eval import resources
-from salad_eval.benchmarks.items import load_items, load_task
-from salad_eval.benchmarks.reader import _OWN_FUNCTIONS, lm_eval_tasks_dir
+from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.functions import OWN_FUNCTIONS, lm_eval_tasks_dir
+from salad_eval.benchmarks.items import load_items
 from salad_eval.cli.main import main
 from salad_eval.errors import DataError, TaskError
-from salad_eval.sharing.export import check_import
+from salad_eval.sharing.importing import check_import
 
 ROW = {"id": "1", "question": "Which?", "choices": ["a", "b"], "answer": 0, "domain": "d"}
 TASK = """\
@@ -175,7 +176,7 @@ def test_the_rows_loader_lets_no_task_choose_programs_and_folders(key: str, tmp_
 def test_what_a_task_may_name_is_marked_and_shipped() -> None:
     """The list is as short as the shipped tasks allow, and each function on it says so where it is defined."""
     shipped = "".join(path.read_text(encoding="utf-8") for path in resources.tasks_dir().glob("**/*.yaml"))
-    for name in _OWN_FUNCTIONS:
+    for name in OWN_FUNCTIONS:
         assert name in shipped
         module, _, function = name.rpartition(".")
         assert hasattr(getattr(importlib.import_module(module), function), "__salad_refuses__")
@@ -200,7 +201,7 @@ def test_packaged_data_stays_in_the_package(tmp_path: Path) -> None:
         f"dataset_kwargs: {{data_files: {{test: {json.dumps(str(tmp_path / 'rows.jsonl'))}}}}}\nmetadata: {SALAD}\n",
         encoding="utf-8",
     )
-    from salad_eval.benchmarks.items import packaged_dataset
+    from salad_eval.benchmarks.packaged import packaged_dataset
 
     with pytest.raises(TaskError, match="no file of this package"):
         packaged_dataset(data_files={"test": str(tmp_path / "rows.jsonl")})

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from salad_eval import resources
-from salad_eval.benchmarks.items import find_tasks, load_items, load_task
+from salad_eval.benchmarks.catalogue import find_tasks, load_task
+from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.reader import read_yaml
 from salad_eval.errors import TaskError, UnknownNameError, UserInputError
 from salad_eval.types import Item

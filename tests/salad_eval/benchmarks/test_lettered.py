@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from salad_eval.answers.score import score_response
-from salad_eval.benchmarks.items import load_items, load_task
+from salad_eval.benchmarks.catalogue import load_task, load_tasks
+from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.lettered import list_options
-from salad_eval.benchmarks.reader import load_tasks
+from salad_eval.benchmarks.requests import build_request
 from salad_eval.errors import TaskError, UserInputError
-from salad_eval.gap.report import signature
+from salad_eval.gap.signature import signature
 from salad_eval.pipeline.plan import Plan
-from salad_eval.pipeline.respond import build_request
 from salad_eval.pipeline.run import evaluate, read_tasks
 from salad_eval.report.json import report_from_json, report_to_json
 from salad_eval.types import Audio, AudioSegment, Response

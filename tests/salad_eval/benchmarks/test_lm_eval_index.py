@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from salad_eval.benchmarks.items import load_items, load_task, load_tasks
-from salad_eval.benchmarks.lm_eval_index import LmEvalIndex, lm_eval_index, spoken_fields
+from salad_eval.benchmarks.catalogue import load_task, load_tasks
+from salad_eval.benchmarks.items import load_items
+from salad_eval.benchmarks.lm_eval_fields import spoken_fields
+from salad_eval.benchmarks.lm_eval_index import LmEvalIndex, lm_eval_index
 from salad_eval.cli.main import app
 from salad_eval.errors import TaskError, UnknownNameError, UserInputError
 from salad_eval.pipeline.plan import Plan

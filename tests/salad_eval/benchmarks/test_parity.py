@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from salad_eval.benchmarks.items import load_items, load_task
+from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.items import load_items
 from tests.helpers.lm_eval_world import Rows, asked_by_lm_eval, write_mirror
 from tests.helpers.places import SHARED_DATA
 

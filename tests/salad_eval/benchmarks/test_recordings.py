@@ -24,7 +24,8 @@ from salad_eval.audio.sound import PCM_SCALE, SAMPLE_RATE_HZ, sha256_of, to_pcm1
 from salad_eval.audio.store import AudioStore
 from salad_eval.audio.tables import AudioCell, CellReader, parquet_rows
 from salad_eval.benchmarks import recordings as recorded
-from salad_eval.benchmarks.items import load_items, load_task
+from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.recordings import decode, recorded_jobs, recording_problem, render_recorded, within
 from salad_eval.errors import AudioError, SaladError, TaskError, UserInputError
 from salad_eval.pipeline import run as pipeline

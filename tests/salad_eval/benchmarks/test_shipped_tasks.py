@@ -14,9 +14,10 @@ import pytest
 from salad_eval import resources
 from salad_eval.answers.score import score_response
 from salad_eval.audio.store import AudioStore
-from salad_eval.benchmarks.items import find_tasks, load_items
-from salad_eval.benchmarks.reader import Speak, load_tasks
+from salad_eval.benchmarks.catalogue import find_tasks, load_tasks
+from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.recordings import recorded_jobs, render_recorded
+from salad_eval.benchmarks.spec import Speak
 from salad_eval.cli.tasks import with_spoken_marked
 from salad_eval.errors import TaskError
 from salad_eval.types import Item, Rendering, Request, Response, TextSegment

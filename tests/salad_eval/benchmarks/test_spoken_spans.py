@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salad_eval.benchmarks.reader import MissingField, template
 from salad_eval.benchmarks.spoken_spans import lists_options, option_columns, printed_spans
+from salad_eval.benchmarks.templates import MissingField, template
 
 ROW: dict[str, Any] = {
     "question": " Why? ", "goal": "go", "choices": ["red", "blue"], "option_a": "one", "A": "x", "empty": " ", "null": None,

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salad_eval import resources
+from salad_eval.benchmarks.catalogue import load_task
 from salad_eval.benchmarks.items import load_items
-from salad_eval.benchmarks.reader import TaskSpec, load_task
+from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.benchmarks.topics import load_topics, terms, topics_of
 from salad_eval.errors import TaskError
 from tests.conftest import write_rows

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from salad_eval.errors import UserInputError
 from salad_eval.gap.compare import Comparison, compare
-from salad_eval.report.comparison import comparison_headline, comparison_markdown, comparison_terminal, signed
+from salad_eval.report.comparison import comparison_headline, comparison_markdown, comparison_terminal
+from salad_eval.report.wording import signed
 from salad_eval.types import COLUMNS, Item, Score
 from tests.helpers.gap_world import ITEMS, SCORES, item, random_world, report, scores, specs
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, SaladError, UserInputError
-from salad_eval.gap.report import TAXONOMY, TAXONOMY_UNSPLIT, short_fingerprint, signature
+from salad_eval.gap.pair import TAXONOMY, TAXONOMY_UNSPLIT
+from salad_eval.gap.signature import short_fingerprint, signature
 from salad_eval.types import CLEAN, COLUMNS, ColumnName, GapReport, GapRow, Reject, Score
 from tests.helpers.gap_world import (
     DIVERGENCES,

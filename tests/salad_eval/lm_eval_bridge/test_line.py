@@ -19,7 +19,7 @@ from salad_eval import evaluate, records, resources
 from salad_eval.cli.lm_eval import LM_EVAL_CONTEXT, from_lm_eval_command, lm_eval_command, to_lm_eval_command
 from salad_eval.errors import DataError, SaladError, UserInputError
 from salad_eval.gap.compare import compare
-from salad_eval.gap.report import TAXONOMY_UNSPLIT
+from salad_eval.gap.pair import TAXONOMY_UNSPLIT
 from salad_eval.lm_eval_bridge.rows import item_of
 from salad_eval.lm_eval_bridge.samples import LmEvalRun, Sample, read_lm_eval
 from salad_eval.lm_eval_bridge.to_report import Converted, Reading, report_from_lm_eval, save

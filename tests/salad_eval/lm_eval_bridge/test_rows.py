@@ -13,15 +13,15 @@ import yaml
 
 from salad_eval import resources
 from salad_eval.audio.store import AudioStore
+from salad_eval.benchmarks.catalogue import find_tasks, load_task
 from salad_eval.benchmarks.items import load_items
-from salad_eval.benchmarks.reader import find_tasks, load_task
+from salad_eval.benchmarks.requests import build_request
 from salad_eval.errors import AudioError, TaskError, UserInputError
 from salad_eval.lm_eval_bridge import rows as bridge
 from salad_eval.lm_eval_bridge.audio_refs import marker, parse_refs, read_ref, split_at_markers
 from salad_eval.lm_eval_bridge.rows import RowOptions, dataset, options_from, process_answer, rows
 from salad_eval.lm_eval_bridge.task_files import FOLDER, declared_domains, files_of, subtask_names, task_files
 from salad_eval.lm_eval_bridge.wrapper import generated_names, include_paths, refuse_what_misleads, run_lm_eval
-from salad_eval.pipeline.respond import build_request
 from tests.conftest import TASK, write_rows
 from tests.conftest import rows as tiny_rows
 from tests.helpers.tiny_causal_lm import save_tiny_llama

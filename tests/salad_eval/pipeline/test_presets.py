@@ -15,7 +15,7 @@ from rich.console import Console
 
 import salad_eval
 from salad_eval import plugins
-from salad_eval.benchmarks.reader import find_tasks
+from salad_eval.benchmarks.catalogue import find_tasks
 from salad_eval.errors import DataError, UnknownNameError
 from salad_eval.pipeline.plan import Plan
 from salad_eval.report.published import GAP, MEAN, Reported, _check, reported_beside, reported_sources

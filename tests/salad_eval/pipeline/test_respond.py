@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salad_eval.benchmarks.requests import GenerationProtocol, build_request, check_leak
 from salad_eval.errors import AudioError, LeakError, ModelError, UnknownNameError, UserInputError
-from salad_eval.pipeline.respond import GenerationProtocol, Query, build_request, check_leak, respond
+from salad_eval.pipeline.respond import Query, respond
 from salad_eval.systems.cascade import CascadeSystem
 from salad_eval.types import Audio, AudioSegment, Distributional, Item, Request, SpokenPart, System, TextSegment
 

@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from salad_eval.errors import DataError
-from salad_eval.gap.report import TAXONOMY, TAXONOMY_UNSPLIT
+from salad_eval.gap.pair import TAXONOMY, TAXONOMY_UNSPLIT
 from salad_eval.report import load_report, save_report, terminal_table, write_report
 from salad_eval.report.figures import RenderedFigure, render_figures
 from salad_eval.report.html import html_page

@@ -279,7 +279,7 @@ def test_the_field_of_the_limit_may_be_named(server: Server) -> None:
 
 
 def test_options_may_be_listed_and_the_listed_answer_is_read(server: Server) -> None:
-    from salad_eval.answers.score import extract_choice
+    from salad_eval.answers.choice import extract_choice
 
     request = text("Which planet has rings?\nAnswer:", " Saturn", " Mars")
     server.behave = lambda call: ok(chat("Saturn"))

@@ -25,7 +25,9 @@ from salad_eval.pipeline.run import run
 from salad_eval.sharing import export as sharing
 from salad_eval.sharing import model_card
 from salad_eval.sharing.dataset_card import size_category
-from salad_eval.sharing.export import check_import, export
+from salad_eval.sharing.export import export
+from salad_eval.sharing.importing import check_import
+from salad_eval.sharing.layout import distinct_slugs
 from salad_eval.types import ColumnSpec, Estimate, GapReport, GapRow, Response, Score, SliceRow, TaskProtocol
 from tests.conftest import TASK, rows, write_rows
 from tests.salad_eval.benchmarks.test_items import make_task
@@ -365,7 +367,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("path", SOURCES)
 def test_the_card_names_public_sources_and_no_paths(path: str, tmp_path: Path) -> None:
-    from salad_eval.benchmarks.items import load_task
+    from salad_eval.benchmarks.catalogue import load_task
 
     (tmp_path / "here" / "data").mkdir(parents=True)
     spec = load_task(str(make_task(tmp_path, dataset_path=path)))
@@ -373,7 +375,7 @@ def test_the_card_names_public_sources_and_no_paths(path: str, tmp_path: Path) -
 
 
 def test_tasks_whose_plain_names_are_equal_have_files_of_their_own() -> None:
-    assert sharing._distinct(["a b", "a_b", "a-b"]) == {"a b": "a_b", "a_b": "a_b_2", "a-b": "a_b_3"}
+    assert distinct_slugs(["a b", "a_b", "a-b"]) == {"a b": "a_b", "a_b": "a_b_2", "a-b": "a_b_3"}
 
 
 # --- what cannot be exported -----------------------------------------------------------------------------------------

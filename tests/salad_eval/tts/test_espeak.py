@@ -128,7 +128,9 @@ def test_the_end_is_not_cut_off(tts: Pyttsx3TTS, text: str, voice: str) -> None:
 def test_rate_acts(tts: Pyttsx3TTS) -> None:
     slow, normal, fast = (tts.speak(TEXT, f"en-us,rate={rate}").seconds for rate in (100, 175, 350))
     assert slow > 1.4 * normal > 1.4 * 1.4 * fast
-    assert Pyttsx3TTS(rate=350).speak(TEXT, "en-us").seconds == pytest.approx(fast, rel=0.02)
+    assert Pyttsx3TTS(rate=350).speak(TEXT, "en-us").seconds == pytest.approx(
+        fast, abs=0.03
+    )  # a buffer of the engine is 0.022 s
 
 
 def test_pitch_acts(tts: Pyttsx3TTS) -> None:

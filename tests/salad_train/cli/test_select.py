@@ -15,8 +15,8 @@ from salad_eval.report import save_report
 from salad_eval.types import Item, SpokenPart
 from salad_train.nano import world as nano
 from salad_train.selection import probe
-from salad_train.selection.select import read_selection
-from salad_train.training.batches import Utterance
+from salad_train.selection.files import read_selection
+from salad_train.speech.utterances import Utterance
 from salad_train.types import Selection
 from tests.conftest import QUESTIONS
 from tests.helpers.selection_world import gap_report
@@ -283,7 +283,8 @@ def test_a_test_split_report_can_be_allowed_by_name(salad: Salad) -> None:
 def test_the_shipped_speech_llm_asks_for_what_it_never_heard(tmp_path: Path, audio_store: Path) -> None:
     from salad_eval.audio.store import AudioStore
     from salad_train.cli.select import recipe_for
-    from salad_train.selection.select import SelectPlan, select_from_run
+    from salad_train.selection.files import SelectPlan
+    from salad_train.selection.select import select_from_run
 
     kinds = [document for document in nano.corpus(0) if document.kind == "question"]
     rows = [

@@ -20,9 +20,9 @@ from salad_train.cli import train as cli_train
 from salad_train.cli.train import app
 from salad_train.model.loading import load_salad
 from salad_train.recipe import load_recipe, voice_of
-from salad_train.selection.select import write_selection
+from salad_train.selection.files import write_selection
 from salad_train.speech.synthesise import STATED, synthesise, tokenizer_of, write_synthesis
-from salad_train.training.distillation import StepLog
+from salad_train.training.plan import StepLog
 from salad_train.training.stages import SpeechSource
 from salad_train.types import Cluster, ClusterWeight, SelectedDocument, Selection, TextDocument
 from tests.helpers import speech_llm_world as world

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salad_eval.benchmarks.items import load_items, load_task
+from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.items import load_items
 from salad_eval.errors import UserInputError
 from salad_eval.resources import tasks_dir
 from salad_eval.types import Item, SpokenPart

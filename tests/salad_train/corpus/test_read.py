@@ -15,21 +15,20 @@ from hypothesis import strategies as st
 from salad_eval.errors import DataError, MissingExtraError, UnknownNameError, UserInputError
 from salad_eval.records import from_json, to_json
 from salad_eval.types import Item, SpokenPart
-from salad_train.corpus import read as corpus_module
-from salad_train.corpus.read import (
+from salad_train.corpus import filters
+from salad_train.corpus.filters import (
     REASONS,
     CorpusPlan,
     Unreadable,
-    build_corpus,
     corpus_fingerprint,
     filters_for,
     in_language,
     long_enough,
     new_text,
-    read_corpus,
     speakable,
     speakable_share,
 )
+from salad_train.corpus.read import build_corpus, read_corpus
 from salad_train.nano import world
 from salad_train.types import Corpus, TextDocument
 
@@ -366,13 +365,13 @@ def test_the_embedded_corpus_is_english_to_the_language_filter() -> None:
 def test_a_language_nobody_knows_and_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownNameError, match="unknown language 'english'"):
         in_language("english")
-    corpus_module._language_identifier.cache_clear()
+    filters._language_identifier.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "py3langid.langid", None)
     try:
         with pytest.raises(MissingExtraError, match="pip install py3langid"):
             in_language("en")
     finally:
-        corpus_module._language_identifier.cache_clear()
+        filters._language_identifier.cache_clear()
 
 
 @pytest.mark.parametrize(

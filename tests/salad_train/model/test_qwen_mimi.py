@@ -18,9 +18,9 @@ from salad_eval.records import read_jsonl
 from salad_train.cli.train import app
 from salad_train.model.loading import load_salad
 from salad_train.recipe import Recipe, load_recipe, voice_of
-from salad_train.selection.select import write_selection
+from salad_train.selection.files import write_selection
 from salad_train.speech.synthesise import synthesise, tokenizer_of, write_synthesis
-from salad_train.training.distillation import StepLog
+from salad_train.training.plan import StepLog
 from salad_train.types import Cluster, ClusterWeight, SelectedDocument, Selection, TextDocument
 from tests.helpers import speech_llm_world as world
 

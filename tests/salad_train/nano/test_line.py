@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from salad_eval import evaluate, resources
+from salad_eval.benchmarks.catalogue import load_task
 from salad_eval.benchmarks.items import load_items
-from salad_eval.benchmarks.reader import load_task
+from salad_eval.benchmarks.requests import build_request
 from salad_eval.pipeline.plan import Plan
-from salad_eval.pipeline.respond import build_request
 from salad_eval.systems.hf_text import HFTextSystem
 from salad_eval.tts.espeak import parse_voice
 from salad_eval.types import COLUMNS, GapReport, GapRow

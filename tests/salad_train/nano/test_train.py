@@ -17,8 +17,8 @@ from salad_train.nano.card import Making, write_card
 from salad_train.nano.train import INTERLEAVE, NanoPlan, completion_borders, question_borders, train_nano
 from salad_train.speech.interleave import interleave
 from salad_train.speech.speaker import TTSSpeaker
-from salad_train.training.batches import Utterance
-from salad_train.training.stages import AdapterSize
+from salad_train.speech.utterances import Utterance
+from salad_train.training.stage_plan import AdapterSize
 from tests.helpers.gap_world import item, report, scores
 
 TINY = NanoPlan(

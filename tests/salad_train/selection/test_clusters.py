@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from salad_eval.errors import UserInputError
-from salad_train.selection.clusters import affinity, balanced_assignment, balanced_kmeans, describe_clusters
+from salad_train.selection.clusters import affinity, describe_clusters
+from salad_train.selection.kmeans import balanced_assignment, balanced_kmeans
 from salad_train.types import Clustering, TextDocument
 
 

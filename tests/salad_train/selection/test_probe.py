@@ -29,9 +29,11 @@ from salad_train.selection.probe import (
     spoken_length,
 )
 from salad_train.speech.interleave import InterleaveSpec, WordRange
-from salad_train.training.batches import BatchLimits, Utterance
-from salad_train.training.distillation import TrainPlan
-from salad_train.training.stages import SpeechSource, StagePlan, open_store, speak_documents
+from salad_train.speech.utterances import Utterance
+from salad_train.training.batches import BatchLimits
+from salad_train.training.plan import TrainPlan
+from salad_train.training.stage_plan import StagePlan
+from salad_train.training.stages import SpeechSource, open_store, speak_documents
 from salad_train.types import ClusterProbe, TextDocument
 from tests.helpers.selection_world import corpus
 from tests.helpers.speech_llm_world import SENTENCES, Voice, language_model, speech_llm, tokenizer

@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, UserInputError
 from salad_train.selection.figure import selection_picture
-from salad_train.selection.select import (
-    SelectPlan,
-    Steering,
-    check_corpus,
-    check_steering,
-    lacking_domains,
-    read_selection,
-    reasons,
-    write_selection,
-)
+from salad_train.selection.files import SelectPlan, read_selection, write_selection
+from salad_train.selection.select import Steering, check_corpus, check_steering, lacking_domains, reasons
 from salad_train.selection.signals import Gap, Misalignment
 from salad_train.selection.views import UNLABELLED, cluster_rows, domain_rows, headline, markdown, selection_terminal
 from salad_train.selection.weigh import Drawn, SpokenLength, draw, exclusions, highest_cer, seconds_per_character, weigh

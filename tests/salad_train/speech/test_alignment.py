@@ -29,8 +29,9 @@ from salad_train.speech.alignment import (
     with_word_times,
     word_edges,
 )
-from salad_train.speech.manifests import NaturalSpeaker, Recording, RecordingReject, TimedWord, stretch_of
-from salad_train.training.batches import Utterance
+from salad_train.speech.manifests import Recording, RecordingReject, TimedWord
+from salad_train.speech.natural import NaturalSpeaker, stretch_of
+from salad_train.speech.utterances import Utterance
 
 RATE = 16_000
 BLANK = 0

@@ -18,15 +18,14 @@ from salad_eval.errors import DataError, UserInputError
 from salad_eval.types import Audio
 from salad_train.speech.manifests import (
     ManifestPlan,
-    NaturalSpeaker,
     Recording,
     TimedWord,
     iter_recordings,
     match_words,
     read_recordings,
-    stretch_of,
 )
-from salad_train.training.batches import Utterance
+from salad_train.speech.natural import NaturalSpeaker, stretch_of
+from salad_train.speech.utterances import Utterance
 
 RATE = 1000  # a sample a millisecond
 TEXT = "One two, three four."

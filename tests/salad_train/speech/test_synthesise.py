@@ -12,8 +12,8 @@ from salad_eval.errors import DataError, UserInputError
 from salad_train.speech.interleave import InterleaveSpec, WordRange
 from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import Synthesis, read_synthesis, spoken_documents, synthesise, write_synthesis
-from salad_train.training.distillation import TrainPlan
-from salad_train.training.stages import Stage2Plan
+from salad_train.training.plan import TrainPlan
+from salad_train.training.stage_plan import Stage2Plan
 from salad_train.types import SelectedDocument, Selection, TextDocument
 from tests.helpers import speech_llm_world as tiny
 

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.report.json import save_report
-from salad_train.selection.select import write_selection
-from salad_train.steering.sampler import GapSampler, WeightUpdate, domain_weights
+from salad_train.selection.files import write_selection
+from salad_train.steering.sampler import GapSampler, WeightUpdate
+from salad_train.steering.weights import domain_weights
 from tests.helpers.steering_world import report_of, selection_of
 
 REPORT = report_of({"music": 0.4, "sport": 0.1, "words": -0.05})

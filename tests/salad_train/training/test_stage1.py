@@ -23,13 +23,18 @@ from salad_train.measure import position_measures
 from salad_train.model.audio_encoders import encoder_of
 from salad_train.model.loading import load_encoder, load_salad
 from salad_train.speech.interleave import InterleaveSpec, WordRange
+from salad_train.speech.utterances import Speaker
 from salad_train.training import batches as data
 from salad_train.training import distillation as trainer
 from salad_train.training import stages
-from salad_train.training.batches import Batch, BatchLimits, BatchOrder, FrameStore, Mixture, Speaker
+from salad_train.training.batches import Batch, BatchLimits, BatchOrder
 from salad_train.training.checkpoints import read_state
-from salad_train.training.distillation import StepLog, TrainPlan, train
-from salad_train.training.stages import AdapterSize, Heard, SpeechSource, Stage1Plan
+from salad_train.training.frames import FrameJitter, FrameStore
+from salad_train.training.mixture import Mixture
+from salad_train.training.plan import StepLog, TrainPlan
+from salad_train.training.stage_plan import AdapterSize, Stage1Plan
+from salad_train.training.stages import Heard, SpeechSource
+from salad_train.training.train import train
 from tests.helpers import speech_llm_world as world
 
 SPEC = InterleaveSpec(WordRange(2, 6), WordRange(2, 5))
@@ -413,7 +418,7 @@ def test_a_batch_is_a_function_of_seed_and_index_alone() -> None:
 @given(n=st.integers(1, 40), most=st.integers(0, 50), seed=st.integers(0, 99))
 def test_moved_frames_are_the_recording_from_another_place_on(n: int, most: int, seed: int) -> None:
     frames = np.arange(n)[:, None]
-    moved = data.FrameJitter(most, np.random.default_rng(seed))(frames)[:, 0]
+    moved = FrameJitter(most, np.random.default_rng(seed))(frames)[:, 0]
     by = {int(to) - i for i, to in enumerate(moved) if 0 < to < n - 1}  # away from the edges, all by the same number
     assert len(by) <= 1
     assert all(abs(b) <= most for b in by)

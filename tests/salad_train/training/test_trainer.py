@@ -28,17 +28,12 @@ from salad_eval.records import from_json, read_jsonl, to_json
 from salad_train.training import checkpoints
 from salad_train.training.batches import Batch
 from salad_train.training.checkpoints import newest_checkpoint, read_state, whole_state_dict
-from salad_train.training.distillation import (
-    Distillation,
-    StepLog,
-    TrainPlan,
-    batch_objective,
-    frozen_copy,
-    prepare_tuning,
-    train,
-)
+from salad_train.training.distillation import Distillation, batch_objective, frozen_copy
 from salad_train.training.lora import LoraPlan, add_lora, has_lora, merge_lora, merged_state_dict
 from salad_train.training.optim import ParameterGroup, RateSchedule, StackedMuon, make_optimizer
+from salad_train.training.parameters import prepare_tuning
+from salad_train.training.plan import StepLog, TrainPlan
+from salad_train.training.train import train
 from salad_train.training.trainer import SaladTrainer, training_arguments
 from tests.helpers import speech_llm_world as world
 from tests.helpers.places import CHECKOUT

@@ -25,10 +25,14 @@ from salad_train.model.loading import load_salad
 from salad_train.speech.interleave import InterleaveSpec, WordRange
 from salad_train.training import stages
 from salad_train.training.batches import BatchLimits
-from salad_train.training.distillation import Distillation, TrainPlan, prepare_tuning
-from salad_train.training.dry_run import DryRun, DryRunDocument, Reading, open_configuration, sizes_of, training_flops
+from salad_train.training.cost import Reading, open_configuration, sizes_of, training_flops
+from salad_train.training.distillation import Distillation
+from salad_train.training.dry_run import DryRun, DryRunDocument
 from salad_train.training.hf import HfTrainer
-from salad_train.training.stages import Heard, SpeechSource, Stage2Data, Stage2Plan
+from salad_train.training.parameters import prepare_tuning
+from salad_train.training.plan import TrainPlan
+from salad_train.training.stage_plan import Stage2Plan
+from salad_train.training.stages import Heard, SpeechSource, Stage2Data
 from salad_train.types import SelectedDocument, Selection, TextDocument, Trainer
 from tests.helpers import speech_llm_world as world
 from tests.helpers.places import TESTS
@@ -305,7 +309,7 @@ import sys
 from pathlib import Path
 from salad_eval import plugins
 from salad_train.training.stages import SpeechSource, Stage2Data, Stage2Plan
-from salad_train.training.distillation import TrainPlan
+from salad_train.training.plan import TrainPlan
 from salad_train.types import SelectedDocument, Selection, TextDocument, Trainer
 
 info = next(info for info in plugins.available("salad.trainers") if info.name == "toy")

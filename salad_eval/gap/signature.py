@@ -1,0 +1,54 @@
+"""The line that says how the numbers were made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version as package_version
+
+from salad_eval.types import (
+    COLUMNS,
+    ColumnSpec,
+    TaskProtocol,
+)
+
+_SHORT = 24  # characters of a fingerprint that still fit under a figure
+
+
+def short_fingerprint(fingerprint: str) -> str:
+    """A fingerprint on one line of at most 24 characters: as it is, or its beginning and 8 digits of its sha256."""
+    text = "".join(fingerprint.split())
+    if len(text) <= _SHORT:
+        return text
+    return f"{text[: _SHORT - 9]}~{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}"
+
+
+def signature(
+    *,
+    protocols: Sequence[TaskProtocol],
+    columns: Sequence[ColumnSpec],
+    voices: Sequence[str],
+    perturbations: Sequence[str],
+    tts: str,
+    asr: str,
+    seed: int,
+    n_resamples: int,
+    version: str | None = None,
+) -> str:
+    """One line that says how a report's numbers were made, in the manner of sacrebleu: ``key:value`` joined by ``|``.
+
+    ``tts`` and ``asr`` are fingerprints; ``version`` is this package's unless given.
+    """
+    parts = [
+        f"{protocol.task}@{short_fingerprint(protocol.data_revision)}|split:{protocol.split}|n:{protocol.n_items}|speak:{protocol.speak}"
+        f"|shots:{protocol.shots}{'s' if protocol.spoken_shots else ''}|score:{protocol.score}"
+        f"{'|options:lettered' if protocol.options == 'lettered' else ''}"
+        for protocol in sorted(protocols, key=lambda protocol: protocol.task)
+    ]
+    parts.append("voices:" + "+".join(sorted(voices)))
+    parts.append("pert:" + "+".join(sorted(perturbations)))
+    parts += [f"tts:{short_fingerprint(tts)}", f"asr:{short_fingerprint(asr)}"]
+    for column in sorted(columns, key=lambda column: COLUMNS.index(column.name)):
+        parts.append(f"{column.name}:{column.system}#{short_fingerprint(column.fingerprint)}")
+    parts += [f"seed:{seed}", f"boot:{n_resamples}", f"salad-gap:{version or package_version('salad-gap')}"]
+    return "|".join(" ".join(part.split()) for part in parts)

@@ -1,0 +1,154 @@
+"""What Stage I and Stage II depend on, typed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from salad_eval.errors import UserInputError
+from salad_eval.records import to_json
+from salad_train.model import SaladAdapterConfig
+from salad_train.speech.interleave import InterleaveSpec
+from salad_train.training.batches import BatchLimits
+from salad_train.training.plan import TrainPlan
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSize:
+    """The causal adapter; the paper's by default (as digested)."""
+
+    hidden_size: int = 960
+    intermediate_size: int = 2560
+    layers: int = 12
+    heads: int = 15
+    kv_heads: int = 5
+
+    def config(self) -> SaladAdapterConfig:
+        return SaladAdapterConfig(
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """What both stages depend on, besides the documents and the way of speaking.
+
+    Attributes:
+        voices: each document is read in one of them, drawn anew in each cut.
+        cuts: in how many different ways each document is cut and spoken; epochs go through them all.
+        frame_jitter: by how many of the encoder's frames a recording is moved at most, drawn anew in each batch (``FrameJitter``).
+        append_eos: whether documents end with the end-of-text token, as in the base LLM's own training.
+        replay_share: share of the batches that are plain text.
+        teacher_cache: how many of the teacher's likeliest tokens are kept on disk for each position, so that it reads every text but
+            once; what that leaves out, ``teacher_cache`` says. 0 keeps none, and the teacher reads with the student.
+        teacher_states: keep the teacher's last hidden states on disk instead, which leave nothing out.
+        attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
+    """
+
+    train: TrainPlan
+    voices: tuple[str, ...] = ()
+    interleave: InterleaveSpec = field(default_factory=InterleaveSpec)
+    cuts: int = 1
+    frame_jitter: int = 0
+    append_eos: bool = True
+    limits: BatchLimits = BatchLimits(tokens=16_384, sequences=64)
+    replay_share: float = 1 / 3
+    replay_limits: BatchLimits | None = None
+    teacher_cache: int = 0
+    teacher_states: bool = False
+    device: str = "cpu"
+    attention: str = "sdpa"
+    save_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.cuts < 1:
+            raise UserInputError(f"cuts is {self.cuts}; expected at least 1.")
+        if self.frame_jitter < 0:
+            raise UserInputError(f"frame_jitter is {self.frame_jitter}; expected a number of frames from 0.")
+        if not self.voices:
+            raise UserInputError("voices is empty; name at least one.")
+        if self.teacher_states and self.teacher_cache:
+            raise UserInputError(
+                f"teacher_cache is {self.teacher_cache} and teacher_states is true; expected one of them."
+            )
+        if not 0 <= self.replay_share < 1:
+            raise UserInputError(f"replay_share is {self.replay_share}; expected a share in [0, 1).")
+
+    @property
+    def replays(self) -> bool:
+        """Whether plain text is read in between: it moves the LM only, and would be idle steps while that is frozen."""
+        return self.replay_share > 0 and self.train.trains_lm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage1Plan(StagePlan):
+    """Stage I: a base LLM learns to hear.
+
+    Attributes:
+        base, encoder: ``nano/…``, folders or hub ids.
+        mimi_quantizers, mimi_latents: see ``SaladConfig``; read only by a Mimi encoder.
+    """
+
+    base: str
+    encoder: str
+    adapter: AdapterSize = field(default_factory=AdapterSize)
+    stack_frames: int = 1
+    mimi_latents: str = "quantized"
+    mimi_quantizers: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage2Plan(StagePlan):
+    """Stage II: the speech LLM goes on with speech made for it, beside what it heard in Stage I and plain text.
+
+    Attributes:
+        init: the speech LLM to go on from; base: the text LLM that teaches it. ``nano/…``, folders or hub ids.
+        checkpoint: a checkpoint of Stage I (``…/checkpoints/step-…``), whose weights and moments are then taken: the paper goes on
+            from before Stage I's decay. ``None`` takes the weights of ``init`` and fresh moments.
+        selected_share, natural_share, replay_share: shares of the batches, brought to a sum of 1; the paper's are equal.
+        natural_documents: how many of Stage I's documents are heard again, drawn by the seed; ``None`` takes them all.
+    """
+
+    init: str
+    base: str
+    checkpoint: str | None = None
+    selected_share: float = 1 / 3
+    natural_share: float = 1 / 3
+    natural_documents: int | None = None
+
+    def __post_init__(self) -> None:
+        StagePlan.__post_init__(self)
+        if self.selected_share <= 0 or self.natural_share < 0:
+            raise UserInputError(
+                f"selected_share is {self.selected_share}, natural_share is {self.natural_share}; expected shares above 0 and "
+                "from 0."
+            )
+        if self.natural_documents is not None and self.natural_documents < 1:
+            raise UserInputError(
+                f"natural_documents is {self.natural_documents}; expected at least 1, or none for all."
+            )
+
+
+def same_plan(plan: StagePlan, path: Path) -> None:
+    """Write the plan, or refuse to go on with another one in the same folder."""
+    text = json.dumps(to_json(plan), indent=2) + "\n"
+    if path.exists():
+        if path.read_text(encoding="utf-8") != text:
+            raise UserInputError(
+                f"{path} states another plan than this run's. Give another folder, or remove {path.parent}."
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
