@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import typer
 
 from salad_eval import plugins, resources
 from salad_eval.errors import MissingExtraError, SaladError, UserInputError
@@ -174,3 +176,30 @@ def _plugins() -> Iterator[Finding]:
                 yield Finding(f"plug-in {info.name}", "broken", str(cause), f"reinstall or remove {info.package}")
             else:
                 yield Finding(f"plug-in {info.name}", "ok", f"{group}, {info.target}, {info.package} {info.version}")
+
+
+def doctor_command(
+    models: Annotated[
+        bool,
+        typer.Option("--models", help="List public checkpoints by loading path, and how to check each; loads nothing."),
+    ] = False,
+    check_model: Annotated[
+        list[str] | None,
+        typer.Option(help="Load a checkpoint of that list (downloading it where it must) and ask it; repeat for more."),
+    ] = None,
+) -> None:
+    """Say what is there, and how to mend what is not."""
+    if models:
+        from salad_eval.cli.model_checks import print_checks, read_checks
+
+        print_checks(read_checks())
+        return
+    if check_model:
+        from salad_eval.cli.model_checks import check_models, read_checks
+
+        findings = list(check_models(check_model, read_checks()))
+    else:
+        findings = examine()
+    print_findings(findings)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,88 @@
+"""``salad run``: evaluate by a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from salad_eval.cli.report import print_table
+from salad_eval.errors import UserInputError
+
+if TYPE_CHECKING:
+    from salad_eval.pipeline.plan import Plan
+    from salad_eval.types import GapReport
+
+
+def run_command(
+    preset: Annotated[
+        str | None, typer.Option(help="A plan that ships with the package; nano where no plan is given.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="A plan of your own (YAML), or the plan.json of a run.")] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Task names or YAML paths, comma-separated or repeated; with --speak any task or group of lm-eval's, too."
+        ),
+    ] = None,
+    speak: Annotated[
+        str | None, typer.Option(help="What is spoken: context, or context+choices; overrides the tasks' own.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="A local mirror of data sets: DIR/org__name/[config/]split.jsonl; no hub is asked."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="test, validation or train.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Items a task, spread over its domains.")] = None,
+    voices: Annotated[
+        list[str] | None, typer.Option(help="A voice such as en-us+f3 or en-us+m1,rate=150; repeat for more.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the items drawn by --limit and of the resampling.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME if not given.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any key of the plan, for example base.options.dtype=bfloat16; repeat for more."),
+    ] = None,
+) -> None:
+    """Evaluate: from a text benchmark to a gap report. Started again, a run goes on where it was stopped."""
+    from salad_eval.pipeline.run import run
+
+    overrides = {
+        "tasks": [name for names in tasks or () for name in names.split(",") if name] or None,
+        "speak": speak,
+        "data_dir": str(data_dir) if data_dir is not None else None,
+        "split": split,
+        "limit": limit,
+        "voices": voices or None,
+        "seed": seed,
+        "out": str(out) if out is not None else None,
+    }
+    resolved = _plan(
+        preset, plan, {key: value for key, value in overrides.items() if value is not None}, settings or ()
+    )
+    report = run(resolved)
+    print_table(report)
+    if preset is not None:
+        _print_reported(report, preset)
+    print(f"\nreport: {resolved.folder / 'report.html'}")
+
+
+def _print_reported(report: GapReport, preset: str) -> None:
+    """What others report for the systems of a preset, beside this report."""
+    from rich.console import Console
+
+    from salad_eval.report.published import reported_beside
+
+    if (table := reported_beside(report, preset)) is not None:
+        Console().print(table)
+
+
+def _plan(preset: str | None, plan: Path | None, overrides: dict[str, Any], settings: Sequence[str]) -> Plan:
+    from salad_eval.pipeline.plan import Plan, parse_setting
+
+    if preset is not None and plan is not None:
+        raise UserInputError("give either --preset NAME or --plan FILE, not both.")
+    changes = {**overrides, **dict(parse_setting(text) for text in settings)}
+    return Plan.from_yaml(str(plan), changes) if plan is not None else Plan.preset(preset or "nano", changes)
