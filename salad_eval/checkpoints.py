@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -178,13 +179,18 @@ def _check_shards(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as cause:
-        raise ModelError(f"{index} is not a readable index of weights: {cause!r}. Download the model again.") from cause
+    shards = _shards(index)
     missing = sorted(shard for shard in shards if not (folder / shard).is_file())
     if missing:
         raise ModelError(f"{folder} lacks {len(missing)} of {len(shards)} weight files: {', '.join(missing[:5])}.")
+
+
+def _shards(index: Path) -> set[str]:
+    """The weight files that an index names."""
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as cause:
+        raise ModelError(f"{index} is not a readable index of weights: {cause!r}. Download the model again.") from cause
 
 
 def load_config(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -314,10 +320,51 @@ def _reason(source: str, cause: Exception) -> str:
 
 # --- identity --------------------------------------------------------------------------------------------------------
 
+Part = Literal["weights", "tokenizer", "processor", "generation"]
+PARTS: tuple[Part, ...] = ("weights", "tokenizer", "processor", "generation")
+_PART_OF: Mapping[str, Part] = {
+    "generation_config.json": "generation",
+    "preprocessor_config.json": "processor",
+    "processor_config.json": "processor",
+    "audio_tokenizer_config.json": "processor",
+    "tokenizer.json": "tokenizer",
+    "tokenizer_config.json": "tokenizer",
+    "special_tokens_map.json": "tokenizer",
+    "added_tokens.json": "tokenizer",
+    "vocab.json": "tokenizer",
+    "vocabulary.json": "tokenizer",
+    "normalizer.json": "tokenizer",
+    "tekken.json": "tokenizer",
+}
+_PART_OF_KIND: Mapping[str, Part] = {
+    ".json": "weights",  # the configuration, an adapter's, a quantiser's; a class with code of its own may read any
+    ".py": "weights",
+    ".gguf": "weights",
+    ".txt": "tokenizer",
+    ".model": "tokenizer",
+    ".spm": "tokenizer",
+    ".tiktoken": "tokenizer",
+    ".codes": "tokenizer",
+}
+# Written beside a model by those who train and publish it, and read by nobody who runs it; weights and templates are looked at apart.
+_NEVER_READ = re.compile(
+    r"trainer_state\.json|.*_results\.json|(requirements|licen[sc]e|notice)[^/]*\.txt|.*\.index\.json|chat_template\.(json|jinja)",
+    re.IGNORECASE,
+)
+# What a settings file says of itself and not of the model. A tokenizer's padding is set anew by whoever pads.
+_SAYS_NOTHING = ("_name_or_path", "name_or_path", "transformers_version", "chat_template")
+_OF_BATCHES = ("padding", "truncation")
 
-def weights_fingerprint(pretrained: str, model: Any = None) -> str:
-    """What identifies a checkpoint: ``sha256:…`` over a folder's configuration and weight files, or
-    ``hub:<id>@<commit>``.
+
+def model_identity(
+    pretrained: str, model: Any = None, *, parts: Collection[Part] = PARTS, weights: Weights = "safetensors"
+) -> str:
+    """What identifies a checkpoint, wherever it lies: ``sha256:…`` of a folder, ``hub:<id>@<commit>`` of a hub id.
+
+    It changes with every file that a loader reads of the ``parts``: the weight files that ``weights`` takes, configuration, code and
+    LoRA adapter; tokenizer; processor; generation settings. It does not change with what is only written beside a model (cards,
+    licences, optimizer states, weights in another format), nor with what says nothing of it (the name it was saved under, the version
+    that saved it). A chat template is left to the system that uses one. ``model`` knows the commit of a hub id.
 
     File hashes are kept for the process by path, size and modification time, so that asking again is free.
     """
@@ -326,17 +373,69 @@ def weights_fingerprint(pretrained: str, model: Any = None) -> str:
     if not folder.is_dir():
         commit = getattr(getattr(model, "config", None), "_commit_hash", None)
         return f"hub:{source}@{commit or 'unknown'}"
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *files]:
-        if path.is_file():
-            stat = path.stat()
-            digest.update(f"{path.name}\0{_file_sha256(str(path), stat.st_size, stat.st_mtime_ns)}\n".encode())
+    for file in _files_read(folder, parts, weights):
+        stat = file.stat()
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{_file_sha256(str(file), stat.st_size, stat.st_mtime_ns)}\n".encode())
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def library_versions(*names: str) -> str:
+    """``name=version`` of each installed package of those, joined by commas; what a build adds after ``+`` is left out."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for name in sorted(names):
+        try:
+            found.append(f"{name}={version(name).partition('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return ",".join(found)
+
+
+def _files_read(folder: Path, parts: Collection[Part], weights: Weights) -> list[Path]:
+    top = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    chosen = [path for path in top if not _NEVER_READ.fullmatch(path.name) and _part_of(path) in parts]
+    if "weights" in parts:
+        nested = (path for path in folder.glob("*/**/*.py") if "__pycache__" not in path.parts)
+        chosen += [*_weight_files(top, weights), *sorted(nested)]
+    return chosen
+
+
+def _part_of(path: Path) -> Part | None:
+    return _PART_OF.get(path.name, _PART_OF_KIND.get(path.suffix))
+
+
+def _weight_files(files: Sequence[Path], weights: Weights) -> list[Path]:
+    """What transformers reads of a folder's weights: one whole file, or else the shards that an index names, and the adapter's."""
+    named = {path.name: path for path in files}
+    pickled = {name: path for name, path in named.items() if path.suffix == ".bin" and name != "training_args.bin"}
+    safe = {name: path for name, path in named.items() if path.suffix == ".safetensors"}
+    kind, stem = (pickled, "pytorch_model.bin") if weights == "pickle" or not safe else (safe, "model.safetensors")
+    if stem in kind:
+        chosen = [stem]
+    elif f"{stem}.index.json" in named:
+        chosen = sorted(_shards(named[f"{stem}.index.json"]) & kind.keys())
+    else:
+        chosen = sorted(kind)
+    if "adapter_config.json" in named:
+        chosen += [name for name in ("adapter_model.safetensors", "adapter_model.bin") if name in named]
+    return [named[name] for name in dict.fromkeys(chosen)]
 
 
 @lru_cache(maxsize=1024)
 def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
+    """Of a file's bytes; of a settings file, of what it says but for what says nothing."""
+    if path.endswith(".json"):
+        try:
+            settings = json.loads(Path(path).read_bytes())
+        except ValueError:  # whoever loads it will say so
+            settings = None
+        if isinstance(settings, dict):
+            silent = (*_SAYS_NOTHING, *(_OF_BATCHES if Path(path).name == "tokenizer.json" else ()))
+            said = {key: value for key, value in settings.items() if key not in silent}
+            return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -17,7 +17,7 @@ import numpy as np
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
-from salad_eval.checkpoints import explained, weights_fingerprint
+from salad_eval.checkpoints import explained, model_identity
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.resources import resolve_pretrained
 from salad_eval.types import Audio
@@ -93,7 +93,7 @@ class FasterWhisper:
             "condition_on_previous_text": False,
             "vad_filter": False,
         }
-        weights = weights_fingerprint(str(folder)) if Path(source).is_dir() else f"hub:{source}@{folder.name}"
+        weights = model_identity(str(folder)) if Path(source).is_dir() else f"hub:{source}@{folder.name}"
         tokenizer = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:12]
         self._fingerprint = (
             f"faster-whisper({weights},compute_type={self._model.model.compute_type},tokenizer={tokenizer},"

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.pieces import MIN_SECONDS as MIN_SECONDS
-from salad_eval.checkpoints import Weights, resolve_device, weights_fingerprint
+from salad_eval.checkpoints import Weights, model_identity, resolve_device
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
 
@@ -60,7 +60,7 @@ class TransformersCTC:
         self.sample_rate_hz = int(self._extractor.sampling_rate)
         self.batch_seconds, self.longest_seconds = batch_seconds, longest_seconds
         self._fingerprint = (
-            f"transformers-ctc({weights_fingerprint(pretrained, model)},dtype={dtype},"
+            f"transformers-ctc({model_identity(pretrained, model, weights=weights)},dtype={dtype},"
             f"processor={processor_digest(self._extractor, self._tokenizer)},longest={longest_seconds:g}s,"
             f"transformers={transformers.__version__})"
         )

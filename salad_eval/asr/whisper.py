@@ -19,7 +19,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
-from salad_eval.checkpoints import Weights, resolve_device, weights_fingerprint
+from salad_eval.checkpoints import Weights, model_identity, resolve_device
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.types import Audio
 
@@ -91,7 +91,7 @@ class Whisper:
         self.timestamps, self.batch_size = timestamps, batch_size
         self.sample_rate_hz = int(self._extractor.sampling_rate)
         self._fingerprint = (
-            f"whisper({weights_fingerprint(pretrained, model)},dtype={dtype},"
+            f"whisper({model_identity(pretrained, model, weights=weights)},dtype={dtype},"
             f"processor={processor_digest(self._extractor, self._tokenizer, settings.to_diff_dict())},"
             f"language={self._language},task={task},timestamps={timestamps},"
             f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,greedy,transformers={transformers.__version__})"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, load_causal_lm, weights_fingerprint
+from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, load_causal_lm, model_identity
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.systems import prompts
 from salad_eval.types import Request
@@ -61,7 +61,7 @@ class HFTextSystem:
         settings += f",quantization={quantization}" if quantization else ""
         settings += ",chat_template" if chat_template else ""
         settings += f",tokenizer={self.tokenizer_fingerprint()}"
-        self._fingerprint = f"hf-text({weights_fingerprint(pretrained, self.model)},{settings})"
+        self._fingerprint = f"hf-text({model_identity(pretrained, self.model, weights=weights)},{settings})"
 
     def fingerprint(self) -> str:
         return self._fingerprint

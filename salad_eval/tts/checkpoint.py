@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from salad_eval.checkpoints import Weights, architecture, check_folder, load_config, load_weights, weights_fingerprint
+from salad_eval.checkpoints import Weights, architecture, check_folder, load_config, load_weights, model_identity
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.resources import resolve_pretrained
 from salad_eval.types import Audio
@@ -50,11 +50,11 @@ def config_of(pretrained: str, config_class: Any, role: str, *, weights: Weights
 
 def identity(pretrained: str, config: Any) -> str:
     """``sha256:…`` of a folder's files, or ``hub:id@commit``; the weights are not loaded for it."""
-    return weights_fingerprint(pretrained, _Configured(config))
+    return model_identity(pretrained, _Configured(config))
 
 
 class _Configured:
-    """What ``weights_fingerprint`` looks at of a model."""
+    """What ``model_identity`` looks at of a model."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -53,15 +53,13 @@ class SaladSystem:
         cache_mb: int = 64,
         frames: str | None = None,
     ) -> None:
-        from salad_eval.checkpoints import weights_fingerprint
+        from salad_eval.checkpoints import model_identity
         from salad_train.model.loading import load_salad
 
         model, processor = load_salad(pretrained, dtype=dtype, device=device, revision=revision)
         self._take(model, processor, batch_tokens, batch_seconds, max_length, cache_mb, frames)
         settings = f"dtype={dtype},max_length={self.max_length},tokenizer={self.tokenizer_fingerprint()}"
-        self._fingerprint = (
-            f"salad({weights_fingerprint(pretrained, self.model)},{settings}{',frames' if frames else ''})"
-        )
+        self._fingerprint = f"salad({model_identity(pretrained, self.model)},{settings}{',frames' if frames else ''})"
 
     @classmethod
     def live(

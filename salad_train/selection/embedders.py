@@ -120,9 +120,9 @@ class LanguageModelEmbedder:
         self._mean: np.ndarray | None = None
 
     def fingerprint(self) -> str:
-        from salad_eval.checkpoints import weights_fingerprint
+        from salad_eval.checkpoints import model_identity
 
-        weights = weights_fingerprint(self.pretrained, self._loaded[0] if self._loaded else None)
+        weights = model_identity(self.pretrained, self._loaded[0] if self._loaded else None)
         return f"lm:{weights},max_tokens={self.max_tokens},sample={self.sample},seed={self.seed},dtype={self._dtype}"
 
     def fit(self, texts: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ import torch
 from transformers import Phi4MultimodalProcessor
 from transformers.processing_utils import ProcessorMixin
 
-from salad_eval.checkpoints import explained, weights_fingerprint
+from salad_eval.checkpoints import explained, model_identity
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems.speech import adapters
 from salad_eval.systems.speech.family import LanguageModel, SpeechFamily
@@ -66,8 +65,7 @@ class Phi4MultimodalFamily(SpeechFamily):
         folder = Path(self.model.name_or_path) / self.adapter_folder
         if not folder.is_dir():
             return ""
-        settings = (folder / "adapter_config.json").read_bytes()
-        return f"{weights_fingerprint(str(folder))}+{hashlib.sha256(settings).hexdigest()[:16]}"
+        return model_identity(str(folder))
 
     @property
     def feature_extractor(self) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from salad_eval.audio.sound import resample
-from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, weights_fingerprint
+from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, model_identity
 from salad_eval.errors import AudioError, ModelError, UserInputError
 from salad_eval.systems import prompts
 from salad_eval.types import Audio, AudioSegment, Request
@@ -99,7 +99,7 @@ class SpeechLLMSystem:
         parts = self.speech.parts_fingerprint()
         settings += [f"parts={parts}"] if parts else []
         self._fingerprint = (
-            f"hf-speech({type(self.speech).__name__},{weights_fingerprint(pretrained, self.speech.model)},"
+            f"hf-speech({type(self.speech).__name__},{model_identity(pretrained, self.speech.model, weights=weights)},"
             f"{','.join(settings)})"
         )
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from salad_eval import plugins
-from salad_eval.checkpoints import load_causal_lm, weights_fingerprint
+from salad_eval.checkpoints import load_causal_lm, model_identity
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.systems import prompts
 from salad_eval.systems.hf_text import HFTextSystem
@@ -196,11 +196,11 @@ def test_a_chat_template_wraps_the_prompt(copy):
 def test_the_fingerprint_follows_weights_and_settings(folder, copy, system):
     assert HFTextSystem(str(copy), device="cpu").fingerprint() == system.fingerprint()  # not the path
     assert HFTextSystem(str(copy), device="cpu", dtype="bfloat16").fingerprint() != system.fingerprint()
-    before = weights_fingerprint(str(copy))
+    before = model_identity(str(copy))
     tensors = load_file(copy / "model.safetensors")
     tensors["model.norm.weight"] += 1
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    assert weights_fingerprint(str(copy)) != before
+    assert model_identity(str(copy)) != before
     assert HFTextSystem(str(copy), device="cpu").fingerprint() != system.fingerprint()
 
 
