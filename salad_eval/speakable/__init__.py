@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from salad_eval.speakable import chemistry, code, formulas, quantities, symbols, text
+from salad_eval.speakable import chemistry, code, dates, formulas, money, symbols, text, units
 from salad_eval.speakable.engine import NO_WIDTH, PUNCTUATION, Rewriter, SpokenSpan, Trace, Unspeakable, apply
 from salad_eval.speakable.latex import Latex
 from salad_eval.speakable.limits import REJECTS, check_layout, check_written
@@ -30,11 +30,13 @@ RULES: tuple[Rewriter, ...] = (
     Latex(),
     *text.layout,
     *text.abbreviations,
-    *quantities.dates,
+    *dates.rules,
+    *money.rules,
+    *dates.years,
     *code.code,
     *chemistry.rules,
     *formulas.signs_of_numbers,
-    *quantities.units,
+    *units.rules,
     *formulas.rules,
     *symbols.rules,
 )

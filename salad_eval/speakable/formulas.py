@@ -19,7 +19,7 @@ from salad_eval.speakable.numbers import (
     spelled,
     tokens,
 )
-from salad_eval.speakable.quantities import UNIT_NAMES, VULGAR
+from salad_eval.speakable.units import UNIT_NAMES, VULGAR
 
 signs_of_numbers = Rules()
 rules = Rules()

@@ -1,296 +1,13 @@
-"""Dates, times, money, amounts with a unit, numbers: what is read with words that are not written."""
+"""Amounts with a unit: ``9.8 m/s²`` is *nine point eight meters per second squared*."""
 
 from __future__ import annotations
 
 import re
 
 from salad_eval.speakable.engine import Rules, after, before
-from salad_eval.speakable.numbers import (
-    DIGITS,
-    END,
-    INT,
-    NUM,
-    START,
-    cardinal,
-    number,
-    ordinal,
-    part,
-    plural,
-    year,
-)
+from salad_eval.speakable.numbers import DIGITS, NUM, START, cardinal, number, part
 
-# --- dates and times -------------------------------------------------------------------------------------------------
-
-dates = Rules()
-
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-    "December",
-)  # fmt: skip
-_MONTH = "|".join(_MONTHS)
-_YEAR = r"(?:10[1-9][0-9]|1[1-9][0-9]{2}|20[0-9]{2})(?![0-9]|[.,][0-9])"  # four digits read in pairs where the words speak of a date
-
-
-@dates.add(
-    rf"(?<![A-Za-z])({'|'.join(name[:3] for name in _MONTHS if name != 'May')}|Sept)\.? (?=[0-9]{{1,2}}(?![0-9]))",
-    needs=DIGITS,
-)
-def short_month(match: re.Match[str]) -> str:
-    return next(name for name in _MONTHS if name.startswith(match.group(1)[:3])) + " "
-
-
-@dates.add(rf"{START}([12][0-9]{{3}})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(?![0-9-])", needs=DIGITS)
-def iso_date(match: re.Match[str]) -> str:
-    return f"{_MONTHS[int(match.group(2)) - 1]} {ordinal(match.group(3))}, {year(match.group(1))}"
-
-
-@dates.add(rf"{START}(?<!/)([0-9]{{1,2}})/([0-9]{{1,2}})/([12][0-9]{{3}}|[0-9]{{2}})(?![0-9/])", needs="/")
-def slashed_date(match: re.Match[str]) -> str:
-    month, day = int(match.group(1)), int(match.group(2))  # month first, as in the United States, if it can be
-    if month > 12:
-        month, day = day, month
-    if not (1 <= month <= 12 and 1 <= day <= 31):
-        return match.group()
-    of_year = match.group(3)
-    if len(of_year) == 2:
-        words = (
-            "two thousand"
-            if of_year == "00"
-            else f"oh {cardinal(of_year[1])}"
-            if of_year[0] == "0"
-            else cardinal(of_year)
-        )
-    else:
-        words = year(of_year)
-    return f"{_MONTHS[month - 1]} {ordinal(str(day))}, {words}"
-
-
-_DAY = "3[01]|[12][0-9]|0?[1-9]"
-
-
-@dates.add(
-    rf"(?<![A-Za-z])({_MONTH}) ({_DAY})[-–]({_DAY})(?![0-9])(?:, ({_YEAR}))?"
-    rf"|{START}({_DAY})[-–]({_DAY}) ({_MONTH})(?![A-Za-z])(?: ({_YEAR}))?",
-    needs=DIGITS,
-)
-def days_of_month(match: re.Match[str]) -> str:
-    month, first, last, of_year, first_2, last_2, month_2, of_year_2 = match.groups()
-    days = f"{month} {ordinal(first)} to {ordinal(last)}" if month else ""
-    days = days or f"the {ordinal(first_2)} to the {ordinal(last_2)} of {month_2}"
-    return days + (f", {year(of_year or of_year_2)}" if of_year or of_year_2 else "")
-
-
-@dates.add(rf"{START}([0-9]{{2,4}})[-–]([0-9]{{2,4}})(?= ?(?:B\. ?C|A\. ?D|BC|AD|CE|C\.E)(?![a-z]))", needs=DIGITS)
-def years_of_era(match: re.Match[str]) -> str:
-    return " to ".join(year(digits) if 1010 <= int(digits) < 2100 else cardinal(digits) for digits in match.groups())
-
-
-@dates.add(
-    rf"(?<![A-Za-z])({_MONTH}) (3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th)?(?![0-9A-Za-z:%/-]|[.,][0-9])(?:,? ({_YEAR}))?",
-    needs=DIGITS,
-)
-def month_day_year(match: re.Match[str]) -> str:
-    day = f"{match.group(1)} {ordinal(match.group(2))}"
-    return f"{day}, {year(match.group(3))}" if match.group(3) else day
-
-
-@dates.add(
-    rf"(?<![A-Za-z])([Tt]he )?{START}(3[01]|[12][0-9]|0?[1-9])(st|nd|rd|th)?( of)? ({_MONTH})(?![A-Za-z])"
-    rf"(?:,? ({_YEAR}))?",
-    needs=DIGITS,
-)
-def day_month_year(match: re.Match[str]) -> str:
-    the, day, ending, of, month, of_year = match.groups()
-    if month == "May" and not (ending or of or of_year):  # "12 May be wrong"
-        return match.group()
-    words = f"{the or 'the '}{ordinal(day)} of {month}"
-    return f"{words}, {year(of_year)}" if of_year else words
-
-
-@dates.add(rf"(?<![A-Za-z])({_MONTH}|[Ss]pring|[Ss]ummer|[Aa]utumn|[Ww]inter),? ({_YEAR})(?! ?%)", needs=DIGITS)
-def month_year(match: re.Match[str]) -> str:
-    return f"{match.group(1)} {year(match.group(2))}"
-
-
-@dates.add(r"(?<=:[0-9]{2})[-–](?=[0-9]{1,2}:[0-9]{2})", needs=":")
-def time_range(match: re.Match[str]) -> str:
-    return " to "
-
-
-@dates.add(
-    rf"{START}(?<![:.])(2[0-3]|[01]?[0-9]):([0-5][0-9])(?::([0-5][0-9]))?(?![0-9:])"
-    r"(?: ?([AaPp])\.? ?[Mm]\.?(?![A-Za-z]))?",
-    needs=DIGITS,
-)
-def time_of_day(match: re.Match[str]) -> str:
-    hour, minute, second, half = match.groups()
-    words = cardinal(str(int(hour)))
-    if int(minute):
-        words += f" oh {cardinal(minute[1])}" if minute[0] == "0" else f" {cardinal(minute)}"
-    elif second is None and half is None:
-        words += " o'clock" if 1 <= int(hour) <= 12 else " hundred"
-    elif second is not None:
-        words += " oh oh"
-    if second is not None:
-        words += f" and {cardinal(str(int(second)))} second{'' if int(second) == 1 else 's'}"
-    return words + (f" {half.lower()}.m." if half else "")
-
-
-@dates.add(rf"{START}(1[0-2]|[1-9]) ?[-–] ?(?=(?:1[0-2]|[1-9]) ?[AaPp]\.?[Mm](?![A-Za-z]))", needs=DIGITS)
-def hours_apart(match: re.Match[str]) -> str:
-    return f"{match.group(1)} to "
-
-
-@dates.add(rf"{START}(1[0-2]|[1-9]) ?([AaPp])\.?[Mm]\.?(?![A-Za-z])", needs=DIGITS)
-def hour_of_day(match: re.Match[str]) -> str:
-    return f"{cardinal(match.group(1))} {match.group(2).lower()}.m."
-
-
-@dates.add(rf"{START}{INT}(?: ?: ?{INT}){{1,5}}(?![0-9:])", needs=":")
-def ratio(match: re.Match[str]) -> str:
-    return " to ".join(cardinal(part.strip()) for part in match.group().split(":"))
-
-
-# --- money --------------------------------------------------------------------------------------------------------------
-
-_CURRENCY = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "sen", "sen"),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-}
-_SCALE = {
-    "k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "bn": "billion",
-    "B": "billion", "b": "billion", "tn": "trillion", "T": "trillion",
-}  # fmt: skip
-
-
-_COUNTRIES = {
-    "US": "US", "CA": "Canadian", "C": "Canadian", "AU": "Australian", "A": "Australian", "HK": "Hong Kong",
-    "NZ": "New Zealand",
-}  # fmt: skip
-
-
-@dates.add(r"(?:(?<=[0-9])|(?<=illion)|(?<=thousand)) ?[-–] ?(?=[$£€¥₹] ?[0-9])", needs="$£€¥₹")
-def range_of_money(match: re.Match[str]) -> str:
-    return " to "
-
-
-@dates.add(
-    rf"((?<![0-9A-Za-z%)])[-−])?(?:(?<![A-Za-z])(US|CA|C|AU|A|HK|NZ))?([$£€¥₹]) ?({NUM})(?:[-–]({NUM})(?![-–]))?"
-    rf"(?:( (?:hundred|thousand|million|billion|trillion))(?![a-z])|(k|K|mn|m|M|bn|b|B|tn|T){END})?",
-    needs="$£€¥₹",
-)
-def money(match: re.Match[str]) -> str:
-    sign, country, symbol, amount, upper, scale_word, scale_letter = match.groups()
-    one, many, cent, cents = _CURRENCY[symbol]
-    if country:
-        one, many = f"{_COUNTRIES[country]} {one}", f"{_COUNTRIES[country]} {many}"
-    minus = "minus " if sign else ""
-    scale = scale_word or (f" {_SCALE[scale_letter]}" if scale_letter else "")
-    whole, point, part = amount.partition(".")
-    if upper:
-        return f"{minus}{number(amount)} to {number(upper)}{scale} {many}"
-    if scale or (point and len(part) != 2):
-        return f"{minus}{number(amount)}{scale} {many}"
-    words = f"{cardinal(whole or '0')} {one if whole == '1' else many}"
-    if point and int(part):
-        small = f"{cardinal(str(int(part)))} {cent if int(part) == 1 else cents}"
-        words = small if whole in ("", "0") else f"{words} and {small}"
-    return minus + words
-
-
-@dates.add(rf"{START}({NUM}) ?¢", needs="¢")
-def cents(match: re.Match[str]) -> str:
-    return f"{number(match.group(1))} cent{'' if match.group(1) == '1' else 's'}"
-
-
-@dates.add(r"([$£€¥₹])([A-Za-z])(?![A-Za-z0-9])", needs="$£€¥₹")
-def unknown_amount(match: re.Match[str]) -> str:
-    return f"{match.group(2)} {_CURRENCY[match.group(1)][1]}"
-
-
-_CURRENCY_SIGNS = {
-    "$": "dollar", "£": "pound", "€": "euro", "¥": "yen", "₹": "rupee", "¢": "cent", "₤": "lira", "₽": "ruble",
-    "₩": "won", "₿": "bitcoin", "₦": "naira", "₫": "dong", "₪": "shekel",
-}  # fmt: skip
-
-
-@dates.add("[" + "".join(_CURRENCY_SIGNS) + "]", needs=_CURRENCY_SIGNS)
-def lone_currency(match: re.Match[str]) -> str:
-    left, right = before(match, 1), after(match, 1)
-    spaces = " " if left.isalnum() else "", " " if right and not right.isspace() and right not in ".,;:?!)" else ""
-    return f"{spaces[0]}{_CURRENCY_SIGNS[match.group()]} sign{spaces[1]}"
-
-
-# --- years
-
-_OF_DATE = "[Ii]n|[Ss]ince|[Uu]ntil|[Tt]ill|[Bb]efore|[Aa]fter|[Dd]uring|[Yy]ear|[Ee]arly|[Ll]ate|[Mm]id|[Cc]irca|AD"
-_NOT_PLURALS = (
-    "was|is|has|as|this|its|his|across|does|us|perhaps|besides|towards|always|sometimes|thus|unless|plus|versus"
-)
-
-
-@dates.add(r"(?<![A-Za-z0-9])['’]([2-9]0)s(?![A-Za-z0-9])", needs=DIGITS)
-def short_decade(match: re.Match[str]) -> str:
-    return plural(cardinal(match.group(1)))
-
-
-@dates.add(rf"{START}(?<![$£€¥₹])((?:1[1-9]|20)[0-9]0|[1-9]00|[1-9]0)['’]?s(?![A-Za-z0-9])", needs=DIGITS)
-def decade(match: re.Match[str]) -> str:
-    digits = match.group(1)
-    return plural(year(digits) if len(digits) == 4 else cardinal(digits))
-
-
-@dates.add(
-    rf"{START}((?:1[1-9]|20)[0-9]{{2}})(?:–| – | - |-)((?:1[1-9]|20)[0-9]{{2}}|(?<=[0-9][-–])[0-9]{{2}})"
-    r"(?![0-9A-Za-z]|[-–.,/][0-9])",
-    needs=DIGITS,
-)
-def years_apart(match: re.Match[str]) -> str:
-    first, second = match.groups()
-    if len(second) == 2 and int(second) <= int(first[2:]):
-        return match.group()
-    return f"{year(first)} to {year(second) if len(second) == 4 else cardinal(second)}"
-
-
-@dates.add(
-    rf"(?<![A-Za-z])([Bb]etween|[Ff]rom) ({_YEAR}) (and|to|until|through) ({_YEAR})(?! [a-z]{{2,20}}s(?![a-z])| ?%)",
-    needs=DIGITS,
-)
-def years_between(match: re.Match[str]) -> str:
-    between, first, link, second = match.groups()
-    return f"{between} {year(first)} {link} {year(second)}"
-
-
-@dates.add(
-    rf"(?<![A-Za-z])({_OF_DATE})( |-)({_YEAR})(?! ?(?:-(?!-)|[+=*/×÷%°]))(?! (?:[kcm]?m|[km]?g|mi|ft"
-    rf"|[kM]?[JNWVKL]|[kMG]?Hz|k?Pa|m[lL])(?![A-Za-z]))"
-    rf"(?! (?!(?:{_NOT_PLURALS})(?![a-z]))[a-z]{{2,20}}s(?![a-z]))",  # "in 1500 cases" speaks of no year
-    needs=DIGITS,
-)
-def year_after_word(match: re.Match[str]) -> str:
-    return match.group(1) + match.group(2) + year(match.group(3))
-
-
-@dates.add(rf"{START}({_YEAR})(?= (?:AD|BC|CE|BCE|A\.D\.|B\.C\.)(?![A-Za-z]))|(?<=\()({_YEAR})(?=\))", needs=DIGITS)
-def year_alone(match: re.Match[str]) -> str:
-    return year(match.group())
-
-
-@dates.add(
-    rf"(?<=\()({_YEAR})(?=[,;] )|(?<=A\.D\. )({_YEAR})|(?<=[,;] )({_YEAR})(?=\))"
-    rf"|(?<=[Aa]ct of )({_YEAR})|(?<=[a-z], )({_YEAR})(?=[:.]? *$)",
-    needs=DIGITS,
-)
-def year_in_reference(match: re.Match[str]) -> str:
-    return year(match.group())
-
-
-# --- amounts with a unit ---------------------------------------------------------------------------------------------
-
-units = Rules()
+rules = Rules()
 
 _UNITS = {
     "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "nm": "nanometer", "μm": "micrometer",
@@ -384,7 +101,7 @@ def _chain(chain: str, many: bool) -> str:
 _WINDS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 
 
-@units.add(
+@rules.add(
     rf"{START}([0-9]{{1,3}}) ?°"
     r"(?: ?([0-9]{1,2}) ?['′](?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?[\"″])? ?([NSEW](?![A-Za-z0-9]))?| ?([NSEW])(?![A-Za-z0-9]))",
     needs="°",
@@ -400,7 +117,7 @@ def degrees_and_minutes(match: re.Match[str]) -> str:
     return words + (f" {_WINDS[wind]}" if wind else "")
 
 
-@units.add(
+@rules.add(
     rf"{START}({NUM}(?: [1-9]/[2-9]|/[2-9])?|[0-9]*[½¼¾⅛⅜⅝⅞]) in\.?(?=\Z|[,;)]| (?:long|wide|tall|high"
     rf"|deep|thick|by|x|in (?:length|diameter|width|height))(?![a-z]))",
     needs=DIGITS,
@@ -412,7 +129,7 @@ def inches_spelled(match: re.Match[str]) -> str:
 _OLD_MONEY = re.compile(r"£|[0-9] ?d\.|shilling|[0-9]s\.[^0-9]{1,12}[0-9]{1,2}s\.")
 
 
-@units.add(rf"{START}([0-9]{{1,3}}) ?s\.(?:[ :]?([0-9]{{1,2}}) ?d\.)?|{START}([0-9]{{1,2}}) ?d\.", needs=DIGITS)
+@rules.add(rf"{START}([0-9]{{1,3}}) ?s\.(?:[ :]?([0-9]{{1,2}}) ?d\.)?|{START}([0-9]{{1,2}}) ?d\.", needs=DIGITS)
 def shillings_and_pence(match: re.Match[str]) -> str:
     shillings, pence, only_pence = match.groups()
     if not _OLD_MONEY.search(before(match, 200) + match.group() + after(match, 200)):
@@ -424,12 +141,12 @@ def shillings_and_pence(match: re.Match[str]) -> str:
     return " ".join(words) + ends
 
 
-@units.add(rf"{START}(?<!/)([0-9]{{2,3}}) ?/ ?([0-9]{{2,3}})(?= ?mm ?Hg(?![A-Za-z]))", needs="/")
+@rules.add(rf"{START}(?<!/)([0-9]{{2,3}}) ?/ ?([0-9]{{2,3}})(?= ?mm ?Hg(?![A-Za-z]))", needs="/")
 def blood_pressure(match: re.Match[str]) -> str:
     return f"{match.group(1)} over {match.group(2)}"
 
 
-@units.add(rf"{START}([0-9]{{1,2}}) ?ft\.?,? ([0-9]{{1,2}}) ?in(?![A-Za-z])\.?(?! [a-z])", needs=DIGITS)
+@rules.add(rf"{START}([0-9]{{1,2}}) ?ft\.?,? ([0-9]{{1,2}}) ?in(?![A-Za-z])\.?(?! [a-z])", needs=DIGITS)
 def feet_and_inches(match: re.Match[str]) -> str:
     feet, inches = match.groups()
     return (
@@ -437,7 +154,7 @@ def feet_and_inches(match: re.Match[str]) -> str:
     )
 
 
-@units.add(
+@rules.add(
     rf"{START}"
     r"(?<![\w/^.])([0-9]+(?:\.[0-9]+)?) ?[x×] ?([0-9]+(?:\.[0-9]+)?)(?: ?[x×] ?([0-9]+(?:\.[0-9]+)?))?"
     rf"(?=[ -]?(?:(?:{_UNIT}|inch|feet|foot|meter|yard)(?:es|s)?(?![A-Za-z0-9])|[\"”″]))",
@@ -453,7 +170,7 @@ def _quotation_is_open(text: str) -> bool:
     return left[-1:] in ("", " ", "(", "\n") and re.search(r"[0-9½¼¾] ?\Z", left) is None
 
 
-@units.add(
+@rules.add(
     rf"{START}(?<![0-9]['’′])(?<![0-9]/)({NUM}|[0-9]+[ -][0-9]{{1,2}}/[0-9]{{1,2}}"
     rf"|[0-9]{{1,2}}/[0-9]{{1,2}}|[0-9]*[½⅓⅔¼¾⅛⅜⅝⅞])"
     rf" ?(?:[\"”″]|'')(?![A-Za-z0-9])",
@@ -478,7 +195,7 @@ _AFTER_INCHES = (
 )
 
 
-@units.add(
+@rules.add(
     rf"{START}(?<![/.^_A-Za-z])(?:([0-9]{{1,4}})(?: |-|(?=[½⅓⅔¼¾⅛⅜⅝⅞])))?(?:([0-9]{{1,2}})/(10|16|32"
     rf"|64|100|[2-9])|([½⅓⅔¼¾⅛⅜⅝⅞]))( ?|-)({_CHAIN})(?![A-Za-z0-9°²³^])",
     needs="/½⅓⅔¼¾⅛⅜⅝⅞",
@@ -503,7 +220,7 @@ VULGAR = {
 }  # fmt: skip
 
 
-@units.add(
+@rules.add(
     rf"{START}(?<![\^_A-Za-z])(?<![\^_{{][-−–])({NUM})( thousand| million| billion| trillion)?( ?"
     rf"|-)({_CHAIN})(?![A-Za-z0-9°²³^⁻]|/(?!c(?![A-Za-z]))[A-Za-z(])",
     needs=DIGITS,
@@ -522,7 +239,7 @@ def quantity(match: re.Match[str]) -> str:
     return f"{number(amount)}{scale or ''} {_chain(chain, many)}"
 
 
-@units.add(
+@rules.add(
     rf"{START}({NUM}) M(?= (?:solution|[A-Z][A-Za-z]?[A-Z0-9a-z]*(?:[0-9A-Z]|Cl|Br)|(?:in"
     rf"|of) [A-Z])(?![A-Za-z]))|{START}([0-9]*\.[0-9]+) M(?![A-Za-z0-9])",
     needs=DIGITS,
@@ -531,7 +248,7 @@ def molarity(match: re.Match[str]) -> str:
     return f"{number(match.group(1) or match.group(2))} molar"
 
 
-@units.add(
+@rules.add(
     rf"(\^\{{?[-−–]?[0-9]{{1,3}}\}}?|(?<=[0-9])⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+) (M(?![A-Za-z0-9])|{_CHAIN})(?![A-Za-z0-9°²³^/])",
     needs="^⁰¹²³⁴⁵⁶⁷⁸⁹",
 )
@@ -548,7 +265,7 @@ _LONE_RATIOS = [
 _LONG_UNIT = "|".join(unit for unit in _UNIT.split("|") if len(unit) > 1 and unit.isascii() and unit.isalpha())
 
 
-@units.add(
+@rules.add(
     rf"(?<![A-Za-z0-9/°])(?:(?:{'|'.join(_LONE_RATIOS)})|[JNW]/\((?:{_BELOW})[·•∙⋅*](?:{_BELOW})\)"
     rf"|(?:{_LONG_UNIT}|g|m|L)(?:{_EXPONENT})?/(?:\((?:{_BELOW})[·•∙⋅*](?:{_BELOW})\)|(?:{_BELOW})))"
     rf"(?:{_EXPONENT})?(?![A-Za-z0-9/^])",
@@ -560,7 +277,7 @@ def unit_alone(match: re.Match[str]) -> str:
     return _chain(match.group(), True)
 
 
-@units.add(
+@rules.add(
     r"(?<=[a-z])/(mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|cm\^?3|h|hr|sec|s|mol|cm\^?2|day|week|month|year"
     r"|hour|minute|second|person)(?![A-Za-z0-9/])",
     needs="/",
@@ -571,7 +288,7 @@ def per_unit(match: re.Match[str]) -> str:
     return f" per {_chain(match.group(1), False)}"
 
 
-@units.add(
+@rules.add(
     r"(?<=[0-9])/(mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|hr|sec|hour|day|week|month|year|minute|second"
     r"|person|cm H2O)(?![A-Za-z0-9/])",
     needs="/",
@@ -580,6 +297,6 @@ def rate(match: re.Match[str]) -> str:
     return f" per {_chain(match.group(1), False)}"
 
 
-@units.add(r"(?<=[0-9]) ?(U|mEq)/(L|mL|dL)(?![A-Za-z])", needs="/")
+@rules.add(r"(?<=[0-9]) ?(U|mEq)/(L|mL|dL)(?![A-Za-z])", needs="/")
 def units_per(match: re.Match[str]) -> str:
     return f" {'units' if match.group(1) == 'U' else 'milliequivalents'} per {_chain(match.group(2), False)}"
