@@ -22,11 +22,16 @@ COLUMN_FORM: Mapping[ColumnName, InputForm] = {
 }
 CLEAN = "clean"  # the perturbation that changes nothing
 # How answers are asked for and scored; ``score`` says what each is.
-ScoreKind = Literal["ll", "ll_norm", "generate", "exact_match", "f1", "numeric", "numeric_last", "yes_no"]
-LOGPROB_SCORES: tuple[ScoreKind, ...] = (
-    "ll",
-    "ll_norm",
-)  # options are compared; under the others an answer is generated
+ScoreKind = Literal[
+    "ll", "ll_norm", "ll_bytes", "ll_mutual_info", "lm_eval_ll",
+    "generate", "exact_match", "f1", "numeric", "numeric_last", "yes_no", "lm_eval",
+]  # fmt: skip
+# Options are compared; under the others an answer is generated.
+LOGPROB_SCORES: tuple[ScoreKind, ...] = ("ll", "ll_norm", "ll_bytes", "ll_mutual_info", "lm_eval_ll")
+OWN_SCORES: tuple[ScoreKind, ...] = (
+    "lm_eval",
+    "lm_eval_ll",
+)  # by the task's own filters and metrics, which lm-eval runs
 
 
 # --- items -----------------------------------------------------------------------------------------------------------
@@ -37,6 +42,29 @@ class SpokenPart:
     """A span of ``Item.context`` that is spoken under speech input: ``context[start:end]`` in characters."""
 
     name: str
+    start: int
+    end: int
+
+
+Role = Literal["system", "user", "assistant"]  # of a message in a chat
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A span of ``Item.context`` that is one message of a chat: ``context[start:end]`` in characters.
+
+    What stands between two turns (a delimiter) is written in plain form and left out of a chat, as in lm-eval.
+    """
+
+    role: Role
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A span of ``Item.context`` that is one of several endings of the prompt: ``context[start:end]`` in characters."""
+
     start: int
     end: int
 
@@ -67,6 +95,10 @@ class Item:
     ``answers`` are the accepted strings under ``generate``. ``group`` is the resampling unit (a passage, or the item itself).
     ``fields`` are further columns of the row that a report may slice by. ``recordings``: ready sound of every spoken part; an
     item that has any is never spoken by a TTS.
+
+    ``turns``: the messages of the context where it is asked in a chat; none: all of it is one of the user's.
+    ``alternatives``: the item has one prompt for each option and one ``ending`` after all of them (WinoGrande): prompt ``k`` is the
+    context up to the first alternative, and alternative ``k``. ``row``: the row as JSON where the task's own scoring reads it.
     """
 
     id: str
@@ -83,6 +115,10 @@ class Item:
     fields: Mapping[str, str] = field(default_factory=dict)
     recordings: tuple[Recording, ...] = ()
     also_gold: tuple[int, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    ending: str | None = None
+    row: str = ""
 
     @property
     def golds(self) -> tuple[int, ...]:
@@ -91,8 +127,9 @@ class Item:
 
     @property
     def continuations(self) -> tuple[str, ...]:
-        """The option strings that are scored after ``context``, delimiter included."""
-        return tuple(self.target_delimiter + choice for choice in self.choices)
+        """The option strings that are scored after a prompt, delimiter included."""
+        endings = self.choices if self.ending is None else (self.ending,)
+        return tuple(self.target_delimiter + ending for ending in endings)
 
     def part_text(self, part: SpokenPart) -> str:
         """The written form of a spoken part."""
@@ -175,7 +212,10 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
+    """Text in a prompt. ``role``: whose message it belongs to in a chat; ``None``: a delimiter, which plain form alone has."""
+
     text: str
+    role: Role | None = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +231,16 @@ Segment = TextSegment | AudioSegment
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt of text and audio segments in order, and the continuations whose log-probabilities are asked for."""
+    """A prompt of text and audio segments in order, and the continuations whose log-probabilities are asked for.
+
+    Each continuation begins with ``target_delimiter``, which plain form has between prompt and option. A request without any
+    prompt asks for the continuations by themselves, in no chat either.
+    """
 
     item_id: str
     prompt: tuple[Segment, ...]
     continuations: tuple[str, ...] = ()
+    target_delimiter: str = ""
 
     @property
     def has_audio(self) -> bool:
@@ -210,6 +255,8 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Response:
     """What a system said of one item in one input form: either option log-probabilities (nats, summed over tokens) or a text.
+
+    Under ``ll_mutual_info`` the options' log-probabilities by themselves follow those after the prompt.
 
     ``voice`` and ``perturbation`` are ``None`` where the item was read as written.
     """
@@ -227,7 +274,8 @@ class Response:
 class Score:
     """1.0 right, 0.0 wrong, between them partly right (``f1``), or ``None`` with a reason.
 
-    ``predicted`` is the chosen option; ``parsed`` is false where a generation held no answer.
+    ``predicted`` is the chosen option; ``parsed`` is false where a generation held no answer. ``metrics``: what else the task's own
+    scoring measured of the answer, by name.
     """
 
     item_id: str
@@ -238,6 +286,7 @@ class Score:
     reason: str = ""
     predicted: int | None = None
     parsed: bool = True
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +376,11 @@ class RejectCount:
 
 @dataclass(frozen=True, slots=True)
 class TaskProtocol:
-    """How a task was asked; printed in every report."""
+    """How a task was asked; printed in every report.
+
+    ``metric``: which of lm-eval's measures counts, where the task's own scoring has several. ``not_computed``: measures that the task
+    names and that are not taken here.
+    """
 
     task: str
     split: str
@@ -339,6 +392,8 @@ class TaskProtocol:
     domain_field: str
     n_items: int
     options: Literal["none", "lettered"] = "none"  # lettered: listed in the prompt by us, in every column
+    metric: str = ""
+    not_computed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

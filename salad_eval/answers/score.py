@@ -1,7 +1,8 @@
 """From a response to right, wrong or missing.
 
-``ll`` and ``ll_norm`` are lm-eval's acc and acc_norm. The other kinds read the answer out of a text, strictly: what
-cannot be read is wrong and counted as unparsed, never given an option by chance or by default.
+``ll``, ``ll_norm``, ``ll_bytes`` and ``ll_mutual_info`` are lm-eval's acc, acc_norm, acc_bytes and acc_mutual_info. The other
+kinds read the answer out of a text, strictly: what cannot be read is wrong and counted as unparsed, never given an option by
+chance or by default.
 
 - ``generate``: the option that the text gives (below); without options, the whole text has to be a right answer.
 - ``exact_match``, ``f1``: short answers by SQuAD's measures (``answers.short``); ``f1`` lies between 0 and 1.
@@ -48,13 +49,14 @@ def score_response(item: Item, response: Response, kind: ScoreKind) -> Score:
     """1.0 where the response is right, 0.0 where it is wrong (``f1``: in between too), ``None`` with a reason where that cannot be said.
 
     ``ll``: the option of highest summed log-probability, the first of equals. ``ll_norm``: divided by the option's
-    length in characters before (lm-eval's acc_norm). The kinds that read a text (see the module): one that cannot be read
-    scores 0.0 with ``parsed=False``. Raises ``DataError`` where item and response do not belong together.
+    length in characters before, ``ll_bytes`` in bytes of UTF-8; ``ll_mutual_info``: less the option's log-probability by itself.
+    ``lm_eval`` and ``lm_eval_ll`` need the task: see ``benchmarks.scoring``. The kinds that read a text (see the module): one that
+    cannot be read scores 0.0 with ``parsed=False``. Raises ``DataError`` where item and response do not belong together.
     """
     if item.id != response.item_id:
         raise DataError(f"the response of item {response.item_id!r} was to be scored against item {item.id!r}.")
     if kind in LOGPROB_SCORES:
-        return _score_logprobs(item, response, normalised=kind == "ll_norm")
+        return _score_logprobs(item, response, kind)
     if response.text is None:
         return _made(response, None, NO_TEXT)
     return _READERS[kind](item, response, response.text)
@@ -68,25 +70,42 @@ def _made(
     )
 
 
-def _score_logprobs(item: Item, response: Response, *, normalised: bool) -> Score:
+def _score_logprobs(item: Item, response: Response, kind: ScoreKind) -> Score:
     logprobs = response.choice_logprobs
     if logprobs is None:
         return _made(response, None, NO_LOGPROBS)
-    if len(logprobs) != len(item.choices):
+    expected = len(item.choices) * (2 if kind == "ll_mutual_info" else 1)
+    if len(logprobs) != expected:
         raise DataError(
-            f"item {item.id!r} has {len(item.choices)} options, but its response {len(logprobs)} log-probabilities."
+            f"item {item.id!r} has {len(item.choices)} options, but its response {len(logprobs)} log-probabilities; expected {expected}."
         )
     if item.gold is None:
         return _made(response, None, NO_GOLD)
     if not logprobs or not all(map(math.isfinite, logprobs)):
         return _made(response, None, NO_LOGPROBS)
-    values = list(logprobs)
-    if normalised:
-        if not all(item.choices):
-            return _made(response, None, EMPTY_OPTION)
-        values = [value / len(choice) for value, choice in zip(values, item.choices, strict=True)]
+    if kind in ("ll_norm", "ll_bytes") and not all(item.choices):
+        return _made(response, None, EMPTY_OPTION)
+    values = _VALUES[kind](logprobs, item.choices)
     predicted = values.index(max(values))
     return _made(response, float(predicted in item.golds), predicted=predicted)
+
+
+def _by_length(length: Callable[[str], int]) -> Callable[[Sequence[float], Sequence[str]], list[float]]:
+    return lambda logprobs, choices: [value / length(choice) for value, choice in zip(logprobs, choices, strict=True)]
+
+
+def _gained(logprobs: Sequence[float], choices: Sequence[str]) -> list[float]:
+    n = len(choices)
+    return [after - alone for after, alone in zip(logprobs[:n], logprobs[n:], strict=True)]
+
+
+# What is compared of an item's options, from their log-probabilities and texts.
+_VALUES: Mapping[ScoreKind, Callable[[Sequence[float], Sequence[str]], list[float]]] = {
+    "ll": lambda logprobs, choices: list(logprobs),
+    "ll_norm": _by_length(len),
+    "ll_bytes": _by_length(lambda choice: len(choice.encode())),
+    "ll_mutual_info": _gained,
+}
 
 
 def _unparsed(response: Response) -> Score:

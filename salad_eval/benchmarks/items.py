@@ -136,8 +136,9 @@ def _item(
     question = with_options(task, question_of(task, row, columns), choices)
     gen_prefix = text_of(task.gen_prefix, row, columns, "gen_prefix") if task.gen_prefix else ""
     description = text_of(task.description, row, columns, "description") if task.description else ""
-    tail = (task.target_delimiter if gen_prefix and needs_delimiter(question.text, gen_prefix) else "") + gen_prefix
-    prompt = Prompt(description) + shots + question + Prompt(tail)
+    between = task.target_delimiter if gen_prefix and needs_delimiter(question.text, gen_prefix) else ""
+    asked = question.said_by("user") + Prompt(between) + Prompt(gen_prefix).said_by("assistant")
+    prompt = Prompt(description).said_by("system") + shots + asked
     target = target_of(task.doc_to_target, row, columns, has_choices=choices is not None)
     golds, answers = golds_and_answers(task, target, choices)
     refuse_leak(item_id, prompt)
@@ -157,4 +158,5 @@ def _item(
         answers=answers,
         fields={name: slice_of(task, name, row, columns) for name in task.slices},
         recordings=arranged((*prompt.recordings, *recordings), [part.name for part in prompt.parts]),
+        turns=prompt.turns if len(prompt.turns) > 1 else (),
     )

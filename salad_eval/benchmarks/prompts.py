@@ -17,20 +17,32 @@ from salad_eval.benchmarks.row_values import Unusable, call_function, field_of, 
 from salad_eval.benchmarks.spec import TaskSpec, TextSource
 from salad_eval.benchmarks.spoken_spans import Span, option_columns, printed_spans
 from salad_eval.errors import LeakError
-from salad_eval.types import Recording, Request, SpokenPart, TextSegment
+from salad_eval.types import Recording, Request, Role, SpokenPart, TextSegment, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Text, the spans of it that are spoken, and their ready sound where there is any."""
+    """Text, the spans of it that are spoken, their ready sound where there is any, and the spans that are messages of a chat."""
 
     text: str
     parts: tuple[SpokenPart, ...] = ()
     recordings: tuple[Recording, ...] = ()
+    turns: tuple[Turn, ...] = ()
 
     def __add__(self, other: Prompt) -> Prompt:
-        moved = (SpokenPart(part.name, part.start + len(self.text), part.end + len(self.text)) for part in other.parts)
-        return Prompt(self.text + other.text, (*self.parts, *moved), self.recordings + other.recordings)
+        n = len(self.text)
+        parts = (SpokenPart(part.name, part.start + n, part.end + n) for part in other.parts)
+        turns = (Turn(turn.role, turn.start + n, turn.end + n) for turn in other.turns)
+        return Prompt(
+            self.text + other.text,
+            (*self.parts, *parts),
+            self.recordings + other.recordings,
+            (*self.turns, *turns),
+        )
+
+    def said_by(self, role: Role) -> Prompt:
+        """The same as one message of a chat; nothing is no message."""
+        return replace(self, turns=(Turn(role, 0, len(self.text)),) if self.text else ())
 
 
 def recordings_of(task: TaskSpec, table: Table) -> Callable[[Row], tuple[Recording, ...]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from salad_eval.errors import AudioError, LeakError, UserInputError
@@ -13,12 +14,50 @@ from salad_eval.types import (
     InputForm,
     Item,
     Request,
+    Role,
     Segment,
     SpokenPart,
     TextSegment,
 )
 
 MIN_LEAK_WORDS = 3
+
+
+def build_requests(
+    item: Item,
+    form: InputForm,
+    *,
+    audio: Mapping[str, AudioSegment] | None = None,
+    transcripts: Mapping[str, str] | None = None,
+    spoken_texts: Mapping[str, str] | None = None,
+) -> tuple[Request, ...]:
+    """What is asked of an item in one input form, with its options as continuations: one prompt, or one for each alternative.
+
+    ``text``: the context as written. ``transcript``: each spoken part replaced by ``transcripts[part]``. ``speech``:
+    each spoken part replaced by ``audio[part]``; ``spoken_texts[part]`` is what was said in it (numbers and symbols
+    spelt out), which must not be in the text either. Parts are looked up by name.
+
+    Raises ``AudioError`` where a part has no audio or no transcript or the item has no spoken part at all,
+    ``LeakError`` where the text holds a spoken part (see ``check_leak``).
+    """
+    parts = _ordered_parts(item)
+    if form != "text" and not parts:
+        raise AudioError(f"item {item.id!r} has no spoken part, so it cannot be asked in the form {form!r}.")
+    replaced: dict[SpokenPart, Segment] = {}
+    if form == "transcript":
+        replaced = {part: TextSegment(_found(item, part, transcripts, "transcript").strip()) for part in parts}
+    elif form == "speech":
+        replaced = {part: _found(item, part, audio, "audio") for part in parts}
+    made = tuple(
+        Request(item.id, _segments(item, spans, replaced), item.continuations, item.target_delimiter)
+        for spans in _prompts(item)
+    )
+    if form == "speech":
+        said = spoken_texts or {}
+        secrets = {part.name: (item.part_text(part), said.get(part.name, "")) for part in parts}
+        for request in made:
+            check_leak(request, secrets)
+    return made
 
 
 def build_request(
@@ -29,31 +68,18 @@ def build_request(
     transcripts: Mapping[str, str] | None = None,
     spoken_texts: Mapping[str, str] | None = None,
 ) -> Request:
-    """The prompt for an item in one input form, with its options as continuations.
-
-    ``text``: the context as written. ``transcript``: each spoken part replaced by ``transcripts[part]``. ``speech``:
-    each spoken part replaced by ``audio[part]``; ``spoken_texts[part]`` is what was said in it (numbers and symbols
-    spelt out), which must not be in the text either. Parts are looked up by name.
-
-    Raises ``AudioError`` where a part has no audio or no transcript or the item has no spoken part at all,
-    ``LeakError`` where the text holds a spoken part (see ``check_leak``).
-    """
-    if form == "text":
-        return Request(item.id, (TextSegment(item.context),), item.continuations)
-    parts = _ordered_parts(item)
-    if not parts:
-        raise AudioError(f"item {item.id!r} has no spoken part, so it cannot be asked in the form {form!r}.")
-    if form == "transcript":
-        replacements: list[Segment] = [
-            TextSegment(_found(item, part, transcripts, "transcript").strip()) for part in parts
-        ]
-        joined = "".join(s.text for s in _spliced(item, parts, replacements) if isinstance(s, TextSegment))
-        return Request(item.id, (TextSegment(joined),), item.continuations)
-    segments = _spliced(item, parts, [_found(item, part, audio, "audio") for part in parts])
-    request = Request(item.id, segments, item.continuations)
-    said = spoken_texts or {}
-    check_leak(request, {part.name: (item.part_text(part), said.get(part.name, "")) for part in parts})
+    """The only prompt of an item without alternatives; see ``build_requests``. Raises ``UserInputError`` for one that has any."""
+    if item.alternatives:
+        raise UserInputError(
+            f"item {item.id!r} has {len(item.alternatives)} prompts, one for each option; expected one."
+        )
+    (request,) = build_requests(item, form, audio=audio, transcripts=transcripts, spoken_texts=spoken_texts)
     return request
+
+
+def unconditional(request: Request) -> Request:
+    """The continuations of ``request`` without any prompt before them, as lm-eval asks for acc_mutual_info."""
+    return replace(request, prompt=())
 
 
 def _ordered_parts(item: Item) -> list[SpokenPart]:
@@ -78,15 +104,47 @@ def _found(item: Item, part: SpokenPart, given: Mapping[str, Segment] | Mapping[
     return given[part.name]
 
 
-def _spliced(item: Item, parts: list[SpokenPart], replacements: list[Segment]) -> tuple[Segment, ...]:
-    """The context with each part replaced; the text between the parts is kept to the character."""
+def _prompts(item: Item) -> list[list[tuple[int, int]]]:
+    """Of each prompt of an item the spans of its context that it is made of."""
+    if not item.alternatives:
+        return [[(0, len(item.context))]]
+    shared = (0, item.alternatives[0].start)
+    return [[shared, (one.start, one.end)] for one in item.alternatives]
+
+
+def _segments(
+    item: Item, spans: Sequence[tuple[int, int]], replaced: Mapping[SpokenPart, Segment]
+) -> tuple[Segment, ...]:
+    """Those spans of the context with each part replaced; the text between the parts is kept to the character.
+
+    Text is one segment as far as it belongs to one message.
+    """
+    by_start = {part.start: part for part in replaced}
+    spanned = [*((part.start, part.end) for part in replaced), *((turn.start, turn.end) for turn in item.turns)]
+    cuts = set(itertools.chain.from_iterable(spanned))
     segments: list[Segment] = []
-    end = 0
-    for part, replacement in zip(parts, replacements, strict=True):
-        segments += [TextSegment(item.context[end : part.start]), replacement]
-        end = part.end
-    segments.append(TextSegment(item.context[end:]))
-    return tuple(segment for segment in segments if not (isinstance(segment, TextSegment) and segment.text == ""))
+    for start, end in spans:
+        edges = sorted({start, end, *(cut for cut in cuts if start < cut < end)})
+        for left, right in itertools.pairwise(edges):
+            part = by_start.get(left)
+            role = _role(item, left)
+            segment = TextSegment(item.context[left:right], role) if part is None else replaced[part]
+            if isinstance(segment, AudioSegment):
+                segments.append(segment)
+                continue
+            before = segments[-1] if segments else None
+            if isinstance(before, TextSegment) and before.role == role:
+                segments[-1] = TextSegment(before.text + segment.text, role)
+            elif segment.text:
+                segments.append(TextSegment(segment.text, role))
+    return tuple(segments)
+
+
+def _role(item: Item, place: int) -> Role | None:
+    """Whose message the character at ``place`` belongs to; an item without turns is one message of the user's."""
+    if not item.turns:
+        return "user"
+    return next((turn.role for turn in item.turns if turn.start <= place < turn.end), None)
 
 
 def check_leak(request: Request, secrets: Mapping[str, Iterable[str]]) -> None:
@@ -97,7 +155,9 @@ def check_leak(request: Request, secrets: Mapping[str, Iterable[str]]) -> None:
     text segment; a shorter one ("calcium", "the moon") may, since such words are part of ordinary prompts, but must not
     be a whole text segment. Raises ``LeakError``.
     """
-    texts = [f" {' '.join(_words(segment.text))} " for segment in request.prompt if isinstance(segment, TextSegment)]
+    runs = itertools.groupby(request.prompt, key=lambda segment: isinstance(segment, TextSegment))
+    joined = ["".join(s.text for s in run if isinstance(s, TextSegment)) for is_text, run in runs if is_text]
+    texts = [f" {' '.join(_words(text))} " for text in joined]
     for part, forms in secrets.items():
         for form in forms:
             words = _words(form)

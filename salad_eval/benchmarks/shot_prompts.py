@@ -138,7 +138,8 @@ def _shot(task: TaskSpec, row: Row, columns: frozenset[str], name: str, spoken: 
         raise Unusable("empty answer")
     between = spec.target_delimiter if not gen_prefix or needs_delimiter(question.text, gen_prefix) else ""
     joint = " " if gen_prefix and not (gen_prefix[-1].isspace() or answer[0].isspace()) else ""
-    return Prompt(question.text, parts) + Prompt(between + gen_prefix + joint + answer + spec.fewshot_delimiter)
+    said = Prompt(gen_prefix + joint + answer).said_by("assistant")
+    return Prompt(question.text, parts).said_by("user") + Prompt(between) + said + Prompt(spec.fewshot_delimiter)
 
 
 def needs_delimiter(prefix: str, suffix: str) -> bool:

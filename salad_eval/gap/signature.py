@@ -42,6 +42,7 @@ def signature(
     parts = [
         f"{protocol.task}@{short_fingerprint(protocol.data_revision)}|split:{protocol.split}|n:{protocol.n_items}|speak:{protocol.speak}"
         f"|shots:{protocol.shots}{'s' if protocol.spoken_shots else ''}|score:{protocol.score}"
+        f"{f'({protocol.metric})' if protocol.metric else ''}"
         f"{'|options:lettered' if protocol.options == 'lettered' else ''}"
         for protocol in sorted(protocols, key=lambda protocol: protocol.task)
     ]

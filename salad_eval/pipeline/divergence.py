@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,13 +46,16 @@ class DivergenceQuery:
     spoken: tuple[SpokenRequest, ...]
 
 
-def gold_only(request: Request, gold: int) -> Request:
-    """``request`` with its gold continuation as the only one."""
+def gold_only(requests: Sequence[Request], gold: int) -> Request:
+    """What is asked of an item with its gold continuation as the only one: of its only prompt, or its gold alternative's."""
+    if len(requests) > 1 and 0 <= gold < len(requests):
+        return requests[gold]
+    (request,) = requests
     if not 0 <= gold < len(request.continuations):
         raise UserInputError(
             f"item {request.item_id!r}: gold is {gold}, but it has {len(request.continuations)} options."
         )
-    return Request(request.item_id, request.prompt, (request.continuations[gold],))
+    return replace(request, continuations=(request.continuations[gold],))
 
 
 def incomparable(base: object, adapted: object) -> str | None:

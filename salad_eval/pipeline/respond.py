@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from salad_eval.benchmarks.requests import GenerationProtocol
+from salad_eval.benchmarks.requests import GenerationProtocol, unconditional
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.types import (
     COLUMN_FORM,
@@ -29,11 +29,18 @@ CHUNK = {"text": 256, "transcript": 256, "speech": 32}  # requests held at a tim
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A request and the rendering it was made from; both ``None`` where the item is read as written."""
+    """What is asked of an item, and the rendering it was made from; both ``None`` where the item is read as written.
 
-    request: Request
+    One request, or one for each alternative of an item that has several prompts.
+    """
+
+    requests: tuple[Request, ...]
     voice: str | None = None
     perturbation: str | None = None
+
+    @property
+    def item_id(self) -> str:
+        return self.requests[0].item_id
 
 
 def respond(
@@ -48,8 +55,8 @@ def respond(
     """Ask ``system`` all queries; yields one ``Response`` a query, in their order, as each chunk is done.
 
     Queries are taken lazily, ``chunk`` at a time, so audio can be loaded as it is needed and a caller that appends each
-    response to a file resumes by leaving out those that are there. ``ll`` and ``ll_norm`` ask for log-probabilities,
-    the other kinds for a text. A response whose log-probabilities are not all finite carries none, and is scored as
+    response to a file resumes by leaving out those that are there. The kinds of ``LOGPROB_SCORES`` ask for
+    log-probabilities, the others for a text. A response whose log-probabilities are not all finite carries none, and is scored as
     missing, not as wrong.
 
     Raises ``ModelError`` for a speech query without audio, audio in a text column, or a system that answers in the
@@ -63,27 +70,51 @@ def respond(
     remaining = iter(queries)
     while batch := list(itertools.islice(remaining, size)):
         for query in batch:
-            _check_form(query.request, column, form)
-        requests = [query.request for query in batch]
-        if score not in LOGPROB_SCORES:
-            texts = system.generate(requests, max_new_tokens=protocol.max_new_tokens, stop=protocol.stop)
-            _check_count(system, len(texts), len(requests))
-            for query, text in zip(batch, texts, strict=True):
-                yield Response(query.request.item_id, column, form, query.voice, query.perturbation, text=text)
+            for request in query.requests:
+                _check_form(request, column, form)
+        if score in LOGPROB_SCORES:
+            answers: Iterable[tuple[float, ...] | str] = _logprobs(system, batch, alone=score == "ll_mutual_info")
         else:
-            scored = system.loglikelihoods(requests)
-            _check_count(system, len(scored), len(requests))
-            for query, logprobs in zip(batch, scored, strict=True):
-                if len(logprobs) != len(query.request.continuations):
-                    raise ModelError(
-                        f"{system.fingerprint()} gave {len(logprobs)} log-probabilities for the "
-                        f"{len(query.request.continuations)} options of item {query.request.item_id!r}."
-                    )
-                values = tuple(float(value) for value in logprobs)
-                finite = values if all(map(math.isfinite, values)) else None
-                yield Response(
-                    query.request.item_id, column, form, query.voice, query.perturbation, choice_logprobs=finite
-                )
+            answers = _texts(system, batch, protocol)
+        for query, answer in zip(batch, answers, strict=True):
+            said = Response(query.item_id, column, form, query.voice, query.perturbation)
+            if isinstance(answer, str):
+                yield replace(said, text=answer)
+            else:
+                yield replace(said, choice_logprobs=answer if all(map(math.isfinite, answer)) else None)
+
+
+def _texts(system: System, batch: Sequence[Query], protocol: GenerationProtocol) -> list[str]:
+    if several := next((query for query in batch if len(query.requests) > 1), None):
+        raise ModelError(f"item {several.item_id!r} has several prompts, so there is none to generate an answer from.")
+    requests = [query.requests[0] for query in batch]
+    texts = system.generate(requests, max_new_tokens=protocol.max_new_tokens, stop=protocol.stop)
+    _check_count(system, len(texts), len(requests))
+    return texts
+
+
+def _logprobs(system: System, batch: Sequence[Query], *, alone: bool) -> list[tuple[float, ...]]:
+    """Of each query the log-probabilities of all its requests' continuations; ``alone``: then those without any prompt."""
+    requests = [request for query in batch for request in query.requests]
+    found = iter(_asked(system, requests))
+    after = [tuple(value for _ in query.requests for value in next(found)) for query in batch]
+    if not alone:
+        return after
+    unprompted = {request.continuations: unconditional(request) for request in requests}
+    by_options = dict(zip(unprompted, _asked(system, list(unprompted.values())), strict=True))
+    return [values + by_options[query.requests[0].continuations] for query, values in zip(batch, after, strict=True)]
+
+
+def _asked(system: System, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+    scored = system.loglikelihoods(requests)
+    _check_count(system, len(scored), len(requests))
+    for request, logprobs in zip(requests, scored, strict=True):
+        if len(logprobs) != len(request.continuations):
+            raise ModelError(
+                f"{system.fingerprint()} gave {len(logprobs)} log-probabilities for the {len(request.continuations)} options of item "
+                f"{request.item_id!r}."
+            )
+    return [tuple(float(value) for value in logprobs) for logprobs in scored]
 
 
 def _check_form(request: Request, column: ColumnName, form: InputForm) -> None:

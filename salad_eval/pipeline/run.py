@@ -28,7 +28,7 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.benchmarks.catalogue import load_tasks
 from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.recordings import RecordedJob, recorded_jobs, render_recorded, voices_of
-from salad_eval.benchmarks.requests import build_request
+from salad_eval.benchmarks.requests import build_requests
 from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import DataError, LeakError, ModelError, SaladError, TaskError, UserInputError
 from salad_eval.pipeline.components import Loaded
@@ -402,7 +402,7 @@ def _leaks(items: Sequence[Item], renderings: Sequence[Rendering]) -> list[Rejec
     for item in items:
         if set(said[item.id]) == {part.name for part in item.spoken_parts}:
             try:
-                build_request(item, "speech", audio=dict.fromkeys(said[item.id], silence), spoken_texts=said[item.id])
+                build_requests(item, "speech", audio=dict.fromkeys(said[item.id], silence), spoken_texts=said[item.id])
             except LeakError as cause:
                 rejects.append(Reject(item.id, "render", "spoken text is also written in the prompt", str(cause)))
     return rejects
@@ -460,14 +460,14 @@ class Speech:
     def renderings_of(self, item: Item) -> tuple[Rendered, ...]:
         return tuple(self._renderings[item.id])
 
-    def request(self, item: Item, form: InputForm, rendered: Rendered | None = None) -> Request:
-        """The prompt for an item in one input form; sound is read from the store here and not before."""
+    def requests(self, item: Item, form: InputForm, rendered: Rendered | None = None) -> tuple[Request, ...]:
+        """What is asked of an item in one input form; sound is read from the store here and not before."""
         if form == "text" or rendered is None:
-            return build_request(item, "text")
+            return build_requests(item, "text")
         if form == "transcript":
-            return build_request(item, form, transcripts=self._transcripts[item.id][rendered])
+            return build_requests(item, form, transcripts=self._transcripts[item.id][rendered])
         parts = self._renderings[item.id][rendered]
-        return build_request(
+        return build_requests(
             item,
             form,
             audio={name: AudioSegment(self._store.get(r.sha256), r.sha256) for name, r in parts.items()},
@@ -483,7 +483,7 @@ def respond_column(
 
     def queries(group: Iterable[Heard]) -> Iterator[Query]:
         for item, rendered in group:
-            yield Query(speech.request(item, form, rendered), *(rendered or ()))
+            yield Query(speech.requests(item, form, rendered), *(rendered or ()))
 
     def make(chunk: Sequence[Heard]) -> Iterator[Response]:
         for task, group in itertools.groupby(chunk, key=lambda heard: heard[0].task):
@@ -557,7 +557,7 @@ def diverge(
 
     def query(item: Item, heard: Iterable[Heard]) -> DivergenceQuery:
         def gold(form: InputForm, rendered: Rendered | None = None) -> Request:
-            return gold_only(speech.request(item, form, rendered), item.gold or 0)
+            return gold_only(speech.requests(item, form, rendered), item.gold or 0)
 
         spoken = tuple(SpokenRequest(*rendered, gold("speech", rendered)) for _, rendered in heard if rendered)
         return DivergenceQuery(gold("text"), spoken)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from salad_eval.errors import ModelError, UserInputError
@@ -396,7 +396,7 @@ def _resampled(request: Request, rate: int | None) -> Request:
     segments = tuple(
         AudioSegment(resample(s.audio, rate), s.sha256) if isinstance(s, AudioSegment) else s for s in request.prompt
     )
-    return Request(request.item_id, segments, request.continuations)
+    return replace(request, prompt=segments)
 
 
 def _load_tokenizer(name: str) -> Any:

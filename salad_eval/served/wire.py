@@ -36,6 +36,8 @@ def user_message(request: Request, preamble: str = "") -> Message:
         if isinstance(segment, AudioSegment):
             data = base64.b64encode(wav_bytes(segment.audio)).decode("ascii")
             parts.append({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}})
+        elif isinstance(segment, TextSegment) and parts and parts[-1]["type"] == "text":
+            parts[-1]["text"] += segment.text
         elif isinstance(segment, TextSegment):
             parts.append({"type": "text", "text": segment.text})
     return {"role": "user", "content": parts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,7 @@ class CascadeSystem:
                 )
             self._heard.update(zip(unheard, texts, strict=True))
         return [
-            Request(request.item_id, tuple(self._as_text(segment) for segment in request.prompt), request.continuations)
-            for request in requests
+            replace(request, prompt=tuple(self._as_text(segment) for segment in request.prompt)) for request in requests
         ]
 
     def _as_text(self, segment: Segment) -> TextSegment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,7 +145,7 @@ class SaladSystem:
         for request in requests:
             if request.has_audio:
                 # Options have no part in a free answer, and would move whitespace out of the prompt.
-                asked = Request(request.item_id, request.prompt)
+                asked = replace(request, continuations=())
                 prefixes.append(
                     self._spoken_prefix(asked, prompts.encode_spoken_prompt(self.tokenizer, asked), heard, room)
                 )

@@ -183,7 +183,7 @@ def _ask(system: SaladSystem, column: ColumnName, ready: _Prepared) -> Iterator[
         by_task.setdefault(item.task, []).append(item)
     for task, items in by_task.items():
         queries = (
-            Query(ready.speech.request(item, form, rendered), *(rendered or ()))
+            Query(ready.speech.requests(item, form, rendered), *(rendered or ()))
             for item in items
             for rendered in ((None,) if form == "text" else ready.speech.renderings_of(item))
         )

@@ -140,16 +140,15 @@ class Bench:
         right = []
         for start in range(0, len(asked), 128):  # sound is held for these alone
             part = asked[start : start + 128]
-            requests = [speech.request(item, "speech", (voice, perturbation)) for item, voice in part]
+            requests = [r for item, voice in part for r in speech.requests(item, "speech", (voice, perturbation))]
             answers = system.loglikelihoods(requests)
             right += [int(np.argmax(found)) == item.gold for found, (item, _) in zip(answers, part, strict=True)]
         return np.array(right).reshape(len(self.items), len(voices))
 
     def read_right(self, system: SaladSystem) -> np.ndarray:
         """(items,) bool: which questions are answered right by reading."""
-        answers = system.loglikelihoods(
-            [self.speech(world.EVALUATION_VOICES, CLEAN).request(i, "text") for i in self.items]
-        )
+        speech = self.speech(world.EVALUATION_VOICES, CLEAN)
+        answers = system.loglikelihoods([r for item in self.items for r in speech.requests(item, "text")])
         return np.array([int(np.argmax(found)) == item.gold for found, item in zip(answers, self.items, strict=True)])
 
     def by_domain(self, right: np.ndarray) -> dict[str, float]:

@@ -458,7 +458,7 @@ class Parrot:
 @pytest.mark.parametrize("kind", ["generate", "exact_match", "f1", "numeric", "numeric_last", "yes_no"])
 def test_every_kind_but_two_asks_for_a_text(kind):
     assert kind not in LOGPROB_SCORES
-    (answer,) = respond(Parrot(), [Query(Request("i", (TextSegment("Q?"),)))], "base_text", kind)
+    (answer,) = respond(Parrot(), [Query((Request("i", (TextSegment("Q?"),)),))], "base_text", kind)
     assert answer.text == "#### 42"
 
 

@@ -50,6 +50,27 @@ def test_ll_and_ll_norm_choose_as_lm_eval_does(choices, logprobs, ll, ll_norm):
     assert ll_norm == int(np.argmax(np.array(logprobs) / np.array([float(len(c)) for c in choices])))
 
 
+@pytest.mark.parametrize(
+    ("choices", "logprobs", "by_bytes", "by_gain"),
+    [
+        (
+            ("é", "ee"),
+            (-1.0, -1.5, -0.5, -2.0),
+            0,
+            1,
+        ),  # -0.5 and -0.75 a byte; +(-0.5) and +0.5 beyond the options by themselves
+        (("a", "bb"), (-1.0, -1.5, -2.0, -2.5), 1, 0),
+        (("a", "b"), (-3.0, -4.0, -1.0, -6.0), 0, 1),
+    ],
+)
+def test_ll_bytes_and_ll_mutual_info_choose_as_lm_eval_does(choices, logprobs, by_bytes, by_gain):
+    asked = item(choices, gold=0)
+    assert score_response(asked, response(logprobs[:2]), "ll_bytes").predicted == by_bytes
+    assert score_response(asked, response(logprobs), "ll_mutual_info").predicted == by_gain
+    with pytest.raises(DataError, match="4 log-probabilities; expected 2"):
+        score_response(asked, response(logprobs), "ll_bytes")
+
+
 def test_a_score_carries_who_was_asked_and_how():
     score = score_response(item(), response((-9.0, -8.0, -1.0, -7.0)), "ll")
     assert (score.item_id, score.column, score.voice, score.perturbation) == ("i", "adapted_speech", "en", "clean")

@@ -191,8 +191,8 @@ def test_items_that_were_not_spoken_yield_nothing():
 
 def test_only_the_gold_continuation_is_scored():
     request = Request("i", (TextSegment("x"),), (" a", " b", " c"))
-    assert gold_only(request, 2).continuations == (" c",)
+    assert gold_only([request], 2).continuations == (" c",)
     with pytest.raises(UserInputError, match="gold is 3"):
-        gold_only(request, 3)
+        gold_only([request], 3)
     with pytest.raises(UserInputError, match="gold_only"):
         list(divergences(RandomDistributions(1), RandomDistributions(2), [DivergenceQuery(request, ())]))

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salad_eval.benchmarks.requests import GenerationProtocol, build_request, check_leak
+from salad_eval.benchmarks.requests import GenerationProtocol, build_request, build_requests, check_leak
 from salad_eval.errors import AudioError, LeakError, ModelError, UnknownNameError, UserInputError
 from salad_eval.pipeline.respond import Query, respond
 from salad_eval.systems.cascade import CascadeSystem
-from salad_eval.types import Audio, AudioSegment, Distributional, Item, Request, SpokenPart, System, TextSegment
+from salad_eval.types import (
+    Alternative,
+    Audio,
+    AudioSegment,
+    Distributional,
+    Item,
+    Request,
+    SpokenPart,
+    System,
+    TextSegment,
+    Turn,
+)  # fmt: skip
 
 CONTEXT = "Question: Which metal is in our bones?\nAnswer:"
 QUESTION = SpokenPart("question", 10, 38)
@@ -84,6 +96,49 @@ def test_several_parts_in_any_order_and_at_the_borders():
     one, two = sound("a"), sound("bb")
     request = build_request(make_item(context, parts), "speech", audio={"a": one, "b": two})
     assert request.prompt == (one, TextSegment(" "), two)
+
+
+def test_messages_are_segments_of_their_own_and_plain_form_has_their_delimiters():
+    context = "Be brief.\n\nQ: red? A: yes\n\nQ: the moon? So"
+    turns = (
+        Turn("system", 0, 11),
+        Turn("user", 11, 18),
+        Turn("assistant", 19, 25),
+        Turn("user", 27, 39),
+        Turn("assistant", 40, 42),
+    )
+    item = replace(make_item(context, (SpokenPart("q", 30, 38),)), turns=turns)
+    (written,) = build_requests(item, "text")
+    assert written.text == context
+    assert written.prompt == (
+        TextSegment("Be brief.\n\n", "system"), TextSegment("Q: red?"), TextSegment(" ", None), TextSegment("A: yes", "assistant"),
+        TextSegment("\n\n", None), TextSegment("Q: the moon?"), TextSegment(" ", None), TextSegment("So", "assistant"),
+    )  # fmt: skip
+    moon = sound("q")
+    (heard,) = build_requests(item, "speech", audio={"q": moon})
+    assert heard.prompt[5:8] == (TextSegment("Q: "), moon, TextSegment("?"))
+    (transcript,) = build_requests(item, "transcript", transcripts={"q": "a moon"})
+    assert transcript.prompt[5:7] == (TextSegment("Q: a moon?"), TextSegment(" ", None))
+    assert (written.continuations, written.target_delimiter) == ((" iron", " calcium"), " ")
+
+
+def test_an_item_with_alternatives_is_one_prompt_for_each():
+    context = "Shot.\n\nThe cup was tall so the cupThe cup was tall so the shelf"
+    spans = (Alternative(7, 34), Alternative(34, 63))
+    parts = tuple(SpokenPart(f"context{k}", one.start, one.end) for k, one in enumerate(spans))
+    item = replace(make_item(context, parts), alternatives=spans, ending="fell.")
+    prompts = ["Shot.\n\nThe cup was tall so the cup", "Shot.\n\nThe cup was tall so the shelf"]
+    assert [request.text for request in build_requests(item, "text")] == prompts
+    assert {request.continuations for request in build_requests(item, "text")} == {(" fell.",)}
+    sounds = {part.name: sound(part.name) for part in parts}
+    heard = build_requests(item, "speech", audio=sounds)
+    assert [request.prompt for request in heard] == [(TextSegment("Shot.\n\n"), sounds[part.name]) for part in parts]
+    with pytest.raises(UserInputError, match="has 2 prompts"):
+        build_request(item, "text")
+    (response,) = respond(CountingSystem(), [Query(build_requests(item, "text"))], "base_text", "ll")
+    assert response.choice_logprobs == tuple(-float(len(prompt) + 6) for prompt in prompts)
+    with pytest.raises(ModelError, match="several prompts"):
+        list(respond(CountingSystem(), [Query(build_requests(item, "text"))], "base_text", "generate"))
 
 
 @given(st.text(max_size=40), st.lists(st.integers(0, 40), max_size=6))
@@ -176,7 +231,7 @@ def test_building_a_speech_prompt_checks_it():
 def queries(n: int, *, audio: bool = False) -> list[Query]:
     prompt = (TextSegment("x"), sound("q")) if audio else (TextSegment("x"),)
     return [
-        Query(Request(f"i{k}", prompt, (" a", " bcd")), "en" if audio else None, "clean" if audio else None)
+        Query((Request(f"i{k}", prompt, (" a", " bcd")),), "en" if audio else None, "clean" if audio else None)
         for k in range(n)
     ]
 
@@ -192,12 +247,25 @@ def test_one_response_a_query_in_order_with_who_and_how():
     assert (written.voice, written.perturbation, written.input_form) == (None, None, "text")
 
 
+def test_mutual_information_asks_for_the_options_by_themselves_once():
+    asked: list[Request] = []
+
+    class Noting(CountingSystem):
+        def loglikelihoods(self, requests):
+            asked.extend(requests)
+            return super().loglikelihoods(requests)
+
+    spoken = list(respond(Noting(), queries(3, audio=True), "adapted_speech", "ll_mutual_info"))
+    assert {r.choice_logprobs for r in spoken} == {(-3.0, -5.0, -2.0, -4.0)}
+    assert [len(request.prompt) for request in asked] == [2, 2, 2, 0]
+
+
 def test_queries_are_taken_a_chunk_at_a_time_as_responses_are_used():
     taken = []
 
     def source():
         for query in queries(10):
-            taken.append(query.request.item_id)
+            taken.append(query.item_id)
             yield query
 
     system = CountingSystem()
@@ -213,7 +281,7 @@ def test_a_run_that_is_resumed_gives_the_rest():
     whole = list(respond(CountingSystem(), queries(7), "base_text", "ll", chunk=3))
     kept = whole[:4]
     done = {response.item_id for response in kept}
-    rest = [query for query in queries(7) if query.request.item_id not in done]
+    rest = [query for query in queries(7) if query.item_id not in done]
     assert kept + list(respond(CountingSystem(), rest, "base_text", "ll", chunk=3)) == whole
 
 
