@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from salad_eval.lm_eval_bridge.audio_refs import marker, parse_refs, read_ref, s
 from salad_eval.lm_eval_bridge.rows import RowOptions, dataset, options_from, process_answer, rows
 from salad_eval.lm_eval_bridge.task_files import FOLDER, declared_domains, files_of, subtask_names, task_files
 from salad_eval.lm_eval_bridge.wrapper import generated_names, include_paths, refuse_what_misleads, run_lm_eval
+from salad_eval.types import TextSegment
 from tests.conftest import TASK, write_rows
 from tests.conftest import rows as tiny_rows
 from tests.helpers.tiny_causal_lm import save_tiny_llama
@@ -151,7 +153,8 @@ def test_spoken_rows_hold_what_a_run_asks(tiny_task: Path, audio_store: Path, sh
         parts = sorted(item.spoken_parts, key=lambda part: part.start)
         expected = build_request(item, "speech", audio={part.name: s for part, s in zip(parts, sounds, strict=True)})
         texts = [piece for piece in pieces if isinstance(piece, str)]
-        assert texts == [segment.text for segment in expected.prompt if hasattr(segment, "text")]
+        runs = itertools.groupby(expected.prompt, key=lambda segment: isinstance(segment, TextSegment))
+        assert texts == ["".join(segment.text for segment in run) for is_text, run in runs if is_text]
         assert item.part_text(parts[-1]) not in row.context
     text, _ = rows(str(tiny_task), "text", None, options(limit=3, shots=shots, spoken_shots=spoken_shots))
     assert [row.question_sha256 for row in text] == [row.question_sha256 for row in made]
