@@ -326,9 +326,21 @@ class DivergenceRates:
 
 
 @dataclass(frozen=True, slots=True)
+class Power:
+    """What a row could have shown. ``visible_gap``: the smallest gap, a fraction, that its test finds four times in five (``None``: not
+    even one of 1); ``n_items_needed``: items for an interval of 5 points to either side.
+    """
+
+    visible_gap: float | None
+    n_items_needed: int
+
+
+@dataclass(frozen=True, slots=True)
 class GapRow:
     """One row of the report: a domain, a slice, or everything. ``None`` where a measure was not taken: forgetting and
     misalignment without the column adapted_text, cascade_loss without base_transcript.
+
+    ``consistency``: how often the adapted model chooses by ear what it chooses in reading. ``tasks``: whose items it holds.
     """
 
     name: str
@@ -345,6 +357,9 @@ class GapRow:
     wer: float | None
     divergence_nats: DivergenceRates | None
     taxonomy: Mapping[str, float]  # share of items by cause: see gap.TAXONOMY
+    consistency: Estimate | None = None
+    power: Power | None = None
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +368,47 @@ class SliceRow:
 
     field: str
     row: GapRow
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionRows:
+    """Everything and each domain in one acoustic condition alone."""
+
+    condition: str
+    overall: GapRow
+    domains: tuple[GapRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """One voice in one condition. ``from_clean``: spoken columns less their own values in the clean condition, paired by item; empty
+    in the clean condition and where there is none.
+    """
+
+    voice: str
+    condition: str
+    row: GapRow
+    from_clean: Mapping[ColumnName, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class RunNames:
+    """What a run and its models are called by whoever ran it; empty where that is not known."""
+
+    run: str = ""
+    base: str = ""
+    adapted: str = ""
+    asr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPrompt:
+    """The prompt of one item in a column, as the system got it; sound stands in it as a mark of its length."""
+
+    column: ColumnName
+    item_id: str
+    text: str
+    continuations: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +471,12 @@ class GapReport:
     generated: Mapping[ColumnName, int] = field(
         default_factory=dict
     )  # answers that were read from a text; of these: unparsed
+    names: RunNames = RunNames()
+    voices: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()  # clean first
+    by_condition: tuple[ConditionRows, ...] = ()  # where there are several
+    grid: tuple[GridCell, ...] = ()  # where there are several voices or conditions
+    prompts: tuple[ShownPrompt, ...] = ()
 
 
 # --- plug-in protocols -----------------------------------------------------------------------------------------------

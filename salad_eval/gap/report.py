@@ -17,12 +17,15 @@ row. ``overall`` is over all items (micro average), not the mean of the domains.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from salad_eval.errors import SaladError, UserInputError, did_you_mean
+from salad_eval.gap.consistency import agreement
+from salad_eval.gap.grid import clean_first, grid
 from salad_eval.gap.pair import NO_VALUE, REQUIRED_COLUMNS, UNKNOWN_DOMAIN, Paired, pair
 from salad_eval.gap.row import OVERALL, ReportRow, report_row
 from salad_eval.gap.stats import (
@@ -35,18 +38,23 @@ from salad_eval.types import (
     LOGPROB_SCORES,
     ColumnName,
     ColumnSpec,
+    ConditionRows,
     Divergence,
     GapReport,
+    GapRow,
     Item,
     Reject,
     RejectCount,
+    RunNames,
     Score,
+    ShownPrompt,
     SliceRow,
     TaskProtocol,
     Transcript,
 )
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+MOST_GRID_VOICES = 24  # of more speakers a grid says nothing
 MAX_REJECT_EXAMPLES = 5
 
 
@@ -66,13 +74,17 @@ def build_report(
     slice_fields: Sequence[str] = ("voice",),
     created: str,
     notes: Sequence[str] = (),
+    run_names: RunNames = RunNames(),
+    prompts: Sequence[ShownPrompt] = (),
 ) -> GapReport:
     """The gap report of one run: ``overall`` (all items), ``domains`` (sorted by name) and ``slices``, on paired items.
 
     ``slice_fields`` are ``voice``, ``perturbation``, ``task``, or a key of ``Item.fields``; a voice's slice takes the
     spoken columns in that voice and the same items' text columns. ``base_text`` and ``adapted_speech`` are what a gap is made
     of; the other two may be absent from ``columns``, and what they would tell is then ``None``. q-values
-    (Benjamini-Hochberg) and shrunken gaps are over the domains only. ``created`` is a time stamp that the caller makes.
+    (Benjamini-Hochberg) and shrunken gaps are over the domains only. Where there are several conditions, everything and the
+    domains stand for each of them as well, and where voices times conditions are several, each pair of them (up to
+    ``MOST_GRID_VOICES`` voices). ``created`` is a time stamp that the caller makes.
 
     Raises ``UserInputError`` for missing or repeated columns and unknown slice fields, ``DataError`` for unusable
     records (see ``pair``), and ``SaladError`` where no item has a value in every column.
@@ -97,14 +109,15 @@ def build_report(
             f"Rejects: {reasons or 'none recorded'}."
         )
 
+    same = agreement(paired, scores)
+
     def row(kind: str, name: str, renderings: np.ndarray) -> ReportRow:
-        return report_row(paired, name, renderings, seed=row_seed(seed, kind, name), n_resamples=n_resamples)
+        return report_row(
+            paired, name, renderings, seed=row_seed(seed, kind, name), n_resamples=n_resamples, agreement=same
+        )
 
     everything = np.ones(len(paired.item_of), dtype=bool)
-    domain_of = np.array([paired.items[position].domain for position in paired.item_of], dtype=object)
-    domains = [row("domain", domain, domain_of == domain) for domain in sorted(set(domain_of))]
-    q_values = benjamini_hochberg([domain.row.p_value for domain in domains])
-    shrunk = shrink([domain.row.gap.value for domain in domains], [domain.gap_error for domain in domains])
+    voices, conditions = tuple(sorted(set(paired.voices))), clean_first(paired.perturbations)
     slices = []
     for field in slice_fields:
         labels = _labels(paired, field)
@@ -119,16 +132,47 @@ def build_report(
         protocols=tuple(protocols),
         columns=tuple(sorted(columns, key=lambda column: COLUMNS.index(column.name))),
         overall=row("overall", OVERALL, everything).row,
-        domains=tuple(
-            replace(domain.row, q_value=q, shrunk_gap=gap)
-            for domain, q, gap in zip(domains, q_values, shrunk, strict=True)
-        ),
+        domains=_domain_rows(paired, partial(row, "domain"), everything),
         slices=tuple(slices),
         rejects=reject_counts,
         unparsed={column: sum(not score.parsed for score in scores if score.column == column) for column in names},
         notes=tuple(notes),
         generated=_generated(items, scores, protocols, names),
+        names=run_names,
+        voices=voices,
+        conditions=conditions,
+        by_condition=_by_condition(paired, row, conditions) if len(conditions) > 1 else (),
+        grid=(
+            grid(paired, lambda name, mask: row("cell", name, mask).row, seed=seed, n_resamples=n_resamples)
+            if len(voices) * len(conditions) > 1 and len(voices) <= MOST_GRID_VOICES
+            else ()
+        ),
+        prompts=tuple(prompts),
     )
+
+
+def _domain_rows(
+    paired: Paired, row: Callable[[str, np.ndarray], ReportRow], renderings: np.ndarray
+) -> tuple[GapRow, ...]:
+    """The rows of the domains, by name, over the renderings under a mask, with q-values and shrunken gaps over them."""
+    domain_of = np.array([paired.items[position].domain for position in paired.item_of], dtype=object)
+    domains = [row(name, renderings & (domain_of == name)) for name in sorted(set(domain_of[renderings]))]
+    q_values = benjamini_hochberg([domain.row.p_value for domain in domains])
+    shrunk = shrink([domain.row.gap.value for domain in domains], [domain.gap_error for domain in domains])
+    return tuple(
+        replace(domain.row, q_value=q, shrunk_gap=gap) for domain, q, gap in zip(domains, q_values, shrunk, strict=True)
+    )
+
+
+def _by_condition(
+    paired: Paired, row: Callable[[str, str, np.ndarray], ReportRow], conditions: Sequence[str]
+) -> tuple[ConditionRows, ...]:
+    rows = []
+    for condition in conditions:
+        here = paired.perturbations == condition
+        domains = _domain_rows(paired, partial(row, f"{condition} domain"), here)
+        rows.append(ConditionRows(condition, row(f"{condition} overall", OVERALL, here).row, domains))
+    return tuple(rows)
 
 
 def _generated(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from salad_eval.gap.consistency import consistency
 from salad_eval.gap.pair import (
     CORRECT,
     FORGOTTEN,
@@ -19,6 +20,7 @@ from salad_eval.gap.pair import (
     WRONG_IN_TEXT,
     Paired,
 )
+from salad_eval.gap.power import Discordance, power_of
 from salad_eval.gap.stats import (
     Measure,
     Resampled,
@@ -79,13 +81,20 @@ def measures_for(columns: Sequence[ColumnName]) -> tuple[Measure, ...]:
 
 
 def report_row(
-    paired: Paired, name: str, renderings: np.ndarray, *, seed: np.random.SeedSequence, n_resamples: int
+    paired: Paired,
+    name: str,
+    renderings: np.ndarray,
+    *,
+    seed: np.random.SeedSequence,
+    n_resamples: int,
+    agreement: np.ndarray | None = None,
 ) -> ReportRow:
-    """All measures of the items that have a rendering under the mask ``renderings``, bool (n_renderings,)."""
+    """All measures of the items that have a rendering under the mask ``renderings``, bool (n_renderings,). ``agreement``: see
+    ``consistency.agreement``; without it there is no consistency."""
     left, values = item_values(paired, renderings)
     columns = paired.columns
     clusters = cluster_sums(values, [paired.items[position].group for position in left])
-    interval_seed, flip_seed = seed.spawn(2)
+    interval_seed, flip_seed, consistency_seed = seed.spawn(3)
     measures = measures_for(columns)
     found = {
         measure.name: result
@@ -122,6 +131,13 @@ def report_row(
         wer=_word_error_rate(paired, renderings),
         divergence_nats=_divergence_rates(paired, renderings),
         taxonomy=_taxonomy(paired, renderings),
+        consistency=(
+            consistency(paired, agreement, renderings, seed=consistency_seed, n_resamples=n_resamples)
+            if agreement is not None
+            else None
+        ),
+        power=power_of(gap, found["gap"].standard_error, _discordance(paired, renderings, gap.value)),
+        tasks=tuple(sorted({paired.items[position].task for position in left})),
     )
     return ReportRow(row, found["gap"].standard_error)
 
@@ -132,6 +148,14 @@ def _with_value(resampled: Resampled, value: float) -> Estimate:
     assert estimate.low is not None  # for the type checker: resample() gives both bounds
     assert estimate.high is not None
     return Estimate(value, min(estimate.low, value), max(estimate.high, value), estimate.n)
+
+
+def _discordance(paired: Paired, renderings: np.ndarray, gap: float) -> Discordance:
+    """How often reading and hearing differ, the mean over items of the mean over their renderings."""
+    item = paired.item_of[renderings]
+    differs = np.abs(paired.text["base_text"][item] - paired.spoken["adapted_speech"][renderings])
+    weight = 1.0 / np.bincount(item)[item]
+    return Discordance(float((weight * differs).sum() / weight.sum()), gap)
 
 
 def _word_error_rate(paired: Paired, renderings: np.ndarray) -> float | None:
@@ -151,12 +175,21 @@ def _taxonomy(paired: Paired, renderings: np.ndarray) -> dict[str, float]:
     """Share of items by cause; an item with several renderings is split evenly over them. The shares sum to 1."""
     item = paired.item_of[renderings]
     weight = 1.0 / np.bincount(item)[item]
-    text, speech = paired.text["base_text"][item], paired.spoken["adapted_speech"][renderings]
+    # weight @ share rounds; a share is never below 0 or above 1 for that
+    return {
+        cause: float(np.clip((weight * share[renderings]).sum() / weight.sum(), 0.0, 1.0))
+        for cause, share in cause_shares(paired).items()
+    }
+
+
+def cause_shares(paired: Paired) -> dict[str, np.ndarray]:
+    """How much of each rendering is put down to each cause, (n_renderings,) in [0, 1]; over the causes they sum to 1."""
+    text, speech = paired.text["base_text"][paired.item_of], paired.spoken["adapted_speech"]
     # Levels at which a column is right are those below its value: "t and s" is min(t, s), "t, not s" what t exceeds s by.
     lost = np.maximum(text - speech, 0.0)
     # Without a cascade nothing says whether the recording could be understood, and nothing is put down to the
     # rendering.
-    cascade = paired.spoken["base_transcript"][renderings] if "base_transcript" in paired.spoken else text
+    cascade = paired.spoken.get("base_transcript", text)
     heard = np.maximum(np.minimum(text, cascade) - speech, 0.0)
     shares = {
         CORRECT: np.minimum(text, speech),
@@ -166,11 +199,17 @@ def _taxonomy(paired: Paired, renderings: np.ndarray) -> dict[str, float]:
     }
     causes = TAXONOMY_UNSPLIT
     if "adapted_text" in paired.text:
-        adapted = np.minimum(np.minimum(text, cascade), paired.text["adapted_text"][item])
+        adapted = np.minimum(np.minimum(text, cascade), paired.text["adapted_text"][paired.item_of])
         aligned = np.maximum(adapted - speech, 0.0)
         shares |= {FORGOTTEN: heard - aligned, LOST_IN_ALIGNMENT: aligned}
         causes = TAXONOMY
     else:
         shares |= {LOST_IN_ADAPTATION: heard}
-    # weight @ share rounds; a share is never below 0 or above 1 for that
-    return {cause: float(np.clip((weight * shares[cause]).sum() / weight.sum(), 0.0, 1.0)) for cause in causes}
+    return {cause: shares[cause] for cause in causes}
+
+
+def main_causes(paired: Paired) -> list[str]:
+    """The one cause of each rendering: of a partly right answer the one that has the most of it, the first of equals."""
+    shares = cause_shares(paired)
+    names = list(shares)
+    return [names[place] for place in np.argmax(np.stack(list(shares.values())), axis=0)]

@@ -1,7 +1,8 @@
 """The gap report as JSON and back, checked against ``reports/gap_report.schema.json`` on the way out and on the way in.
 
 The file's shape is the record's, but for three places that read better for people: a domain row is named by ``domain``,
-``overall`` has no name, and a slice row is flat, named by ``field`` and ``value``. Floats round-trip exactly.
+``overall`` has no name, and a slice row or a cell of the grid is flat, named by ``field`` and ``value``, or ``voice`` and ``condition``.
+Floats round-trip exactly. A report of an older schema is read as one of this: what it does not say is empty.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 REPORT_FILE = "gap_report.json"
+READ_VERSIONS = ("1.0", SCHEMA_VERSION)
 SCHEMA_FILE = "gap_report.schema.json"
 _SHOWN = 120  # characters of an offending value that an error message quotes
 
@@ -33,29 +35,69 @@ JsonObject = dict[str, Json]
 def report_to_json(report: GapReport) -> JsonObject:
     """The report as JSON values, valid under the schema. Raises ``DataError`` where it is not."""
     data = _object(to_json(report))
-    overall, domains, slices = _object(data["overall"]), _objects(data["domains"]), _objects(data["slices"])
-    data["overall"] = _without(overall, "name")
-    data["domains"] = [{"domain": row["name"], **_without(row, "name")} for row in domains]
+    data["overall"] = _without(_object(data["overall"]), "name")
+    data["domains"] = _named_by_domain(data["domains"])
     data["slices"] = [
         {"field": part["field"], "value": row["name"], **_without(row, "name")}
-        for part in slices
+        for part in _objects(data["slices"])
         for row in [_object(part["row"])]
+    ]
+    data["by_condition"] = [
+        {
+            "condition": rows["condition"],
+            "overall": _without(_object(rows["overall"]), "name"),
+            "domains": _named_by_domain(rows["domains"]),
+        }
+        for rows in _objects(data["by_condition"])
+    ]
+    data["grid"] = [
+        {
+            **_without(cell, "row", "from_clean"),
+            **_without(_object(cell["row"]), "name"),
+            "from_clean": cell["from_clean"],
+        }
+        for cell in _objects(data["grid"])
     ]
     validate(data, "report")
     return data
+
+
+def _named_by_domain(rows: Json) -> Json:
+    return [{"domain": row["name"], **_without(row, "name")} for row in _objects(rows)]
 
 
 def report_from_json(data: object, where: str = "report") -> GapReport:
     """The report that parsed JSON describes; ``where`` names its origin in the ``DataError`` for anything malformed."""
     validate(data, where)
     fields = dict(_object(cast(Json, data)))
+    fields["schema_version"] = SCHEMA_VERSION
     fields["overall"] = {"name": OVERALL, **_object(fields["overall"])}
-    fields["domains"] = [{"name": row["domain"], **_without(row, "domain")} for row in _objects(fields["domains"])]
+    fields["domains"] = _named(fields["domains"])
     fields["slices"] = [
         {"field": row["field"], "row": {"name": row["value"], **_without(row, "field", "value")}}
         for row in _objects(fields["slices"])
     ]
+    fields["by_condition"] = [
+        {**rows, "overall": {"name": OVERALL, **_object(rows["overall"])}, "domains": _named(rows["domains"])}
+        for rows in _objects(fields.get("by_condition", []))
+    ]
+    fields["grid"] = [
+        {
+            "voice": cell["voice"],
+            "condition": cell["condition"],
+            "row": {
+                "name": f"{cell['voice']}, {cell['condition']}",
+                **_without(cell, "voice", "condition", "from_clean"),
+            },
+            "from_clean": cell["from_clean"],
+        }
+        for cell in _objects(fields.get("grid", []))
+    ]
     return from_json(GapReport, fields)
+
+
+def _named(domains: Json) -> Json:
+    return [{"name": row["domain"], **_without(row, "domain")} for row in _objects(domains)]
 
 
 def validate(data: object, where: str) -> None:
@@ -63,9 +105,9 @@ def validate(data: object, where: str) -> None:
     allow."""
     from jsonschema.exceptions import best_match
 
-    if isinstance(data, dict) and "schema_version" in data and data["schema_version"] != SCHEMA_VERSION:
+    if isinstance(data, dict) and "schema_version" in data and data["schema_version"] not in READ_VERSIONS:
         raise DataError(
-            f"{where}: schema_version is {data['schema_version']!r}; expected {SCHEMA_VERSION!r}. "
+            f"{where}: schema_version is {data['schema_version']!r}; expected {' or '.join(READ_VERSIONS)}. "
             "Make the report again, or read it with the version that wrote it."
         )
     error = best_match(_validator().iter_errors(data))

@@ -39,6 +39,7 @@ from salad_eval.report.wording import (
 from salad_eval.resources import reports_dir
 from salad_eval.types import Estimate, GapReport, Reject
 from tests.helpers.gap_world import DIVERGENCES, ITEMS, SCORES, TRANSCRIPTS, item, report, scores, specs
+from tests.salad_eval.gap.test_conditions import TWO
 
 HOSTILE = "<script>alert('1')</script> | $x_{ \"`[bold]*evil*[/bold]` & ü\n漢字"
 
@@ -102,7 +103,13 @@ def test_schema_is_a_valid_schema() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [full_report, hostile_report, lambda: report(ITEMS, SCORES, columns=(specs()[0], *specs()[2:])), unsplit_report],
+    [
+        full_report,
+        hostile_report,
+        lambda: TWO,
+        lambda: report(ITEMS, SCORES, columns=(specs()[0], *specs()[2:])),
+        unsplit_report,
+    ],
 )
 def test_json_round_trips_exactly(make: Callable[[], GapReport], tmp_path: Path) -> None:
     made = make()
@@ -110,6 +117,18 @@ def test_json_round_trips_exactly(make: Callable[[], GapReport], tmp_path: Path)
     assert load_report(tmp_path) == made
     assert load_report(tmp_path / "gap_report.json") == made
     assert [path.name for path in tmp_path.iterdir()] == ["gap_report.json"]  # no temporary file is left
+
+
+def test_a_report_of_the_first_schema_still_loads(tmp_path: Path) -> None:
+    """Stored as salad-gap wrote it under schema 1.0."""
+    stored = Path(__file__).parent / "data" / "gap_report-1.0.json"
+    assert json.loads(stored.read_text(encoding="utf-8"))["schema_version"] == "1.0"
+    made = load_report(stored)
+    assert made.overall.n_items == 840
+    assert made.overall.gap.value == pytest.approx(made.overall.forgetting.value + made.overall.misalignment.value)
+    assert (made.overall.power, made.grid, made.conditions, made.names.adapted) == (None, (), (), "")
+    write_report(made, tmp_path)
+    assert load_report(tmp_path) == made
 
 
 def test_json_has_the_shape_of_the_design() -> None:
@@ -152,7 +171,7 @@ def _drop(path: str) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema_version", "0.1"), r"schema_version is '0\.1'"),
+        (_set("schema_version", "0.1"), r"schema_version is '0\.1'; expected 1\.0 or 1\.1"),
         (_drop("schema_version"), "'schema_version' is a required property"),
         (_set("overall.gap.value", 75.0), r"overall\.gap\.value = 75\.0.*maximum of 1"),
         (_set("overall.accuracy.base_text.value", -0.1), r"overall\.accuracy\.base_text\.value = -0\.1.*minimum of 0"),
