@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError, did_you_mean
+from salad_eval.formats.cache import bytes_sha256
+from salad_eval.formats.peft import Sources, sources, with_adapter
 from salad_eval.resources import resolve_pretrained
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
@@ -41,14 +43,16 @@ def load_causal_lm(
     trust_remote_code: bool = False,
     weights: Weights = "safetensors",
     quantization: Quantization | None = None,
+    peft: str | None = None,
     **model_kwargs: Any,
 ) -> tuple[Any, Any]:
     """A causal LM in evaluation mode and its tokenizer.
 
-    ``pretrained`` is ``nano/base``, a folder, or a hub id. ``dtype`` is one of ``DTYPES`` (``auto``: as the checkpoint
-    was saved). ``device`` is ``auto`` (a GPU where there is one) or what torch calls a device; with ``device_map``
-    among ``model_kwargs`` (which go to ``from_pretrained``) it is left to that. ``weights="pickle"`` allows ``.bin``
-    files. ``quantization`` needs the package bitsandbytes.
+    ``pretrained`` is ``nano/base``, a folder, a GGUF file, a hub id, or the folder of a PEFT adapter, which is folded into the
+    base model that it names; ``peft`` is such a folder whose base is ``pretrained``. ``dtype`` is one of ``DTYPES`` (``auto``:
+    as the checkpoint was saved). ``device`` is ``auto`` (a GPU where there is one) or what torch calls a device; with
+    ``device_map`` among ``model_kwargs`` (which go to ``from_pretrained``) it is left to that. ``weights="pickle"`` allows
+    ``.bin`` files. ``quantization`` needs the package bitsandbytes.
 
     Raises ``ModelError``, naming the path and what is missing or wrong: no configuration, no weights, no tokenizer, not
     a causal LM, corrupt or incomplete weights, a tokenizer with more tokens than the model, a hub that cannot be
@@ -56,11 +60,14 @@ def load_causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
-    source = resolve_pretrained(pretrained)
+    stated = sources(pretrained, peft)
+    check_foldable(stated, quantization)
+    source = resolve_pretrained(stated.base)
     check_folder(source, weights=weights)
     config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
     _check_causal_lm(source, config, trust_remote_code)
-    tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
+    own_tokenizer = stated.adapter if stated.adapter is not None and has_tokenizer(stated.adapter) else source
+    tokenizer = load_tokenizer(str(own_tokenizer), revision=revision, trust_remote_code=trust_remote_code)
     kwargs: dict[str, Any] = {
         "dtype": torch_dtype(dtype),
         "revision": revision,
@@ -76,6 +83,8 @@ def load_causal_lm(
     model, info = loaded
     check_complete(source, info)
     check_vocabulary(source, model, tokenizer)
+    if stated.adapter is not None:
+        model = with_adapter(model, stated.adapter)
     if "device_map" not in kwargs:
         model = model.to(resolve_device(device))
     return model.eval(), tokenizer
@@ -85,13 +94,26 @@ def load_tokenizer(source: str, *, revision: str | None = None, trust_remote_cod
     """The tokenizer of a resolved folder or hub id; ``ModelError`` where there is none or it cannot be read."""
     from transformers import AutoTokenizer
 
-    if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in _TOKENIZER_FILES):
+    if Path(source).is_dir() and not has_tokenizer(Path(source)):
         raise ModelError(
             f"{source} holds a model but no tokenizer (expected one of {', '.join(_TOKENIZER_FILES)}). "
             f"Copy the tokenizer it was trained with into that folder."
         )
     with explained(source, "tokenizer"):
         return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def check_foldable(stated: Sources, quantization: str | None) -> None:
+    """An adapter is folded into weights, and quantised ones would be rounded again. Raises ``UserInputError``."""
+    if stated.adapter is not None and quantization is not None:
+        raise UserInputError(
+            f"quantization is {quantization!r} for a model with an adapter ({stated.adapter}), which is folded into the weights. "
+            "Leave quantization out, or merge the two and give the merged model."
+        )
 
 
 # --- what the caller asks for ----------------------------------------------------------------------------------------
@@ -157,7 +179,7 @@ def check_folder(source: str, *, weights: Weights = "safetensors") -> None:
         return
     if not (folder / "config.json").is_file():
         adapter = (
-            " It holds a LoRA adapter: merge it into its base model first."
+            " It holds a PEFT adapter, which hf-text, hf-speech and salad take; here, merge it into its base model first."
             if (folder / "adapter_config.json").is_file()
             else ""
         )
@@ -357,22 +379,36 @@ _OF_BATCHES = ("padding", "truncation")
 
 
 def model_identity(
-    pretrained: str, model: Any = None, *, parts: Collection[Part] = PARTS, weights: Weights = "safetensors"
+    pretrained: str,
+    model: Any = None,
+    *,
+    parts: Collection[Part] = PARTS,
+    weights: Weights = "safetensors",
+    peft: str | None = None,
 ) -> str:
-    """What identifies a checkpoint, wherever it lies: ``sha256:…`` of a folder, ``hub:<id>@<commit>`` of a hub id.
+    """What identifies a checkpoint, wherever it lies: ``sha256:…`` of a folder, ``hub:<id>@<commit>`` of a hub id; with an adapter,
+    its own after the base's. ``model`` knows the commit of a hub id; ``parts`` and ``weights`` are those of ``folder_identity``.
+    """
+    stated = sources(pretrained, peft)
+    source = resolve_pretrained(stated.base)
+    if Path(source).is_dir():
+        base = folder_identity(Path(source), parts=parts, weights=weights)
+    else:
+        commit = getattr(getattr(model, "config", None), "_commit_hash", None)
+        base = f"hub:{source}@{commit or 'unknown'}"
+    return base if stated.adapter is None else f"{base}+peft {folder_identity(stated.adapter, parts=parts)}"
+
+
+def folder_identity(folder: Path, *, parts: Collection[Part] = PARTS, weights: Weights = "safetensors") -> str:
+    """``sha256:…`` of a model's folder.
 
     It changes with every file that a loader reads of the ``parts``: the weight files that ``weights`` takes, configuration, code and
     LoRA adapter; tokenizer; processor; generation settings. It does not change with what is only written beside a model (cards,
     licences, optimizer states, weights in another format), nor with what says nothing of it (the name it was saved under, the version
-    that saved it). A chat template is left to the system that uses one. ``model`` knows the commit of a hub id.
+    that saved it). A chat template is left to the system that uses one.
 
     File hashes are kept for the process by path, size and modification time, so that asking again is free.
     """
-    source = resolve_pretrained(pretrained)
-    folder = Path(source)
-    if not folder.is_dir():
-        commit = getattr(getattr(model, "config", None), "_commit_hash", None)
-        return f"hub:{source}@{commit or 'unknown'}"
     digest = hashlib.sha256()
     for file in _files_read(folder, parts, weights):
         stat = file.stat()
@@ -436,8 +472,4 @@ def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
             silent = (*_SAYS_NOTHING, *(_OF_BATCHES if Path(path).name == "tokenizer.json" else ()))
             said = {key: value for key, value in settings.items() if key not in silent}
             return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return bytes_sha256(path, size, mtime_ns)

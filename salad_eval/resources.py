@@ -35,14 +35,24 @@ def models_dir() -> Path:
     return _PACKAGE / "models"
 
 
-def resolve_pretrained(name: str) -> str:
-    """What ``from_pretrained`` should be given for ``name``: the path of an embedded model, of a local folder, or a hub id as it is.
+def resolve_path(name: str) -> Path:
+    """The file or folder that a user wrote: ``~`` is the home folder, ``package:NAME/FILE`` lies in an installed package.
+
+    Whether it exists is left to who reads it, except for a package's. Raises what ``formats.packages.package_path`` does.
+    """
+    from salad_eval.formats.packages import is_package_path, package_path
+
+    return package_path(name) if is_package_path(name) else Path(name).expanduser()
+
+
+def locate_pretrained(name: str) -> str:
+    """Where the model ``name`` lies, in whatever form: the path of an embedded model, of a folder or file, or a hub id as it is.
 
     ``nano/base``, ``nano/asr`` and ``nano/speech`` are the embedded ones. Raises ``UserInputError`` for an unknown ``nano/…``
     and for a path that does not exist.
     """
-    local = Path(name).expanduser()
-    if local.is_dir():
+    local = resolve_path(name)
+    if local.is_dir() or (local.is_file() and local.suffix == ".gguf"):
         return str(local)
     if name.startswith("nano/"):
         if name.removeprefix("nano/") not in NANO_MODELS:
@@ -53,8 +63,26 @@ def resolve_pretrained(name: str) -> str:
         if not path.is_dir():
             raise SaladError(f"the embedded model {name!r} is missing at {path}. Build it with: salad nano train")
         return str(path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if name.startswith((".", "/", "~", "package:")) or name.count("/") > 1 or name.endswith(".gguf"):
         raise UserInputError(
-            f"no model folder at {name!r}. Give a folder that exists, a hub id, or nano/base, nano/asr, nano/speech."
+            f"no model folder at {name!r}. Give a folder or a .gguf file that exists, package:NAME/FILE of an installed package, "
+            "a hub id, or nano/base, nano/asr, nano/speech."
         )
     return name
+
+
+def resolve_pretrained(name: str) -> str:
+    """What ``from_pretrained`` should be given for ``name``: a folder of transformers, or a hub id as it is.
+
+    Of a GGUF file (or a folder with one) and of a Whisper folder of CTranslate2 such a folder is made in the cache, once. Raises
+    ``UserInputError`` as ``locate_pretrained`` does, and ``ModelError`` for a file that cannot be read so.
+    """
+    from salad_eval.formats import ctranslate2, gguf
+
+    located = locate_pretrained(name)
+    path = Path(located)
+    if (file := gguf.gguf_file(path)) is not None:
+        return str(gguf.as_transformers(file))
+    if ctranslate2.is_ctranslate2_folder(path):
+        return str(ctranslate2.as_transformers(path))
+    return located

@@ -17,9 +17,9 @@ import numpy as np
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
-from salad_eval.checkpoints import explained, model_identity
+from salad_eval.checkpoints import explained, folder_identity
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
-from salad_eval.resources import resolve_pretrained
+from salad_eval.resources import locate_pretrained
 from salad_eval.types import Audio
 
 INSTALL = "pip install 'salad-gap[faster-whisper]'"
@@ -59,7 +59,7 @@ class FasterWhisper:
             raise UserInputError(f"beam_size is {beam_size!r}; expected a whole number from 1 up.")
         if device not in ("auto", "cpu", "cuda"):
             raise UserInputError(f"device is {device!r}; expected auto, cpu or cuda.")
-        source = resolve_pretrained(pretrained)
+        source = locate_pretrained(pretrained)
         package = _package()
         folder = _folder(package, source, revision)
         with explained(source, "model"):
@@ -93,7 +93,7 @@ class FasterWhisper:
             "condition_on_previous_text": False,
             "vad_filter": False,
         }
-        weights = model_identity(str(folder)) if Path(source).is_dir() else f"hub:{source}@{folder.name}"
+        weights = folder_identity(folder) if Path(source).is_dir() else f"hub:{source}@{folder.name}"
         tokenizer = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:12]
         self._fingerprint = (
             f"faster-whisper({weights},compute_type={self._model.model.compute_type},tokenizer={tokenizer},"

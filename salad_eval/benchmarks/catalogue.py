@@ -73,7 +73,7 @@ def load_tasks(
 def _named(
     name_or_path: str, speak: Speak | None, score: ScoreKind | None, options: OptionList | None
 ) -> list[TaskSpec]:
-    path = Path(name_or_path).expanduser()
+    path = resources.resolve_path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise TaskError(

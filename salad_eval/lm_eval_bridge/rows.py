@@ -38,6 +38,7 @@ from salad_eval.errors import LeakError, TaskError, UserInputError, did_you_mean
 from salad_eval.lm_eval_bridge.audio_refs import AudioRef, holds_marker, marked_text
 from salad_eval.pipeline.render import RenderJob, jobs_for, render
 from salad_eval.progress import track
+from salad_eval.resources import resolve_path
 from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Reject, Rendering, Response, TaskProtocol
 from salad_eval.validation import parse
 
@@ -208,7 +209,7 @@ def rows(task: str, form: Form, domain: str | None, options: RowOptions) -> tupl
 
     Raises ``TaskError`` where no row is left.
     """
-    mirror = Path(options.data_dir).expanduser() if options.data_dir is not None else None
+    mirror = resolve_path(options.data_dir) if options.data_dir is not None else None
     spec = load_task(task, data_dir=mirror)
     split = options.split or next((name for name in _SPLIT_ORDER if name in spec.splits), next(iter(spec.splits)))
     asked = _Asked(

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from salad_eval import plugins
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
+from salad_eval.formats.peft import sources
 from salad_eval.pipeline.folder import RunFolder, digest
 from salad_eval.pipeline.plan import Plan
-from salad_eval.resources import resolve_pretrained
+from salad_eval.resources import locate_pretrained, resolve_path
 from salad_eval.types import ASR, TTS, System
 
 Role = Literal["tts", "asr", "base", "adapted"]
@@ -119,4 +120,11 @@ def _named(options: Mapping[str, Any]) -> Iterator[Path]:
         if isinstance(value, Mapping):
             yield from _named(value)
         elif isinstance(value, str) and key not in WRITTEN_BY_PLUGINS:
-            yield Path(resolve_pretrained(value) if key == "pretrained" else value).expanduser()
+            yield from _model_files(value) if key == "pretrained" else [resolve_path(value)]
+
+
+def _model_files(pretrained: str) -> Iterator[Path]:
+    stated = sources(pretrained)
+    yield Path(locate_pretrained(stated.base))
+    if stated.adapter is not None:
+        yield stated.adapter

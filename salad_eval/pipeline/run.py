@@ -39,6 +39,7 @@ from salad_eval.pipeline.render import RenderJob, jobs_for, render
 from salad_eval.pipeline.respond import Query, respond
 from salad_eval.pipeline.transcribe import answers_of, transcribe
 from salad_eval.report.json import load_report, write_atomic
+from salad_eval.resources import resolve_path
 from salad_eval.speakable.normalise import NORMALISER
 from salad_eval.types import (
     COLUMN_FORM,
@@ -247,7 +248,7 @@ def compare_runs(a: Path, b: Path) -> Comparison:
 
 def tasks_of(plan: Plan) -> list[TaskSpec]:
     """The tasks that a plan names, as it asks them."""
-    mirror = Path(plan.data_dir).expanduser() if plan.data_dir is not None else None
+    mirror = resolve_path(plan.data_dir) if plan.data_dir is not None else None
     return load_tasks(plan.tasks, speak=plan.speak, score=plan.score, data_dir=mirror, options=plan.options)
 
 

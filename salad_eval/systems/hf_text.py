@@ -17,7 +17,7 @@ class HFTextSystem:
     """``System`` and ``Distributional`` for text, with lm-eval's tokenisation and the shared prefix of options computed
     once.
 
-    ``pretrained`` is ``nano/base``, a folder or a hub id; the other loading options are those of ``load_causal_lm``.
+    ``pretrained`` is ``nano/base``, a folder, a GGUF file or a hub id; the other loading options are those of ``load_causal_lm``.
     ``batch_tokens`` bounds rows × new positions of a forward pass and with it memory (by default what suits the
     device). ``max_length`` limits the context below what the model can hold. ``chat_template`` wraps each prompt as one
     user turn of the tokenizer's chat template, as lm-eval's ``--apply_chat_template`` does with a zero-shot prompt.
@@ -37,6 +37,7 @@ class HFTextSystem:
         max_length: int | None = None,
         attn_implementation: str | None = None,
         device_map: str | None = None,
+        peft: str | None = None,
     ) -> None:
         if batch_tokens is not None and batch_tokens < 1:
             raise UserInputError(f"batch_tokens is {batch_tokens}; expected at least 1.")
@@ -49,6 +50,7 @@ class HFTextSystem:
             trust_remote_code=trust_remote_code,
             weights=weights,
             quantization=quantization,
+            peft=peft,
             **{key: value for key, value in options.items() if value is not None},
         )
         if chat_template and not getattr(self.tokenizer, "chat_template", None):
@@ -61,7 +63,7 @@ class HFTextSystem:
         settings += f",quantization={quantization}" if quantization else ""
         settings += ",chat_template" if chat_template else ""
         settings += f",tokenizer={self.tokenizer_fingerprint()}"
-        self._fingerprint = f"hf-text({model_identity(pretrained, self.model, weights=weights)},{settings})"
+        self._fingerprint = f"hf-text({model_identity(pretrained, self.model, weights=weights, peft=peft)},{settings})"
 
     def fingerprint(self) -> str:
         return self._fingerprint

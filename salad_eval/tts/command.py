@@ -20,6 +20,7 @@ from pathlib import Path
 
 from salad_eval.audio.sound import read_audio
 from salad_eval.errors import AudioError, MissingExtraError, PluginError, UnknownNameError, UserInputError
+from salad_eval.resources import resolve_path
 from salad_eval.tts.espeak import SETTINGS as ESPEAK_SETTINGS
 from salad_eval.tts.espeak import without_last_stop
 from salad_eval.tts.voice import Setting, check_text, parse_settings
@@ -165,7 +166,7 @@ class CommandTTS:
     ) -> None:
         if not timeout_seconds > 0:
             raise UserInputError(f"tts 'command': timeout_seconds is {timeout_seconds}; expected more than 0.")
-        folder = Path(voices_dir).expanduser() if voices_dir is not None else None
+        folder = resolve_path(voices_dir) if voices_dir is not None else None
         if folder is not None and not folder.is_dir():
             raise UserInputError(f"tts 'command': there is no folder voices_dir {voices_dir!r}.")
         self._program = _program(engine, argv, voices)

@@ -13,7 +13,7 @@ import numpy as np
 
 from salad_eval.checkpoints import Weights, explained, resolve_device
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError
-from salad_eval.resources import resolve_pretrained
+from salad_eval.resources import resolve_path, resolve_pretrained
 from salad_eval.tts.checkpoint import config_of, identity, load_model, own_noise, refuse_unspoken, to_audio
 from salad_eval.tts.voice import check_text, parse_settings
 from salad_eval.types import Audio
@@ -135,9 +135,9 @@ class SpeechT5TTS:
 
 def _speaker_files(speakers: str | Mapping[str, str]) -> dict[str, Path]:
     if isinstance(speakers, Mapping):
-        files = {str(name): Path(str(path)).expanduser() for name, path in speakers.items()}
+        files = {str(name): resolve_path(str(path)) for name, path in speakers.items()}
     else:
-        folder = Path(speakers).expanduser()
+        folder = resolve_path(speakers)
         if not folder.is_dir():
             raise UserInputError(
                 f"tts 'speecht5': speakers is {speakers!r}; expected a folder of embeddings (NAME.npy or NAME.safetensors), or a "

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from salad_eval.errors import DataError, UserInputError, did_you_mean
+from salad_eval.resources import resolve_path
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _BATCH_ROWS = 1_000
@@ -76,7 +77,7 @@ class _Sources:
 def is_dataset(source: str) -> bool:
     """Whether a source is the datasets library's: a folder marked as such, or an id like ``owner/name`` that is no path
     here."""
-    path = Path(source).expanduser()
+    path = resolve_path(source)
     if path.is_dir():
         return any((path / mark).exists() for mark in _DATASET_MARKS)
     return not path.exists() and _HUB_ID.fullmatch(source) is not None and _suffix(path) is None and not path.suffix
@@ -103,7 +104,7 @@ def find_files(sources: Sequence[str]) -> list[CorpusFile]:
 
 
 def _expand(source: str) -> _Sources:
-    path = Path(source).expanduser()
+    path = resolve_path(source)
     if path.is_dir():
         paths = sorted(
             inner
@@ -249,7 +250,7 @@ def dataset_rows(wanted_from: DatasetSource, wanted: Collection[str]) -> Iterato
 def _load(wanted: DatasetSource) -> Any:
     import datasets
 
-    folder = Path(wanted.source).expanduser()
+    folder = resolve_path(wanted.source)
     if folder.is_dir() and any((folder / mark).exists() for mark in _SAVED_MARKS):
         data = datasets.load_from_disk(str(folder))
         if not isinstance(data, datasets.DatasetDict):

@@ -14,18 +14,27 @@ from salad_eval.checkpoints import (
     torch_dtype,
 )
 from salad_eval.errors import ModelError
+from salad_eval.formats.peft import sources, with_adapter
 from salad_eval.resources import resolve_pretrained
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor, register
 
 
 def load_salad(
-    pretrained: str, *, dtype: str = "float32", device: str = "auto", revision: str | None = None, **options: Any
+    pretrained: str,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    revision: str | None = None,
+    peft: str | None = None,
+    **options: Any,
 ) -> tuple[SaladForConditionalGeneration, SaladProcessor]:
-    """A speech-adapted LLM in evaluation mode and its processor, from ``nano/speech``, a folder or a hub id.
+    """A speech-adapted LLM in evaluation mode and its processor, from ``nano/speech``, a folder or a hub id, or the folder of a
+    PEFT adapter on one (``peft``: such a folder, whose base is ``pretrained``).
 
     ``options`` go to ``from_pretrained``. Raises ``ModelError`` naming what is missing or wrong.
     """
-    source = resolve_pretrained(pretrained)
+    stated = sources(pretrained, peft)
+    source = resolve_pretrained(stated.base)
     check_folder(source)
     register()
     config = load_config(source, revision=revision)
@@ -50,6 +59,8 @@ def load_salad(
             f"{source}: the processor marks audio with id {processor.audio_token_id}, the model expects {model.config.audio_token_id}; "
             "they are not a pair."
         )
+    if stated.adapter is not None:
+        model = with_adapter(model, stated.adapter)
     if "device_map" not in options:
         model = model.to(resolve_device(device))
     model.freeze_encoder()

@@ -53,14 +53,16 @@ class SaladSystem:
         max_length: int | None = None,
         cache_mb: int = 64,
         frames: str | None = None,
+        peft: str | None = None,
     ) -> None:
         from salad_eval.checkpoints import model_identity
         from salad_train.model.loading import load_salad
 
-        model, processor = load_salad(pretrained, dtype=dtype, device=device, revision=revision)
+        model, processor = load_salad(pretrained, dtype=dtype, device=device, revision=revision, peft=peft)
         self._take(model, processor, batch_tokens, batch_seconds, max_length, cache_mb, frames)
         settings = f"dtype={dtype},max_length={self.max_length},tokenizer={self.tokenizer_fingerprint()}"
-        self._fingerprint = f"salad({model_identity(pretrained, self.model)},{settings}{',frames' if frames else ''})"
+        identity = model_identity(pretrained, self.model, peft=peft)
+        self._fingerprint = f"salad({identity},{settings}{',frames' if frames else ''})"
 
     @classmethod
     def live(

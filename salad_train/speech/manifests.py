@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.pipeline.folder import digest
 from salad_eval.progress import track
+from salad_eval.resources import resolve_path
 from salad_train.corpus.rows import Row, file_rows, find_files
 from salad_train.types import CorpusReject
 
@@ -171,7 +172,7 @@ def iter_recordings(plan: ManifestPlan, key: str = "manifest") -> Iterator[Recor
     wanted = frozenset((*_FIELDS, *(name for name in own if name)))
     seen: set[bytes] = set()
     for file in files:
-        root = Path(plan.audio_root).expanduser() if plan.audio_root else file.path.parent
+        root = resolve_path(plan.audio_root) if plan.audio_root else file.path.parent
         for row in file_rows([file], wanted):
             for found in _recordings_of(row, plan, root, known):
                 if isinstance(found, Recording):

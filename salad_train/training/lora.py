@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from salad_eval.errors import ModelError, UserInputError
+from salad_eval.formats.peft import adapted_and_tied
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ def add_lora(lm: Any, plan: LoraPlan, seed: int) -> None:
             inject_adapter_in_model(config, lm)
         except ValueError as cause:
             raise ModelError(f"LoRA cannot be put into {type(lm).__name__} at {targets!r}: {cause}") from None
+    if shared := adapted_and_tied(lm):
+        raise ModelError(
+            f"lora: target_modules is {targets!r}, and {', '.join(shared)} of this {type(lm).__name__} has its weight in common with "
+            "another layer (tied embeddings). Folded back, the update would change both, and the saved model would not be the "
+            "trained one. Leave it out, or untie the two first."
+        )
 
 
 def has_lora(lm: torch.nn.Module) -> bool:

@@ -13,6 +13,7 @@ from salad_eval.checkpoints import (
     Weights,
     architecture,
     check_complete,
+    check_foldable,
     check_folder,
     check_vocabulary,
     load_config,
@@ -21,6 +22,7 @@ from salad_eval.checkpoints import (
     torch_dtype,
 )
 from salad_eval.errors import ModelError
+from salad_eval.formats.peft import sources, with_adapter
 from salad_eval.resources import resolve_pretrained
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def load_speech_llm(
     trust_remote_code: bool = False,
     weights: Weights = "safetensors",
     quantization: Quantization | None = None,
+    peft: str | None = None,
     **model_kwargs: Any,
 ) -> SpeechFamily:
     """A speech LLM in evaluation mode with its processor, as the family of its checkpoint (or as ``family``).
@@ -67,7 +70,9 @@ def load_speech_llm(
     The options are those of ``load_causal_lm``. Raises ``ModelError`` naming the path and what is wrong: not a speech
     LLM, of another class, processor files missing, weights missing or corrupt, tokenizer and model not a pair.
     """
-    source = resolve_pretrained(pretrained)
+    stated = sources(pretrained, peft)
+    check_foldable(stated, quantization)
+    source = resolve_pretrained(stated.base)
     check_folder(source, weights=weights)
     family = family_of(source, family, revision=revision, trust_remote_code=trust_remote_code)
     _check_processor_files(source)
@@ -85,6 +90,8 @@ def load_speech_llm(
     model, info = family.load_model(source, **kwargs)
     check_complete(source, info)
     check_vocabulary(source, model, processor.tokenizer)
+    if stated.adapter is not None:
+        model = with_adapter(model, stated.adapter)
     if "device_map" not in kwargs:
         model = model.to(resolve_device(device))
     loaded = family(model.eval(), processor)

@@ -11,7 +11,7 @@ import torch
 from transformers import Phi4MultimodalProcessor
 from transformers.processing_utils import ProcessorMixin
 
-from salad_eval.checkpoints import explained, model_identity
+from salad_eval.checkpoints import explained, folder_identity
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems.speech import adapters
 from salad_eval.systems.speech.family import LanguageModel, SpeechFamily
@@ -65,7 +65,7 @@ class Phi4MultimodalFamily(SpeechFamily):
         folder = Path(self.model.name_or_path) / self.adapter_folder
         if not folder.is_dir():
             return ""
-        return model_identity(str(folder))
+        return folder_identity(folder)
 
     @property
     def feature_extractor(self) -> Any:

@@ -64,6 +64,7 @@ class SpeechLLMSystem:
         quantization: Quantization | None = None,
         attn_implementation: str | None = None,
         device_map: str | None = None,
+        peft: str | None = None,
     ) -> None:
         from salad_eval.systems.speech.loading import load_speech_llm
 
@@ -82,6 +83,7 @@ class SpeechLLMSystem:
             trust_remote_code=trust_remote_code,
             weights=weights,
             quantization=quantization,
+            peft=peft,
             **{key: value for key, value in options.items() if value is not None},
         )
         self.chat = _chat_style(pretrained, self.speech, chat_template, system_prompt)
@@ -99,7 +101,7 @@ class SpeechLLMSystem:
         parts = self.speech.parts_fingerprint()
         settings += [f"parts={parts}"] if parts else []
         self._fingerprint = (
-            f"hf-speech({type(self.speech).__name__},{model_identity(pretrained, self.speech.model, weights=weights)},"
+            f"hf-speech({type(self.speech).__name__},{model_identity(pretrained, self.speech.model, weights=weights, peft=peft)},"
             f"{','.join(settings)})"
         )
 

@@ -211,6 +211,15 @@ def test_a_gradient_that_is_not_finite_stops_and_names_the_batch(tmp_path: Path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000002"]
 
 
+@pytest.mark.parametrize("targets", [("q_proj", "lm_head"), ("embed_tokens",)])
+def test_lora_on_one_end_of_tied_embeddings_is_refused(targets: tuple[str, ...]) -> None:
+    lm = student().language_model
+    lm.config.tie_word_embeddings = True
+    lm.lm_head.weight = lm.get_input_embeddings().weight
+    with pytest.raises(ModelError, match=f"{targets[-1]} of this .* in common with another layer"):
+        add_lora(lm, LoraPlan(4, 8, target_modules=targets), seed=0)
+
+
 # --- stopping and resuming -------------------------------------------------------------------------------------------
 
 TUNINGS: dict[str, dict[str, Any]] = {
