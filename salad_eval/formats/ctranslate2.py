@@ -59,8 +59,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Raises ``ModelError`` for a file that is not one of CTranslate2's Whisper models, or is cut short.
     """
-    data = memoryview(np.memmap(path, mode="r")) if path.stat().st_size else memoryview(b"")
-    reader = _Reader(str(path), data)
+    reader = _Reader(str(path), np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8))
     version = reader.number("<I")
     if version not in _BINARY_VERSIONS:
         raise ModelError(f"{path} is not a model.bin of CTranslate2 that can be read here (binary version {version}).")
@@ -72,13 +71,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         name = reader.text()
         shape = [reader.number("<I") for _ in range(reader.number("<B"))]
         kind, n_bytes = reader.number("<B"), reader.number("<I")
-        raw = np.frombuffer(reader.take(n_bytes), np.uint8)
+        raw = reader.take(n_bytes)
         size = int(np.prod(shape, dtype=np.int64))
         if kind not in _DTYPES or n_bytes != size * np.dtype(_DTYPES[kind]).itemsize:
             raise ModelError(
                 f"{path}: the array {name!r} of shape {shape} cannot be of type {kind} in {n_bytes} bytes."
             )
-        arrays[name] = raw.view(_DTYPES[kind]).reshape(shape)
+        arrays[name] = np.frombuffer(raw, _DTYPES[kind]).reshape(shape)
     for _ in range(reader.number("<I")):
         alias, name = reader.text(), reader.text()
         if name in arrays:
@@ -89,20 +88,20 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 class _Reader:
     """Little-endian numbers and NUL-ended texts one after another."""
 
-    def __init__(self, source: str, data: memoryview) -> None:
+    def __init__(self, source: str, data: np.ndarray) -> None:
         self._source, self._data, self._at = source, data, 0
 
-    def take(self, n: int) -> memoryview:
+    def take(self, n: int) -> bytes:
         if self._at + n > len(self._data):
             raise ModelError(f"{self._source} is cut short: {len(self._data)} bytes. Copy or download it again.")
         self._at += n
-        return self._data[self._at - n : self._at]
+        return self._data[self._at - n : self._at].tobytes()
 
     def number(self, form: str) -> int:
         return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])
 
     def text(self) -> str:
-        return bytes(self.take(self.number("<H"))).rstrip(b"\0").decode(errors="replace")
+        return self.take(self.number("<H")).rstrip(b"\0").decode(errors="replace")
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -212,7 +211,9 @@ def _convert(folder: Path, made: Path) -> None:
         decoder_ffn_dim=weights["model.decoder.layers.0.fc1.weight"].shape[0],
         max_source_positions=weights["model.encoder.embed_positions.weight"].shape[0],
         max_target_positions=weights["model.decoder.embed_positions.weight"].shape[0],
-        **{f"{name}_token_id": tokens["<|endoftext|>"] for name in ("bos", "eos", "pad")},
+        bos_token_id=tokens["<|endoftext|>"],
+        eos_token_id=tokens["<|endoftext|>"],
+        pad_token_id=tokens["<|endoftext|>"],
         decoder_start_token_id=tokens["<|startoftranscript|>"],
     )
     dtype = weights["model.encoder.conv1.weight"].dtype

@@ -121,7 +121,7 @@ def _byte_level(source: str, fields: Mapping[str, Any]) -> Any:
 
 
 def _split(source: str, name: str | None) -> TextSplit:
-    if name in SPLITS:
+    if name is not None and name in SPLITS:
         return SPLITS[name]
     raise ModelError(
         f"{source}: its tokenizer cuts text by the rule {name!r}, which is not known here"
