@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from salad_train.selection.weigh import SpokenLength
 from salad_train.types import ClusterProbe, TextDocument
 
 if TYPE_CHECKING:
+    from salad_train.measure import GroupDivergence
     from salad_train.model import SaladForConditionalGeneration, SaladProcessor
     from salad_train.speech.utterances import Speaker, Utterance
     from salad_train.training.batches import Example
@@ -129,28 +131,26 @@ def measure_probes(
     drawn = [draw for draw in draws if draw.documents]
     documents = [document for draw in drawn for document in draw.documents]
     spans = spans_of(documents, readers.processor.tokenizer, stage)
-    store = open_store(folder.path / FRAMES, readers.model)
-    spoken = speak_documents(
-        SpeechSource(documents, speaker, borders_of), stage, readers.model, readers.processor, store
-    )
-    examples: dict[str, list[Example]] = {}
-    for example in spoken.examples:
-        examples.setdefault(example.document_id, []).append(example)
-    keys = [[speaker.key(utterance) for utterance in spans.get(document.id, ())] for document in documents]
-    depends_on = {
-        "readers": readers.fingerprint,
-        "documents": digest(*drawn),
-        "sound": digest(keys),
-        "spoken": digest(sorted(examples)),
-        "asr": asr.fingerprint() if asr is not None else "none",
-        "bf16": str(plan.bf16),
-    }
+    with closing(open_store(folder.path / FRAMES, readers.model)) as store:
+        source = SpeechSource(documents, speaker, borders_of)
+        spoken = speak_documents(source, stage, readers.model, readers.processor, store)
+        examples: dict[str, list[Example]] = {}
+        for example in spoken.examples:
+            examples.setdefault(example.document_id, []).append(example)
+        speech = _ProbeSpeech(spans, examples, store, speaker)
+        depends_on = {
+            "readers": readers.fingerprint,
+            "documents": digest(*drawn),
+            "sound": digest([[speaker.key(one) for one in spans.get(document.id, ())] for document in documents]),
+            "spoken": digest(sorted(examples)),
+            "asr": asr.fingerprint() if asr is not None else "none",
+            "bf16": str(plan.bf16),
+        }
 
-    def make(part: Sequence[ProbeDraw]) -> Iterator[ProbeOutcome]:
-        return _measure(part, plan, readers, speaker, store, spans, examples, asr)
+        def make(part: Sequence[ProbeDraw]) -> Iterator[ProbeOutcome]:
+            return _outcomes(part, speech, readers, asr, bf16=plan.bf16)
 
-    outcomes = folder.run(STEP, ProbeOutcome, drawn, make, depends_on=depends_on, chunk=CLUSTERS_AT_A_TIME)
-    store.close()
+        outcomes = folder.run(STEP, ProbeOutcome, drawn, make, depends_on=depends_on, chunk=CLUSTERS_AT_A_TIME)
     failed = {outcome.cluster: outcome.failure or "" for outcome in outcomes if outcome.probe is None}
     return Probes(tuple(outcome.probe for outcome in outcomes if outcome.probe is not None), failed)
 
@@ -193,62 +193,76 @@ def spoken_length(
 # --- one cluster -----------------------------------------------------------------------------------------------------
 
 
-def _measure(
-    draws: Sequence[ProbeDraw],
-    plan: ProbePlan,
-    readers: Readers,
-    speaker: Speaker,
-    store: FrameStore,
-    spans: Mapping[str, Sequence[Utterance]],
-    examples: Mapping[str, Sequence[Example]],
-    asr: ASR | None,
+@dataclass(frozen=True, slots=True, eq=False)
+class _ProbeSpeech:
+    """What was to be heard of the probe documents, and what came of it; both by document id.
+
+    Attributes:
+        spans: nothing of a document that could not be cut. examples: nothing of one that could not be spoken.
+    """
+
+    spans: Mapping[str, Sequence[Utterance]]
+    examples: Mapping[str, Sequence[Example]]
+    store: FrameStore
+    speaker: Speaker
+
+    def is_heard(self, document: TextDocument) -> bool:
+        return document.id in self.examples
+
+    def is_cut(self, document: TextDocument) -> bool:
+        return document.id in self.spans
+
+    def seconds(self, documents: Sequence[TextDocument]) -> float:
+        keys = (key for document in documents for example in self.examples[document.id] for key in example.recordings)
+        return math.fsum(self.store.seconds(key) for key in keys)
+
+
+def _outcomes(
+    draws: Sequence[ProbeDraw], speech: _ProbeSpeech, readers: Readers, asr: ASR | None, *, bf16: bool
 ) -> Iterator[ProbeOutcome]:
     from salad_train.measure import measure
 
     cluster_of = {document.id: str(draw.cluster) for draw in draws for document in draw.documents}
-    read = [example for id_ in cluster_of for example in examples.get(id_, ()) if len(example.layout.targets)]
-    found = (
-        {row.group: row for row in measure(
-            readers.model, readers.teacher, read, store, groups=cluster_of, bf16=plan.bf16
-        )}
-        if read
-        else {}
-    )  # fmt: skip
+    scored = [one for id_ in cluster_of for one in speech.examples.get(id_, ()) if len(one.layout.targets)]
+    rows = measure(readers.model, readers.teacher, scored, speech.store, groups=cluster_of, bf16=bf16) if scored else ()
+    measured = {row.group: row for row in rows}
     for draw in draws:
-        heard = [document for document in draw.documents if document.id in examples]
-        n_failed = sum(document.id in spans and document.id not in examples for document in draw.documents)
-        row = found.get(str(draw.cluster))
-        if row is None:
-            n_uncut = len(draw.documents) - n_failed - len(heard)
-            yield ProbeOutcome(
-                draw.cluster,
-                failure=f"nothing to measure in its {len(draw.documents)} probe documents: {n_failed} could not be spoken, "
-                f"{n_uncut} not be cut into text and speech",
-            )
-            continue
-        recordings = [key for document in heard for example in examples[document.id] for key in example.recordings]
-        # Documents that cannot be cut give no sound, and count: as many will come up among the selected ones.
-        n_characters = sum(
-            len(document.text) for document in draw.documents if document.id in examples or document.id not in spans
-        )
-        probe = ClusterProbe(
-            cluster=draw.cluster,
-            n_documents=len(draw.documents),
-            n_failed=n_failed,
-            n_positions=row.n_positions,
-            forgetting=row.forgetting,
-            misalignment=row.misalignment,
-            distillation=row.distillation,
-            after_speech=row.after_speech,
-            inside_text=row.inside_text,
-            teacher_entropy=row.teacher_entropy,
-            cer=character_error_rate([u for d in heard for u in spans[d.id]], speaker, asr)
-            if asr is not None
-            else None,
-            seconds=math.fsum(store.seconds(key) for key in recordings),
-            n_characters=n_characters,
-        )
-        yield ProbeOutcome(draw.cluster, probe=probe)
+        row = measured.get(str(draw.cluster))
+        yield _unmeasured(draw, speech) if row is None else _probed(draw, row, speech, asr)
+
+
+def _unmeasured(draw: ProbeDraw, speech: _ProbeSpeech) -> ProbeOutcome:
+    n = len(draw.documents)
+    n_uncut = sum(not speech.is_cut(document) for document in draw.documents)
+    n_failed = sum(speech.is_cut(document) and not speech.is_heard(document) for document in draw.documents)
+    return ProbeOutcome(
+        draw.cluster,
+        failure=f"nothing to measure in its {n} probe documents: {n_failed} could not be spoken, {n_uncut} not be cut into "
+        "text and speech",
+    )
+
+
+def _probed(draw: ProbeDraw, row: GroupDivergence, speech: _ProbeSpeech, asr: ASR | None) -> ProbeOutcome:
+    heard = [document for document in draw.documents if speech.is_heard(document)]
+    # Documents that cannot be cut give no sound, and count: as many will come up among the selected ones.
+    counted = [document for document in draw.documents if speech.is_heard(document) or not speech.is_cut(document)]
+    said = [utterance for document in heard for utterance in speech.spans[document.id]]
+    probe = ClusterProbe(
+        cluster=draw.cluster,
+        n_documents=len(draw.documents),
+        n_failed=len(draw.documents) - len(counted),
+        n_positions=row.n_positions,
+        forgetting=row.forgetting,
+        misalignment=row.misalignment,
+        distillation=row.distillation,
+        after_speech=row.after_speech,
+        inside_text=row.inside_text,
+        teacher_entropy=row.teacher_entropy,
+        cer=None if asr is None else character_error_rate(said, speech.speaker, asr),
+        seconds=speech.seconds(heard),
+        n_characters=sum(len(document.text) for document in counted),
+    )
+    return ProbeOutcome(draw.cluster, probe=probe)
 
 
 def character_error_rate(utterances: Sequence[Utterance], speaker: Speaker, asr: ASR) -> float | None:

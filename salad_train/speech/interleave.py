@@ -214,11 +214,9 @@ def interleave(
         wanted, prefer = {match.start() for match in _PREFERRED.finditer(document.text)}, spec.prefer
     else:
         wanted, prefer = set(preferred), spec.prefer if spec.prefer_stated is None else spec.prefer_stated
-    rng = rng_for(seed, document.id, epoch)
-    starts = _cut(document.text, encoded, borders, wanted, prefer, tokenizer, spec, rng)
-    if not starts.cuts:
-        starts = _Cuts("text", ())
-    return Interleaved(document.id, document.domain, encoded.ids, _spans(document.text, encoded, borders, starts))
+    places = _places(document.text, encoded, borders, wanted, tokenizer)
+    cuts = _cut(places, spec, prefer, rng_for(seed, document.id, epoch))
+    return Interleaved(document.id, document.domain, encoded.ids, _spans(document.text, encoded, borders, cuts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,67 +225,72 @@ class _Cuts:
     cuts: tuple[int, ...]  # character positions
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """Where a document may be cut and where it would like to be. Places are counted in words before them.
+
+    Attributes:
+        ends: (words + 1,) the character after so many words.
+        keeps_ids: whether the text between two places has, tokenised by itself, the ids it has in the document.
+    """
+
+    ends: tuple[int, ...]
+    usable: frozenset[int]
+    wanted: frozenset[int]
+    keeps_ids: Callable[[int, int], bool]
+
+    @property
+    def n_words(self) -> int:
+        return len(self.ends) - 1
+
+
 def _other(modality: Modality) -> Modality:
     return "speech" if modality == "text" else "text"
 
 
-def _cut(
-    text: str,
-    encoded: EncodedDocument,
-    borders: dict[int, int],
-    wanted: set[int],
-    prefer: float,
-    tokenizer: Any,
-    spec: InterleaveSpec,
-    rng: np.random.Generator,
-) -> _Cuts:
-    ends = [word.end() for word in _WORD.finditer(text)]  # ends[k] is where a cut after k + 1 words falls
-    usable = [border in borders for border in ends]
-    first: Modality = "speech" if rng.random() < spec.speech_first else "text"
-    same = _same_ids(text, encoded, borders, tokenizer)
-    cuts: list[int] = []
-    modality, done, start = first, 0, 0
-    while True:
-        length = spec.speech if modality == "speech" else spec.text
-        # Words this span may take: speech leaves a word of text after it, and text a whole speech span and that word.
-        room = len(ends) - done - (1 if modality == "speech" else spec.speech.low + 1)
-        is_bounded = (
-            modality == "speech" or not cuts
-        )  # so that a short document is cut too; else a long text span ends it
-        most = max(length.low, min(length.high, room)) if is_bounded else length.high
-        drawn = done + int(rng.integers(length.low, most + 1))
-        snaps = rng.random() < prefer
-        reachable = range(done + length.low, done + min(most, room) + 1)
-        near = [k for k in reachable if ends[k - 1] in wanted and usable[k - 1]]
-        if snaps and near:
-            drawn = min(near, key=lambda k: (abs(k - drawn), k))
-        last = done + room
-        end = next((k for k in range(drawn, last + 1) if usable[k - 1] and same(start, ends[k - 1])), None)
-        if end is None:
-            break
-        cuts.append(ends[end - 1])
-        modality, done, start = _other(modality), end, ends[end - 1]
-    # The last span is text, or nothing would be learnt from the speech in it, and it keeps its ids: else it joins the
-    #     one before.
-    while cuts and (modality == "speech" or not same(cuts[-1], len(text))):
-        cuts.pop()
-        modality = _other(modality)
-    return _Cuts(first, tuple(cuts))
-
-
-def _same_ids(
-    text: str, encoded: EncodedDocument, borders: dict[int, int], tokenizer: Any
-) -> Callable[[int, int], bool]:
-    """Whether ``text[start:end]`` tokenised by itself has the ids it has in the document."""
+def _places(text: str, encoded: EncodedDocument, borders: dict[int, int], wanted: set[int], tokenizer: Any) -> _Places:
+    ends = (0, *(word.end() for word in _WORD.finditer(text)))
+    usable = frozenset(place for place, end in enumerate(ends) if end in borders)
     content = [index for index, special in enumerate(encoded.special) if not special]
 
-    def check(start: int, end: int) -> bool:
-        low = borders[start] if start else content[0]
-        high = borders[end] if end < len(text) else content[-1] + 1
-        alone = tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
+    def keeps_ids(start: int, end: int) -> bool:
+        low = borders[ends[start]] if start else content[0]
+        high, stop = (borders[ends[end]], ends[end]) if end < len(ends) - 1 else (content[-1] + 1, len(text))
+        alone = tokenizer(text[ends[start] : stop], add_special_tokens=False)["input_ids"]
         return tuple(alone) == encoded.ids[low:high]
 
-    return check
+    return _Places(ends, usable, frozenset(place for place in usable if ends[place] in wanted), keeps_ids)
+
+
+def _cut(places: _Places, spec: InterleaveSpec, prefer: float, rng: np.random.Generator) -> _Cuts:
+    """Spans in turn until nothing more fits; what is left is the last one."""
+    first: Modality = "speech" if rng.random() < spec.speech_first else "text"
+    modality, cuts = first, [0]
+    while (end := _span_end(places, spec, prefer, rng, modality, cuts[-1])) is not None:
+        cuts.append(end)
+        modality = _other(modality)
+    # The last span is text, or nothing would be learnt from the speech in it, and it keeps its ids: else it joins the
+    #     one before.
+    while len(cuts) > 1 and (modality == "speech" or not places.keeps_ids(cuts[-1], places.n_words)):
+        cuts.pop()
+        modality = _other(modality)
+    return _Cuts(first if len(cuts) > 1 else "text", tuple(places.ends[cut] for cut in cuts[1:]))
+
+
+def _span_end(
+    places: _Places, spec: InterleaveSpec, prefer: float, rng: np.random.Generator, modality: Modality, start: int
+) -> int | None:
+    """Where a span that begins at ``start`` ends; ``None`` where the rest of the document is too short for it."""
+    length = spec.speech if modality == "speech" else spec.text
+    # Words this span may take: speech leaves a word of text after it, and text a whole speech span and that word.
+    room = places.n_words - start - (1 if modality == "speech" else spec.speech.low + 1)
+    # The first span is kept within the room too, so that a short document is cut; else a long text span ends it.
+    most = max(length.low, min(length.high, room)) if modality == "speech" or not start else length.high
+    drawn = start + int(rng.integers(length.low, most + 1))
+    if rng.random() < prefer:
+        near = [k for k in range(start + length.low, start + min(most, room) + 1) if k in places.wanted]
+        drawn = min(near, key=lambda k: (abs(k - drawn), k), default=drawn)
+    return next((k for k in range(drawn, start + room + 1) if k in places.usable and places.keeps_ids(start, k)), None)
 
 
 def _spans(text: str, encoded: EncodedDocument, borders: dict[int, int], cuts: _Cuts) -> tuple[Span, ...]:

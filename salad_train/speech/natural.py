@@ -9,7 +9,7 @@ import numpy as np
 
 from salad_eval.errors import DataError
 from salad_eval.types import Audio
-from salad_train.speech.manifests import MIN_SPAN_SECONDS, Recording
+from salad_train.speech.manifests import MIN_SPAN_SECONDS, Recording, TimedWord
 from salad_train.speech.utterances import Utterance
 
 
@@ -49,23 +49,38 @@ def stretch_of(recording: Recording, start: int, end: int) -> tuple[float, float
     """When ``text[start:end]`` is said, in seconds of the file; ``None`` where a word in it has no times or reaches beyond it."""
     words = recording.words or ()
     inside = [k for k, word in enumerate(words) if word.start_char < end and word.end_char > start]
-    if not inside or words[inside[0]].start_char < start or words[inside[-1]].end_char > end:
+    if not inside or not _all_timed(recording.text, [words[k] for k in inside], start, end):
         return None
-    first, last = inside[0], inside[-1]
-    edges = [start, *(edge for k in inside for edge in (words[k].start_char, words[k].end_char)), end]
-    if any(_has_letters(recording.text, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)):
-        return None
-    begin, finish = words[first].start_s, max(words[k].end_s for k in inside)
-    # Beyond a word without times nobody knows where the pause ends.
-    earlier = words[first - 1] if first else None
-    if not _has_letters(recording.text, earlier.end_char if earlier else 0, words[first].start_char):
-        begin = ((earlier.end_s if earlier else 0.0) + begin) / 2
-    later = words[last + 1] if last + 1 < len(words) else None
-    if not _has_letters(recording.text, words[last].end_char, later.start_char if later else len(recording.text)):
-        finish = (finish + (later.start_s if later else recording.duration_s)) / 2
+    begin = _pause_before(recording, words, inside[0])
+    finish = _pause_after(recording, words, inside[-1], max(words[k].end_s for k in inside))
     if finish - begin < MIN_SPAN_SECONDS:
         return None
     return recording.start_s + begin, recording.start_s + finish
+
+
+def _all_timed(text: str, words: Sequence[TimedWord], start: int, end: int) -> bool:
+    """Whether ``words`` are all that is said in ``text[start:end]``, and none of them reaches beyond it."""
+    if words[0].start_char < start or words[-1].end_char > end:
+        return False
+    edges = [start, *(edge for word in words for edge in (word.start_char, word.end_char)), end]
+    return not any(_has_letters(text, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _pause_before(recording: Recording, words: Sequence[TimedWord], first: int) -> float:
+    """The middle of the pause before a word, where it is known where that began: not after a word without times."""
+    begin = words[first].start_s
+    earlier = words[first - 1] if first else None
+    if _has_letters(recording.text, earlier.end_char if earlier else 0, words[first].start_char):
+        return begin
+    return ((earlier.end_s if earlier else 0.0) + begin) / 2
+
+
+def _pause_after(recording: Recording, words: Sequence[TimedWord], last: int, finish: float) -> float:
+    """The middle of the pause that begins at ``finish``, after a word, where it is known where it ends."""
+    later = words[last + 1] if last + 1 < len(words) else None
+    if _has_letters(recording.text, words[last].end_char, later.start_char if later else len(recording.text)):
+        return finish
+    return (finish + (later.start_s if later else recording.duration_s)) / 2
 
 
 def _has_letters(text: str, start: int, end: int) -> bool:

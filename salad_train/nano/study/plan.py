@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,38 +94,67 @@ class StudyPlan:
         for part in PARTS:
             if part in self.parts:
                 for seed in self.seeds:
-                    for run in self._part(part, seed):
+                    for run in _RUNS_OF[part](self, seed):
                         found.setdefault(run_key(run), run)
         return found
 
-    def _part(self, part: Part, seed: int) -> Iterator[Stage1Run | Stage2Run]:
-        if part == "stage1":
-            for alpha, breadth in itertools.product(self.alphas, ("narrow", "broad")):
-                yield Stage1Run(alpha, breadth, seed)  # type: ignore[arg-type]
-        elif part == "stage2":
-            for signal in SIGNALS:
-                yield Stage2Run(signal, seed, listens=signal in ("uniform", "gap"))
-        elif part == "budgets":
-            for budget, signal in itertools.product([b for b in self.budgets if b != BUDGET], SIGNALS):
-                yield Stage2Run(signal, seed, budget_seconds=budget)
-        elif part == "gamma":
-            for gamma in self.gammas:
-                if gamma == 0:
-                    yield Stage2Run("uniform", seed, listens=True)  # γ = 0 is uniform, whatever the signal
-                else:
-                    yield Stage2Run("gap", seed, gamma=gamma, listens=gamma == GAMMA)
-        elif part == "clusters":
-            for k in self.cluster_numbers:
-                yield Stage2Run("gap", seed, clusters=k, listens=k == CLUSTERS)
-        elif part == "tuning":
-            yield Stage2Run("gap", seed, listens=True)
-            for tune, replay in itertools.product(("lora", "full"), (True, False)):
-                yield Stage2Run("gap", seed, tune=tune, replay=replay)  # type: ignore[arg-type]
-        elif part == "transfer":
-            yield Stage2Run("gap", seed, held_back=True)
-        elif part == "untrue":
-            for alpha in (min(self.alphas), max(self.alphas)):
-                yield Stage1Run(alpha, "untrue", seed)
+
+_Runs = Iterator[Stage1Run | Stage2Run]
+
+
+def _stage1_runs(plan: StudyPlan, seed: int) -> _Runs:
+    for alpha, breadth in itertools.product(plan.alphas, ("narrow", "broad")):
+        yield Stage1Run(alpha, breadth, seed)  # type: ignore[arg-type]
+
+
+def _stage2_runs(plan: StudyPlan, seed: int) -> _Runs:
+    for signal in SIGNALS:
+        yield Stage2Run(signal, seed, listens=signal in ("uniform", "gap"))
+
+
+def _budget_runs(plan: StudyPlan, seed: int) -> _Runs:
+    for budget, signal in itertools.product([b for b in plan.budgets if b != BUDGET], SIGNALS):
+        yield Stage2Run(signal, seed, budget_seconds=budget)
+
+
+def _gamma_runs(plan: StudyPlan, seed: int) -> _Runs:
+    for gamma in plan.gammas:
+        if gamma == 0:
+            yield Stage2Run("uniform", seed, listens=True)  # γ = 0 is uniform, whatever the signal
+        else:
+            yield Stage2Run("gap", seed, gamma=gamma, listens=gamma == GAMMA)
+
+
+def _cluster_runs(plan: StudyPlan, seed: int) -> _Runs:
+    for k in plan.cluster_numbers:
+        yield Stage2Run("gap", seed, clusters=k, listens=k == CLUSTERS)
+
+
+def _tuning_runs(plan: StudyPlan, seed: int) -> _Runs:
+    yield Stage2Run("gap", seed, listens=True)
+    for tune, replay in itertools.product(("lora", "full"), (True, False)):
+        yield Stage2Run("gap", seed, tune=tune, replay=replay)  # type: ignore[arg-type]
+
+
+def _transfer_runs(plan: StudyPlan, seed: int) -> _Runs:
+    yield Stage2Run("gap", seed, held_back=True)
+
+
+def _untrue_runs(plan: StudyPlan, seed: int) -> _Runs:
+    for alpha in (min(plan.alphas), max(plan.alphas)):
+        yield Stage1Run(alpha, "untrue", seed)
+
+
+_RUNS_OF: Mapping[Part, Callable[[StudyPlan, int], _Runs]] = {
+    "stage2": _stage2_runs,
+    "budgets": _budget_runs,
+    "stage1": _stage1_runs,
+    "tuning": _tuning_runs,
+    "transfer": _transfer_runs,
+    "gamma": _gamma_runs,
+    "clusters": _cluster_runs,
+    "untrue": _untrue_runs,
+}
 
 
 def run_key(run: Stage1Run | Stage2Run) -> str:
