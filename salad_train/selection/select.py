@@ -20,6 +20,7 @@ from salad_eval.types import ASR, GapReport, Item
 from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
 from salad_train.selection.signals import Gap
 from salad_train.selection.weigh import SpokenLength, draw, exclusions, seconds_per_character, weigh
+from salad_train.steering.gaps import domain_gaps
 from salad_train.types import (
     Cluster,
     Clustering,
@@ -281,8 +282,8 @@ def _ratio(weight: ClusterWeight) -> float:
 def lacking_domains(report: GapReport, affinity: np.ndarray) -> tuple[str, ...]:
     """Domains with a gap that are nearest to no cluster: the corpus seems to hold little or nothing of them."""
     nearest = set(affinity.argmax(axis=1).tolist())
-    gaps = [row.gap.value if row.shrunk_gap is None else row.shrunk_gap for row in report.domains]
-    return tuple(row.name for place, row in enumerate(report.domains) if gaps[place] > 0 and place not in nearest)
+    gaps = domain_gaps(report)
+    return tuple(name for place, (name, gap) in enumerate(gaps.items()) if gap > 0 and place not in nearest)
 
 
 def _rate(plan: SelectPlan, corpus: Corpus, voice: Voice) -> SpokenLength:

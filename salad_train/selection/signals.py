@@ -17,6 +17,7 @@ import numpy as np
 
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.types import GapReport
+from salad_train.steering.gaps import domain_gaps, largest_gap
 from salad_train.types import ClusterProbe, SignalContext
 
 CHARACTERS_A_WORD = 5.0  # of English; a word is intact where all its characters are
@@ -65,8 +66,7 @@ class Gap:
     """The report's gaps by domain, carried to the clusters by how much each is like each domain:
     s(c) = Σ_d affinity(c, d) · max(gap(d), 0).
 
-    The gaps are the shrunken ones (empirical Bayes): a domain of few items is drawn to the mean of all, so that chance in a small
-    domain does not steer the selection. Where they were not shrunk (one domain), the plain gap stands in.
+    Gaps are those of ``domain_gaps``.
     """
 
     needs_probes = False
@@ -85,19 +85,21 @@ class Gap:
 
     @staticmethod
     def check(report: GapReport | None, *, has_items: bool) -> np.ndarray:
-        """The report's gaps (``domain_gaps``); raises ``UserInputError`` where there is no report, or none to carry over."""
+        """(n_domains,) the report's gaps (``domain_gaps``); raises ``UserInputError`` where there is no report, or none to carry
+        over."""
         if report is None:
             raise UserInputError(
                 "signal 'gap' carries a report's gaps to the clusters, and there is no report. Give the folder of a "
                 "finished `salad run` (--report), or another signal."
             )
         gaps = domain_gaps(report)
+        largest_gap(gaps, "To speak more of the corpus nevertheless, say so with signal 'uniform'.")
         if not has_items:
             raise UserInputError(
                 "signal 'gap' needs the benchmark's items to tell which clusters are like which domain, and a gap_report.json "
                 "by itself has none. Give the run's whole folder (with items.jsonl beside the report), or another signal."
             )
-        return gaps
+        return np.array(list(gaps.values()))
 
 
 class Learnability:
@@ -157,29 +159,6 @@ def intact_words(cer: float | None, usual_cer: float) -> float:
         return 1.0
     kept, usually = 1.0 - min(max(cer, 0.0), 1.0), 1.0 - min(max(usual_cer, 0.0), 1.0)
     return min(1.0, kept / usually) ** CHARACTERS_A_WORD if usually > 0.0 else 1.0
-
-
-def domain_gaps(report: GapReport) -> np.ndarray:
-    """(n_domains,) the report's gaps as fractions, shrunken where they are, in the order of ``report.domains``.
-
-    Raises ``UserInputError`` for a report without domains, and for one in which no domain has a gap above 0.
-    """
-    if not report.domains:
-        raise UserInputError(
-            "the report has no gaps by domain, so it cannot say what to speak. Evaluate a task that has domains "
-            "(metadata.salad.domain), or take another signal."
-        )
-    gaps = np.array([row.gap.value if row.shrunk_gap is None else row.shrunk_gap for row in report.domains])
-    if not np.isfinite(gaps).all():
-        raise DataError(f"the report's gaps are {gaps.tolist()}; expected finite numbers. Make the report again.")
-    if gaps.max() <= 0:
-        at = int(gaps.argmax())
-        raise UserInputError(
-            f"no domain of the report has a gap above 0 (the largest is {report.domains[at].name!r} with "
-            f"{100 * gaps[at]:+.1f} points): speech is understood as well as text, and there is nothing to close. "
-            "To speak more of the corpus nevertheless, say so with signal 'uniform'."
-        )
-    return gaps
 
 
 def probes_by_cluster(context: SignalContext) -> Mapping[int, ClusterProbe]:

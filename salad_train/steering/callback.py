@@ -17,8 +17,8 @@ from salad_eval.errors import ModelError, UserInputError
 from salad_eval.records import JsonlLog, dumps, loads, write_jsonl
 from salad_eval.types import GapReport
 from salad_train.measure import evaluating
+from salad_train.steering.gaps import domain_gaps
 from salad_train.steering.sampler import GapSampler, WeightUpdate
-from salad_train.steering.weights import domain_gaps
 
 HISTORY_FILE = "gap_history.jsonl"
 

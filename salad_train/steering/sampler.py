@@ -22,6 +22,7 @@ from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.records import from_json, to_json
 from salad_eval.report.json import REPORT_FILE, load_report
 from salad_eval.types import GapReport
+from salad_train.steering.gaps import domain_gaps
 from salad_train.types import Selection
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ from salad_train.steering.weights import (
     SELECTION_FILE,
     check_split,
     cluster_weights,
-    domain_gaps,
     domain_weights,
 )
 
@@ -248,7 +248,8 @@ class GapSampler(Sampler[int]):
             raise UserInputError(
                 f"the new report lacks {len(lost)} domains of the data: {_listed(lost)}. Measure on the first one's task."
             )
-        if max(domain_gaps(known, self._domains).values()) <= 0:
+        gaps = domain_gaps(known)
+        if max(gaps[name] for name in self._domains) <= 0:
             weights = dict.fromkeys(self._domains, 1.0)
         else:
             weights = domain_weights(

@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.types import GapReport
+from salad_train.steering.gaps import domain_gaps, largest_gap
 from salad_train.types import Selection
-
-if TYPE_CHECKING:
-    pass
-
 
 GAMMA = 1.0
 FLOOR = 0.05
@@ -42,28 +38,10 @@ def domain_weights(
     above 0; ``DataError`` where a gap is not a number.
     """
     check_split(report, allow_test_split)
-    gaps = domain_gaps(report, domains)
-    largest = max(gaps.values())
-    if largest <= 0:
-        name = max(gaps, key=lambda domain: gaps[domain])
-        raise UserInputError(
-            f"no domain has a gap above 0 (the largest is {name!r} with {100 * largest:+.1f} points): speech is understood as well "
-            "as text there, and a gap cannot say what to train on. Use a plain shuffle."
-        )
+    known = domain_gaps(report)
+    gaps = known if domains is None else {name: known[name] for name in sorted(set(domains))}
+    largest = largest_gap(gaps, "Use a plain shuffle.")
     return {name: max((max(gap, 0.0) / largest) ** gamma, floor) for name, gap in gaps.items()}
-
-
-def domain_gaps(report: GapReport, domains: Sequence[str] | None = None) -> dict[str, float]:
-    """The report's gaps by domain as fractions, shrunken where they are; of ``domains`` only, where given."""
-    if not report.domains:
-        raise UserInputError(
-            "the report has no gaps by domain. Evaluate a task whose metadata.salad.domain names them."
-        )
-    gaps = {row.name: row.gap.value if row.shrunk_gap is None else row.shrunk_gap for row in report.domains}
-    for name, gap in gaps.items():
-        if not math.isfinite(gap):
-            raise DataError(f"the gap of domain {name!r} is {gap}; expected a finite number. Make the report again.")
-    return gaps if domains is None else {name: gaps[name] for name in sorted(set(domains))}
 
 
 def check_split(report: GapReport, allow_test_split: bool) -> None:
