@@ -3,119 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from salad_train.cli.options import with_options
+
 if TYPE_CHECKING:
+    from salad_eval.pipeline.plan import PluginChoice
     from salad_train.recipe import Recipe
+    from salad_train.selection.files import SelectPlan
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
-def select_command(
-    budget_seconds: Annotated[float, typer.Option(help="Sound to be made, in seconds; met within 1%.")],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectRequest:
+    """What ``salad select`` is asked for: a selection (``plan``) and where its texts, voices and models come from (``training``)."""
+
+    budget_seconds: Annotated[float, typer.Option(help="Sound to be made, in seconds; met within 1%.")]
     report: Annotated[
         Path | None,
         typer.Option(help="The folder of a finished salad run (on the validation split), or a gap_report.json."),
-    ] = None,
+    ] = None
     corpus: Annotated[
         str | None,
         typer.Option(help="Texts to choose from: .jsonl, .parquet, a folder of these, a datasets id, nano/corpus."),
-    ] = None,
+    ] = None
     signal: Annotated[
         str, typer.Option(help="uniform, misalignment, distillation, gap, learnability, or a plug-in's.")
-    ] = "misalignment",
+    ] = "misalignment"
     gamma: Annotated[
         float, typer.Option(help="Target ∝ share of the corpus · signal^gamma; 0 is the corpus itself.")
-    ] = 5.0,
-    clusters: Annotated[int, typer.Option(help="K, the number of clusters.")] = 128,
-    floor: Annotated[
-        float, typer.Option(help="Least target as a multiple of the cluster's share of the corpus.")
-    ] = 0.0,
-    cap: Annotated[float | None, typer.Option(help="Most target as such a multiple; none if not given.")] = None,
-    probe_documents: Annotated[int, typer.Option(help="Documents spoken and measured in each cluster.")] = 16,
+    ] = 5.0
+    clusters: Annotated[int, typer.Option(help="K, the number of clusters.")] = 128
+    floor: Annotated[float, typer.Option(help="Least target as a multiple of the cluster's share of the corpus.")] = 0.0
+    cap: Annotated[float | None, typer.Option(help="Most target as such a multiple; none if not given.")] = None
+    probe_documents: Annotated[int, typer.Option(help="Documents spoken and measured in each cluster.")] = 16
     max_cer: Annotated[
         float | None,
         typer.Option(
             help="Exclude clusters above this character error rate; 3 times the median, at least 0.2, if not given."
         ),
-    ] = None,
+    ] = None
     asr: Annotated[
         str | None, typer.Option(help="A CTC model that transcribes the probes: nano/asr, a folder or a hub id.")
-    ] = None,
+    ] = None
     recipe: Annotated[
         str,
         typer.Option(
             help="A training recipe: corpus, models, voices and spans, where they are not given by an option."
         ),
-    ] = "nano",
-    model: Annotated[str | None, typer.Option(help="The speech LLM that is to be trained on.")] = None,
-    base: Annotated[str | None, typer.Option(help="The text LLM it came from.")] = None,
-    voice: Annotated[list[str] | None, typer.Option(help="A voice to speak in; repeat for more.")] = None,
-    embedder: Annotated[str, typer.Option(help="tfidf, lm, sentence-transformers, or a plug-in's.")] = "tfidf",
+    ] = "nano"
+    model: Annotated[str | None, typer.Option(help="The speech LLM that is to be trained on.")] = None
+    base: Annotated[str | None, typer.Option(help="The text LLM it came from.")] = None
+    voice: Annotated[list[str] | None, typer.Option(help="A voice to speak in; repeat for more.")] = None
+    embedder: Annotated[str, typer.Option(help="tfidf, lm, sentence-transformers, or a plug-in's.")] = "tfidf"
     avoid: Annotated[
         list[Path] | None,
         typer.Option(
             help="The folder of a run whose items no document may hold, besides those of --report; repeat for more."
         ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of clusters, probes and draws.")] = 0,
+    ] = None
+    seed: Annotated[int, typer.Option(help="Of clusters, probes and draws.")] = 0
     allow_test_split: Annotated[
         bool, typer.Option("--allow-test-split", help="Take a report on the test split nevertheless.")
-    ] = False,
+    ] = False
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any key of the recipe, such as corpus.domain_field=topic; repeat for more."),
-    ] = None,
+    ] = None
     set_signal: Annotated[
         list[str] | None, typer.Option("--set-signal", help="An option of the signal as key=value; repeat for more.")
-    ] = None,
+    ] = None
     set_embedder: Annotated[
         list[str] | None,
         typer.Option("--set-embedder", help="An option of the embedder as key=value; repeat for more."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where models run: auto, cpu, cuda.")] = "auto",
+    ] = None
+    device: Annotated[str, typer.Option(help="Where models run: auto, cpu, cuda.")] = "auto"
     out: Annotated[
         Path, typer.Option(help="The selection's folder; what a killed run goes on from lies there too.")
-    ] = Path("runs/selection"),
-) -> None:
+    ] = Path("runs/selection")
+
+    def plan(self) -> SelectPlan:
+        from salad_eval.pipeline.plan import parse_setting
+        from salad_train.selection.files import SelectPlan
+
+        return SelectPlan(
+            budget_seconds=self.budget_seconds,
+            signal=self.signal,
+            signal_options=dict(parse_setting(text) for text in self.set_signal or ()),
+            gamma=self.gamma,
+            clusters=self.clusters,
+            embedder=self.embedder,
+            embedder_options=dict(parse_setting(text) for text in self.set_embedder or ()),
+            probe_documents=self.probe_documents,
+            floor=self.floor,
+            cap=self.cap,
+            max_cer=self.max_cer,
+            seed=self.seed,
+            allow_test_split=self.allow_test_split,
+        )
+
+    def training(self) -> Recipe:
+        found = recipe_for(
+            self.recipe,
+            model=self.model,
+            base=self.base,
+            voices=self.voice or (),
+            corpus=self.corpus,
+            settings=self.settings or (),
+        )
+        return found.on_device(self.device)
+
+    def recogniser(self) -> PluginChoice | None:
+        from salad_eval.pipeline.plan import PluginChoice
+
+        return None if self.asr is None else PluginChoice(name="transformers-ctc", options={"pretrained": self.asr})
+
+
+@app.command()
+@with_options(SelectRequest)
+def select_command(asked: SelectRequest) -> None:
     """Choose what to speak next: embed, cluster, probe, weigh by a signal, and draw documents up to a budget of seconds.
 
     Writes selection.jsonl (documents in the order of drawing), selection.json, selection.md and selection.png.
     """
     from rich.console import Console
 
-    from salad_eval.pipeline.plan import PluginChoice, parse_setting
-    from salad_train.selection.files import PICTURE, SelectPlan, write_selection
+    from salad_train.selection.files import PICTURE, write_selection
     from salad_train.selection.select import select_from_run
     from salad_train.selection.views import selection_terminal
 
-    plan = SelectPlan(
-        budget_seconds=budget_seconds,
-        signal=signal,
-        signal_options=dict(parse_setting(text) for text in set_signal or ()),
-        gamma=gamma,
-        clusters=clusters,
-        embedder=embedder,
-        embedder_options=dict(parse_setting(text) for text in set_embedder or ()),
-        probe_documents=probe_documents,
-        floor=floor,
-        cap=cap,
-        max_cer=max_cer,
-        seed=seed,
-        allow_test_split=allow_test_split,
+    found = select_from_run(
+        asked.plan(),
+        asked.training(),
+        asked.out,
+        run=asked.report,
+        avoid=tuple(asked.avoid or ()),
+        asr=asked.recogniser(),
     )
-    training = recipe_for(
-        recipe, model=model, base=base, voices=voice or (), corpus=corpus, settings=settings or ()
-    ).on_device(device)
-    recogniser = PluginChoice(name="transformers-ctc", options={"pretrained": asr}) if asr is not None else None
-    found = select_from_run(plan, training, out, run=report, avoid=tuple(avoid or ()), asr=recogniser)
-    write_selection(found, out)
+    write_selection(found, asked.out)
     Console().print(selection_terminal(found))
-    typer.echo(f"\npicture: {out / PICTURE}\nselection: {out}")
+    typer.echo(f"\npicture: {asked.out / PICTURE}\nselection: {asked.out}")
 
 
 def recipe_for(
