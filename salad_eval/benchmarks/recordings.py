@@ -12,6 +12,7 @@ import io
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -40,7 +41,11 @@ MAX_BYTES = 512 << 20  # of a file: ten minutes of two channels at 96 kHz and 32
 MAX_SECONDS_EXTRA = 30.0
 # Of a recording driven into the ceiling speech is still understood at some per cent; a tenth is a square wave.
 MAX_CLIPPED_SHARE = 0.1
-MANIFEST_FILE_FIELD = "file"
+# What manifests call the file, its speaker and the spoken part that it says; ``salad render`` writes the first of each.
+FILE_FIELDS = ("file", "audio", "audio_path", "audio_filepath", "wav", "path")
+VOICE_FIELDS = ("voice", "speaker", "speaker_id")
+PART_FIELD = "part"
+UNNAMED_VOICE = "recorded"
 
 Problem = Literal["empty", "nan", "clipped", "silent", "too_short", "too_long"]
 Row = Mapping[str, Any]
@@ -72,15 +77,23 @@ class RecordingFinder:
     def find(self, row: Row, parts: Sequence[str]) -> tuple[Recording, ...]:
         """The recordings of the spoken ``parts`` of a row's question, for each at least one.
 
-        Raises ``NoRecording`` where a value is missing, and ``TaskError`` where it is not clear which part is recorded.
+        Raises ``NoRecording`` where a value is missing, or recordings cannot be told apart, and ``TaskError`` where it is not clear
+        which part is recorded.
         """
-        found: list[Recording] = []
-        for source in self._sources:
-            found += source.find(row, _part(source.source, parts, source.where))
+        found = list(dict.fromkeys(one for source in self._sources for one in source.find(row, parts)))
         if silent := [part for part in parts if part not in {recording.part for recording in found}]:
+            if any(source.says_part for source in self._sources):
+                raise NoRecording("not in the manifest", f"a recording of the spoken part {silent[0]!r}")
             raise TaskError(
                 f"{self._sources[0].where}: the spoken part {silent[0]!r} has no recording; an item is recorded whole or spoken whole. "
                 f"Give a list with one source a part, or leave {silent[0]!r} out of spoken_text and spoken_choices."
+            )
+        said = Counter((recording.part, recording.voice, recording.perturbation) for recording in found)
+        (part, voice, _), n = said.most_common(1)[0]
+        if n > 1:
+            raise NoRecording(
+                "several recordings in one voice",
+                f"{n} of {part!r} by {voice!r}: name the field that tells their speakers apart as audio.voice",
             )
         return tuple(found)
 
@@ -100,7 +113,6 @@ class _Source:
     def __init__(self, source: AudioSource, columns: frozenset[str], folders: Sequence[Path], where: str) -> None:
         self.source, self.where = source, where
         self._folders = [_folder(source.folder, folders[0], where)] if source.folder is not None else list(folders)
-        self._columns = columns
         self._listed: Mapping[str, Sequence[Row]] | None = None
         if source.column is not None and source.column not in columns:
             raise TaskError(
@@ -113,28 +125,41 @@ class _Source:
                     f"{where}.key is {source.key!r}, which is no column of the data{did_you_mean(source.key, columns)}. "
                     f"Columns: {', '.join(sorted(columns))}."
                 )
-            file = _existing(source.manifest, self._folders, where)
-            self._listed = _manifest(file, source.key)
-            self._folders = [file.parent]
-            self._columns = columns | {name for rows in self._listed.values() for row in rows for name in row}
-        self._file = source.file if source.file is not None else MANIFEST_FILE_FIELD
+            manifest = _existing(source.manifest, self._folders, where)
+            self._listed = _manifest(manifest, source.key)
+            self._folders = [manifest.parent]
+        listed = {name for rows in (self._listed or {}).values() for one in rows for name in one}
+        self._columns = columns | listed
+        self._file = source.file if source.file is not None else _named(listed, FILE_FIELDS) or FILE_FIELDS[0]
+        self._voice = source.voice if source.voice is not None else _named(listed, VOICE_FIELDS) or UNNAMED_VOICE
+        self.says_part = PART_FIELD in listed
         if source.column is None and self._file not in self._columns and "{" not in self._file:
             raise TaskError(
                 f"{where}.file is {self._file!r}, which is neither a field{did_you_mean(self._file, self._columns)} nor a template. "
                 f"Fields: {', '.join(sorted(self._columns))}."
             )
 
-    def find(self, row: Row, part: str) -> list[Recording]:
+    def find(self, row: Row, parts: Sequence[str]) -> list[Recording]:
+        """The recordings that this source has of a row's spoken ``parts``."""
         if self._listed is None:
-            return [self._recording(row, part)]
+            return [self._recording(row, _part(self.source, parts, self.where))]
         key = row.get(self.source.key)
         listed = self._listed.get(str(key), ())
         if not listed:
             raise NoRecording("not in the manifest", f"{self.source.key} {key!r:.80}")
-        return [self._recording({**row, **one}, part) for one in listed]
+        found = []
+        for one in listed:
+            if not self.says_part:
+                part = _part(self.source, parts, self.where)
+            else:  # one manifest may hold several parts: those that are not asked for, and other sources', are passed over
+                part = str(one.get(PART_FIELD))
+                if part not in parts or self.source.part not in (None, part):
+                    continue
+            found.append(self._recording({**row, **one}, part))
+        return found
 
     def _recording(self, row: Row, part: str) -> Recording:
-        voice = self._value(self.source.voice, row, "voice").strip()
+        voice = self._value(self._voice, row, "voice").strip()
         if not voice:
             raise NoRecording("missing field", "audio.voice is empty")
         try:
@@ -225,6 +250,11 @@ def _existing(written: str, folders: Sequence[Path], where: str) -> Path:
             return file.absolute()
     looked = " and ".join(map(str, dict.fromkeys(candidates)))
     raise TaskError(f"{where}.manifest is {written!r}, and there is no such file (looked at {looked}).")
+
+
+def _named(fields: set[str], names: Sequence[str]) -> str | None:
+    """The first of ``names`` that is among the fields."""
+    return next((name for name in names if name in fields), None)
 
 
 def _manifest(file: Path, key: str) -> dict[str, list[Row]]:

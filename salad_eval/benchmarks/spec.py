@@ -55,10 +55,11 @@ class AudioSource(BaseModel):
 
     ``column``: a column that holds audio as ``{bytes, path}``, bytes or a path; it is never decoded on reading. ``file``: the field or
     template that gives a file's path, relative to ``folder`` (default: beside the data or the YAML). ``manifest``: a JSONL whose rows
-    belong to the data's rows with the same ``key``; its fields are then known to the templates, its paths relative to it.
-    ``voice``: field, template or literal that names the speaker; several recordings of an item differ in it. ``part``: which spoken part
-    it says (default: the only one). ``text``: field or template of what is said, where the written form does not tell; empty: unknown,
-    and no part of the WER.
+    belong to the data's rows with the same ``key``; its fields are then known to the templates, its paths (``file``, or another usual
+    name) relative to it. A field ``part`` says which spoken part a row says.
+    ``voice``: field, template or literal that names the speaker; several recordings of an item differ in it. By default the field
+    ``voice``, ``speaker`` or ``speaker_id`` of a manifest, else "recorded". ``part``: which spoken part it says (default: the only one).
+    ``text``: field or template of what is said, where the written form does not tell; empty: unknown, and no part of the WER.
     ``perturbation``: field, template or literal that names what was done to the sound already.
     """
 
@@ -68,7 +69,7 @@ class AudioSource(BaseModel):
     manifest: str | None = None
     key: str = "id"
     folder: str | None = None
-    voice: str = "recorded"
+    voice: str | None = None
     part: str | None = None
     text: str | None = None
     perturbation: str = CLEAN

@@ -11,7 +11,7 @@ import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -30,6 +30,7 @@ Reason = Literal[
     "dead_path",
     "unreadable_audio",
     "beyond_audio",
+    "duration_differs",
     "too_long",
     "times_go_backwards",
     "shorter_than_words",
@@ -47,7 +48,11 @@ PAUSE_SECONDS = 0.15  # a silence that is heard as a pause and not as the closur
 
 AUDIO_FIELDS = ("audio", "audio_path", "audio_filepath", "wav", "path", "file")
 TEXT_FIELDS = ("text", "transcript", "transcription", "sentence", "normalized_text")
-ID_FIELDS = ("id", "utt_id", "segment_id")
+ID_FIELDS = (
+    "utt_id",
+    "segment_id",
+    "id",
+)  # what is an utterance's own before what its text may be called, whoever reads it
 START_FIELDS = ("start", "start_s", "offset")
 DURATION_FIELDS = ("duration", "duration_s")
 WORDS_FIELDS = ("words", "alignment")
@@ -225,13 +230,21 @@ _Words: TypeAlias = Sequence[tuple[str, float, float]]  # word, start and end in
 
 
 @dataclass(frozen=True, slots=True)
+class _File:
+    """A sound file, and how long it is said to be, where that is said."""
+
+    path: Path
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Stated:
     """What a row says, before it is checked against the file."""
 
     id: str
     domain: str
     text: object
-    audio: Path
+    file: _File
     start_s: float
     duration_s: float | None
     words: _Words | None
@@ -239,7 +252,7 @@ class _Stated:
 
 
 def _recordings_of(
-    row: Row, plan: ManifestPlan, root: Path, known: Mapping[str, Path]
+    row: Row, plan: ManifestPlan, root: Path, known: Mapping[str, _File | _Reject]
 ) -> Iterator[Recording | RecordingReject]:
     if row.fault:
         yield RecordingReject(row.id, "malformed", row.fault)
@@ -272,7 +285,7 @@ def _cut_parts(name: str, cut: Mapping[str, Any], plan: ManifestPlan, root: Path
         raise _Reject("malformed", "supervisions are no list of objects")
     if not supervisions:
         raise _Reject("no_text", "no supervision")
-    audio = _source_of(_mapping(cut, "recording"), root)
+    file = _file_of(_mapping(cut, "recording"), root)
     begin = _number(cut, ("start",), 0.0)
 
     def stated(one: Mapping[str, Any]) -> _Stated:
@@ -281,7 +294,7 @@ def _cut_parts(name: str, cut: Mapping[str, Any], plan: ManifestPlan, root: Path
             id=name if len(supervisions) == 1 else str(one.get("id") or name),
             domain=plan.domain,
             text=_lhotse_text(one),
-            audio=audio,
+            file=file,
             start_s=begin + offset,
             duration_s=_number(one, DURATION_FIELDS, None),
             words=_lhotse_words(one, offset),
@@ -292,18 +305,21 @@ def _cut_parts(name: str, cut: Mapping[str, Any], plan: ManifestPlan, root: Path
 
 
 def _supervision(
-    name: str, one: Mapping[str, Any], plan: ManifestPlan, root: Path, known: Mapping[str, Path]
+    name: str, one: Mapping[str, Any], plan: ManifestPlan, root: Path, known: Mapping[str, _File | _Reject]
 ) -> _Stated:
     recording = str(one["recording_id"])
     if recording not in known:
         hint = "" if known else ": state the manifest of recordings"
         raise _Reject("dead_path", f"recording {recording!r} is unknown{hint}")
+    file = known[recording]
+    if isinstance(file, _Reject):
+        raise file
     offset = _number(one, ("start",), 0.0)
     return _Stated(
         id=name,
         domain=plan.domain,
         text=_lhotse_text(one),
-        audio=_below(root, known[recording]),
+        file=replace(file, path=_below(root, file.path)),
         start_s=offset,
         duration_s=_number(one, DURATION_FIELDS, None),
         words=_lhotse_words(one, offset),
@@ -318,13 +334,16 @@ def _plain(name: str, values: Mapping[str, Any], plan: ManifestPlan, root: Path)
     if not isinstance(audio, str) or not audio:
         raise _Reject("dead_path", f"no path of a sound in the fields {', '.join(values) or 'of this row'}")
     domain = values.get(plan.domain_field) if plan.domain_field else None
+    duration = _number(values, DURATION_FIELDS, None)
+    # Without a beginning a duration is the file's; with one it is that of a stretch of it.
+    whole = duration if _first(values, START_FIELDS) is None else None
     return _Stated(
         id=name,
         domain=plan.domain if domain is None else str(domain),
         text=_first(values, (plan.text_field,) if plan.text_field else TEXT_FIELDS),
-        audio=_below(root, Path(audio)),
+        file=_File(_below(root, Path(audio)), whole),
         start_s=_number(values, START_FIELDS, 0.0),
-        duration_s=_number(values, DURATION_FIELDS, None),
+        duration_s=duration,
         words=_plain_words(_first(values, WORDS_FIELDS)),
         channel=_channel(values.get("channel")),
     )
@@ -334,21 +353,25 @@ def _checked(stated: _Stated, plan: ManifestPlan) -> Recording:
     """The recording, once its file has been looked at and its words have been found in its text."""
     if not isinstance(stated.text, str) or not any(map(str.isalnum, stated.text)):
         raise _Reject("no_text")
-    if not stated.audio.is_file():
-        raise _Reject("dead_path", str(stated.audio))
-    length = _audio_seconds(str(stated.audio))
+    path, declared = stated.file.path, stated.file.duration_s
+    if not path.is_file():
+        raise _Reject("dead_path", str(path))
+    length = _audio_seconds(str(path))
     if length is None:
-        raise _Reject("unreadable_audio", str(stated.audio))
+        raise _Reject("unreadable_audio", str(path))
     start = stated.start_s
     duration = length - start if stated.duration_s is None else stated.duration_s
     if start < 0 or duration <= 0 or start + duration > length + TOLERANCE_SECONDS:
         raise _Reject("beyond_audio", f"{start:.2f} s and {duration:.2f} s on, of {length:.2f} s")
+    if declared is not None and abs(declared - length) > TOLERANCE_SECONDS:
+        # Another file than the one that the times were taken in, or a part of it: they name no known stretch of this one.
+        raise _Reject("duration_differs", f"{declared:.2f} s by the manifest, {length:.2f} s in {path}")
     if plan.max_seconds is not None and duration > plan.max_seconds:
         raise _Reject("too_long", f"{duration:.2f} s")
     duration = min(duration, length - start)
     words = None if stated.words is None else _timed(stated.text, stated.words, duration)
     return Recording(
-        stated.id, stated.domain, stated.text, str(stated.audio), start, duration, words, stated.channel
+        stated.id, stated.domain, stated.text, str(path), start, duration, words, stated.channel
     )  # fmt: skip
 
 
@@ -442,14 +465,24 @@ def _below(root: Path, path: Path) -> Path:
     return path if path.is_absolute() else root / path
 
 
-def _source_of(recording: Mapping[str, Any], root: Path) -> Path:
-    """The one file of a Lhotse recording."""
+def _file_of(recording: Mapping[str, Any], root: Path) -> _File:
+    """The one file of a Lhotse recording that is heard as it is."""
+    if transforms := recording.get("transforms"):
+        # Its times are those of the transformed sound, of which there is no file: at 1.1 times the speed they name other words.
+        names = (
+            [str(one.get("name")) for one in transforms if isinstance(one, Mapping)]
+            if isinstance(transforms, list)
+            else []
+        )
+        raise _Reject(
+            "unsupported", f"a recording that is transformed on reading ({', '.join(names) or transforms!r:.40})"
+        )
     sources = recording.get("sources")
     if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], Mapping):
         raise _Reject("unsupported", "a recording of several files, or of none")
     if sources[0].get("type") != "file":
         raise _Reject("unsupported", f"a source of type {sources[0].get('type')!r}; expected 'file'")
-    return _below(root, Path(str(sources[0].get("source"))))
+    return _File(_below(root, Path(str(sources[0].get("source")))), _number(recording, ("duration",), None))
 
 
 def _lhotse_text(supervision: Mapping[str, Any]) -> object:
@@ -494,15 +527,16 @@ def _entries(items: object, names: Sequence[str]) -> list[list[Any]]:
     return entries
 
 
-def _lhotse_recordings(source: str, key: str) -> dict[str, Path]:
-    """Id → file of a Lhotse recordings manifest; recordings of another kind are unknown then."""
-    found: dict[str, Path] = {}
+def _lhotse_recordings(source: str, key: str) -> dict[str, _File | _Reject]:
+    """Id → file of a Lhotse recordings manifest, or why none of it can be used."""
+    found: dict[str, _File | _Reject] = {}
     for file in _found(source, key):
-        for row in file_rows([file], frozenset(("id", "sources"))):
+        for row in file_rows([file], frozenset(("id", "sources", "duration", "transforms"))):
+            name = str(row.values.get("id"))
             try:
-                found[str(row.values.get("id"))] = _source_of(row.values, Path())
-            except _Reject:
-                continue
+                found[name] = _file_of(row.values, Path())
+            except _Reject as cause:
+                found[name] = cause
     return found
 
 

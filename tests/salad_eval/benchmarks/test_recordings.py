@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -205,6 +206,107 @@ def test_a_manifest_lists_the_recordings_of_an_item(tmp_path: Path) -> None:
     assert [recording.voice for recording in items[0].recordings] == ["ann", "bob"]
     assert items[0].recordings[1].file == str(tmp_path / "speech" / "test-0-bob.wav")
     assert Counter(reject.reason for reject in rejects) == {"not in the manifest": 2}
+
+
+def manifest_task(
+    folder: Path, lines: list[dict[str, Any]], source: dict[str, Any] | None = None, **salad: Any
+) -> Path:
+    """The small benchmark with a manifest beside its data."""
+    (folder / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return recorded_task(folder, rows(), {"manifest": "list.jsonl", "key": "id", **(source or {})}, **salad)
+
+
+def test_the_readmes_manifest_works_as_written(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (task,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.S) if "my_quiz.jsonl" in block]
+    (source,) = re.findall(r"`(\{manifest: [^`]*\})`", page)
+    (line,) = re.findall(r"```json\n(.*?)\n```", page, re.S)
+    fields = yaml.safe_load(task)
+    fields["metadata"]["salad"]["audio"] = yaml.safe_load(source)
+    (tmp_path / "my_quiz.yaml").write_text(yaml.safe_dump(fields))
+    table = [
+        {"id": f"q{n}", "question": f"What is {n}?", "choices": ["a", "b"], "answer": 0, "subject": "x"} for n in (6, 7)
+    ]
+    (tmp_path / "my_quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    (tmp_path / "list.jsonl").write_text(line + "\n" + line.replace("anna", "ben") + "\n")
+    items, rejects, _ = load_items(load_task(str(tmp_path / "my_quiz.yaml")), "test")
+    assert [[recording.voice for recording in item.recordings] for item in items] == [["anna", "ben"]]
+    assert items[0].recordings[0].file == str(tmp_path / "q7-anna.wav")
+    assert [reject.reason for reject in rejects] == ["not in the manifest"]
+
+
+@pytest.mark.parametrize("voice", ["voice", "speaker", "speaker_id"])
+@pytest.mark.parametrize("file", ["file", "audio", "audio_path", "audio_filepath", "wav", "path"])
+def test_a_manifest_by_the_usual_names_says_file_and_speaker(tmp_path: Path, file: str, voice: str) -> None:
+    lines = [{"id": row["id"], file: f"{row['id']}-{who}.wav", voice: who} for row in rows() for who in ("ann", "bob")]
+    items, rejects, _ = load_items(load_task(str(manifest_task(tmp_path, lines))), "test")
+    assert (len(items), rejects) == (8, [])
+    assert [(one.voice, one.file) for one in items[0].recordings] == [
+        ("ann", str(tmp_path / "test-0-ann.wav")),
+        ("bob", str(tmp_path / "test-0-bob.wav")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "source", "voices", "reasons"),
+    [
+        ([{"file": "a.wav"}], {}, ["recorded"], {}),
+        ([{"file": "a.wav", "speaker": "ann"}], {"voice": "somebody"}, ["somebody"], {}),
+        ([{"file": "a.wav", "speaker": "ann"}, {"file": "b.wav", "speaker": "bob"}], {}, ["ann", "bob"], {}),
+        ([{"file": "a.wav"}, {"file": "a.wav"}], {}, ["recorded"], {}),  # the same sound twice is one recording
+        ([{"file": "a.wav"}, {"file": "b.wav"}], {}, None, {"several recordings in one voice": 1}),
+        ([{"file": "a.wav", "speaker": "ann"}, {"file": "b.wav", "speaker": "ann"}], {}, None,
+         {"several recordings in one voice": 1}),
+        ([{"file": "a.wav", "speaker": "ann"}, {"file": "b.wav"}], {}, None, {"missing field": 1}),
+        ([{"file": "a.wav", "take": 1}, {"file": "b.wav", "take": 2}], {"voice": "take {{take}}"}, ["take 1", "take 2"], {}),
+        ([{"file": "a.wav", "done": "clean"}, {"file": "b.wav", "done": "noise,snr=10"}], {"perturbation": "done"},
+         ["recorded", "recorded"], {}),
+    ],
+)  # fmt: skip
+def test_several_rows_of_a_key_are_speakers_or_a_counted_reject(
+    tmp_path: Path,
+    lines: list[dict[str, Any]],
+    source: dict[str, Any],
+    voices: list[str] | None,
+    reasons: dict[str, int],
+) -> None:
+    """40 recordings in 20 questions must never become 20 in silence."""
+    listed = [{"id": "test-0", **line} for line in lines] + [{"id": "test-1", **lines[0]}]
+    items, rejects, _ = load_items(load_task(str(manifest_task(tmp_path, listed, source))), "test")
+    counted = Counter(reject.reason for reject in rejects if reject.reason != "not in the manifest")
+    assert counted == reasons
+    found = {item.id: [recording.voice for recording in item.recordings] for item in items}
+    assert found.get("made:test-0") == voices
+    assert "made:test-1" in found
+
+
+def test_a_manifest_may_hold_every_part_of_a_question(tmp_path: Path) -> None:
+    parts = {"question": "{{question}}", "passage": "{{passage}}"}
+    lines = [
+        {"id": f"q{n}", "part": part, "file": f"q{n}-{part}-{who}.wav", "voice": who}
+        for n in range(3)
+        for who in ("ann", "bob")
+        for part in (*parts, "choices")
+    ]
+    del lines[3 * 6 - 5 :]  # the last question's recordings but for one part of one speaker
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = [{**row, "id": f"q{n}", "passage": f"This is passage number {n}."} for n, row in enumerate(rows()[:3])]
+    task = load_task(
+        str(
+            make_task(
+                tmp_path, table, doc_to_text="{{passage}} Question: {{question}}\nAnswer:",
+                salad={"audio": {"manifest": "list.jsonl"}, "spoken_text": parts},
+            )
+        )
+    )  # fmt: skip
+    items, rejects, _ = load_items(task, "test")
+    assert [(one.part, one.voice, Path(one.file).name) for one in items[1].recordings] == [
+        ("passage", "ann", "q1-passage-ann.wav"), ("question", "ann", "q1-question-ann.wav"),
+        ("passage", "bob", "q1-passage-bob.wav"), ("question", "bob", "q1-question-bob.wav"),
+    ]  # fmt: skip
+    assert [(reject.item_id, reject.detail) for reject in rejects] == [
+        ("made:q2", "a recording of the spoken part 'passage'")
+    ]
 
 
 def test_rows_of_one_id_are_speakers_of_one_item(tmp_path: Path) -> None:

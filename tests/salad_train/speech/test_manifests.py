@@ -19,6 +19,7 @@ from salad_eval.types import Audio
 from salad_train.speech.manifests import (
     ManifestPlan,
     Recording,
+    RecordingReject,
     TimedWord,
     iter_recordings,
     match_words,
@@ -61,8 +62,8 @@ def write(path: Path, rows: list[Any]) -> ManifestPlan:
     return ManifestPlan(source=str(path))
 
 
-def cut(**changes: Any) -> dict[str, Any]:
-    """A cut as LibriHeavy's manifests hold them, from 0.5 s of the file on."""
+def cut(of: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """A cut as LibriHeavy's manifests hold them, from 0.5 s of the file on; ``of``: what its recording has otherwise."""
     source = {"type": "file", "channels": [0], "source": "a.wav"}
     supervision = {
         "id": "sup", "recording_id": "rec", "start": 0.0, "duration": 1.2, "channel": 0, "language": "English", "speaker": "100",
@@ -70,7 +71,7 @@ def cut(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "id": "small/100/chapter_0", "start": 0.5, "duration": 1.2, "channel": 0, "supervisions": [{**supervision, **changes}],
-        "recording": {"id": "rec", "sources": [source], "sampling_rate": RATE, "num_samples": 2000, "duration": 2.0},
+        "recording": {"id": "rec", "sources": [source], "sampling_rate": RATE, "num_samples": 2000, "duration": 2.0, **(of or {})},
         "type": "MonoCut",
     }  # fmt: skip
 
@@ -206,6 +207,14 @@ BAD: dict[str, tuple[Any, str]] = {
         {"supervisions": [{"text": "One"}], "recording": {"sources": [{"type": "command", "source": "sox"}]}},
         "unsupported",
     ),
+    "a cut of a recording at another speed": (
+        cut(of={"transforms": [{"name": "Speed", "kwargs": {"factor": 1.1}}], "duration": 1.818, "num_samples": 1818}),
+        "unsupported",
+    ),
+    "a cut of a recording at another loudness": (cut(of={"transforms": [{"name": "Volume", "kwargs": {"factor": 2}}]}), "unsupported"),
+    "a cut of a recording that is longer than its file": (cut(of={"duration": 3.0, "num_samples": 3000}), "duration_differs"),
+    "a cut of a recording that is shorter than its file": (cut(of={"duration": 1.75, "num_samples": 1750}), "duration_differs"),
+    "a file of another length": ({"audio": "a.wav", "text": "One", "duration": 1.5}, "duration_differs"),
     "no supervision": ({"supervisions": [], "recording": {}}, "no_text"),
     "the same id": ({"id": "good", "audio": "a.wav", "text": "One"}, "duplicate_id"),
 }  # fmt: skip
@@ -219,6 +228,38 @@ def test_a_bad_row_is_counted_with_its_reason_and_harms_no_other(folder: Path, c
     found = read_recordings(write(folder / "rows.jsonl", [good, row]))
     assert [one.id for one in found.recordings] == ["good"]
     assert [(reject.reason, reject.n) for reject in found.rejects] == [(reason, 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "detail"),
+    [
+        ({"transforms": [{"name": "Speed", "kwargs": {"factor": 0.9}}]}, "unsupported", "Speed"),
+        ({"duration": 9.0}, "duration_differs", "9.00 s by the manifest, 2.00 s in"),
+        ({"sources": []}, "unsupported", "of none"),
+        ({"transforms": []}, None, ""),
+        ({"transforms": None, "duration": 2.05}, None, ""),
+    ],
+)
+def test_supervisions_of_a_recording_that_cannot_be_heard_as_it_is(
+    folder: Path, changes: dict[str, Any], reason: str | None, detail: str
+) -> None:
+    recording = {"id": "rec", "sources": [{"type": "file", "channels": [0], "source": "a.wav"}], "duration": 2.0}
+    write(folder / "recordings.jsonl", [{**recording, **changes}])
+    rows = [{"id": "s1", "recording_id": "rec", "start": 0.25, "duration": 1.0, "text": "One"}]
+    plan = write(folder / "supervisions.jsonl", rows)
+    plan = ManifestPlan(source=plan.source, recordings=str(folder / "recordings.jsonl"))
+    (found,) = iter_recordings(plan)
+    if reason is None:
+        assert isinstance(found, Recording)
+    else:
+        assert isinstance(found, RecordingReject)
+        assert (found.reason, detail in found.detail) == (reason, True)
+
+
+def test_a_stretch_says_nothing_of_the_files_length(folder: Path) -> None:
+    row = {"audio": "a.wav", "text": "One", "offset": 0.0, "duration": 1.5}
+    (one,) = read_recordings(write(folder / "rows.jsonl", [row])).recordings
+    assert (one.start_s, one.duration_s) == (0.0, 1.5)
 
 
 def test_rounded_times_are_forgiven(folder: Path) -> None:
@@ -260,7 +301,7 @@ def test_reading_is_lazy_and_stops_where_it_is_told_to(folder: Path) -> None:
 
 
 def test_long_ones_are_left_out_on_demand(folder: Path) -> None:
-    rows = [{"audio": "a.wav", "text": "One", "duration": 0.5}, {"audio": "a.wav", "text": "One"}]
+    rows = [{"audio": "a.wav", "text": "One", "offset": 0.0, "duration": 0.5}, {"audio": "a.wav", "text": "One"}]
     plan = write(folder / "rows.jsonl", rows)
     found = read_recordings(ManifestPlan(source=plan.source, max_seconds=1.0))
     assert (len(found.recordings), [reject.reason for reject in found.rejects]) == (1, ["too_long"])
