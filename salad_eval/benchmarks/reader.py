@@ -330,7 +330,8 @@ def _generation(read: _Reader, output_type: str) -> GenerationProtocol:
         return GenerationProtocol()
     if settings.get("do_sample") or float(settings.get("temperature") or 0) > 0:
         raise TaskError(f"{read.path}: generation_kwargs ask for sampling; answers are generated greedily here.")
-    until = settings.get("until", [read.text("fewshot_delimiter", "\n\n")])
+    unless_named = [] if output_type == "multiple_choice" else [read.text("fewshot_delimiter", "\n\n")]
+    until = settings.get("until", unless_named)
     stop = [until] if isinstance(until, str) else until
     named = (settings[key] for key in _MOST_TOKENS if settings.get(key) is not None)
     most = next(named, DEFAULT_MAX_NEW_TOKENS)

@@ -179,10 +179,13 @@ def _words(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class GenerationProtocol:
-    """How a free answer is asked for: greedily, at most ``max_new_tokens`` tokens, cut before the first of ``stop``."""
+    """How a free answer is asked for: greedily, at most ``max_new_tokens`` tokens, cut before the first of ``stop``.
 
-    max_new_tokens: int = 64
-    stop: tuple[str, ...] = ("\n",)
+    Nothing is cut by default: a model that reasons before it answers, or answers in lines, would lose its answer.
+    """
+
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
