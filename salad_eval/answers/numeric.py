@@ -3,7 +3,8 @@
 How a number is read. In digits: a sign, thousands separators (commas, or the spaces that typography uses), decimals, ``1.5e3`` and
 ``1.5 × 10^3``, fractions ("3/4", "1 1/2", "½", ``\\frac{3}{4}``), a scale word ("3 million", "$1.5M"). In words: see
 ``number_words``. Currency, percent signs and units are no part of it and are never converted: "50%" is 50, "50 cents" is 50. What is
-no plain number (a time, a date, a range, an ordinal, "1,23", "1.2.3", "5k", "2^10") makes its phrase unreadable. Numbers are exact:
+no plain number (a time, a date, a range, an ordinal, "1,23", "1.2.3", "5k", "2^10", "5!", "5 squared", "2 pi", "±5") makes its phrase
+unreadable, and so do two unknowns ("x = 5, y = 6"). Numbers are exact:
 18, 18.0 and 36/2 are the same, 0.33 and 1/3 are not.
 
 Where the answer is looked for; the first rule that finds anything decides, and where it finds two different numbers the text is
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from salad_eval.answers.number_words import FIRST_WORDS, SIGNS, number_at, part_at, scale_at
+from salad_eval.answers.reply import answer_part
 
 MARK = "####"  # before the answer of a worked solution, in GSM8K
 _MOST_EXPONENT = 300  # of a power of ten; beyond it a "number" is noise, and an exact one costs memory
@@ -51,7 +53,7 @@ def extract_number(text: str, *, last: bool = False) -> Fraction | None:
 
     ``last``: where no rule finds anything, the last number in the text counts.
     """
-    plain = _plain(text)
+    plain = _plain(answer_part(text))
     rules: list[Callable[[str], Found]] = [_marked, _boxed, _stated, _alone]
     for rule in [*rules, _last] if last else rules:
         found = rule(plain)
@@ -76,7 +78,14 @@ _STATEMENT = re.compile(
     r"\banswer(?:(?:\s+(?!is\b)[a-z']+){0,6}\s+(?:is|would be|must be|should be|will be)\b|\s*(?=[:=]))\s*[:=]?",
     re.IGNORECASE,
 )
-_CLAUSE_END = re.compile(r"\n|[;(!?]|\.(?=\s|$)|,?\s\b(?:because|since|as|which|so)\b", re.IGNORECASE)
+# "x = 5", of which a clause may have several: "x = 5, y = 6", below one another, or "x = 5 or x = -5".
+_EQUATION = re.compile(r"(?:\A|(?<=[,;&\n])|\b(?:and|or)\b)[\s\"'“:]*([^\W\d]\w{0,9})\s*[=≈]\s*([^\s=≈,;&]*)")
+_INEQUALITY = re.compile(r"[<>≤≥≠≲≳]|!=")
+_ARROW = re.compile(r"[-=]+>|[→⇒⟹]")
+_CLAUSE_END = re.compile(
+    r"\n(?!\s*[^\W\d]\w{0,2}\s*=)|[(?]|(?<!\d)!|;(?!\s*[^\W\d]\w*\s*=)|\.(?=\s|$)|,?\s\b(?:because|since|as|which|so)\b",
+    re.IGNORECASE,
+)
 # What may stand between "the answer is" and its number. Not "about half of", "more than", "not": these change it.
 _LEAD = re.compile(
     r"(?:[\s:\"'“]|\b(?:exactly|only|just|simply|therefore|thus|then|equal to|a total of|approximately|about|roughly)\b)*",
@@ -89,6 +98,9 @@ _BEFORE_PRONOUN = re.compile(
     r"\b(?:the|this|that|which|each|every|any|no|some|another|other|first|last|correct)\s+\Z", re.IGNORECASE
 )
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+
+
+_SOLVED = re.compile(r"^[\"'“(]*[^\W\d]\w{0,2}\s*=\s*(?=\S)")  # "x = 5" by itself
 
 
 def _marked(text: str) -> Found:
@@ -116,7 +128,8 @@ def _stated(text: str) -> Found:
 def _alone(text: str) -> Found:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     found: Found = set()
-    for line in dict.fromkeys((lines[0], lines[-1])) if lines else ():
+    for whole in dict.fromkeys((lines[0], lines[-1])) if lines else ():
+        line = _SOLVED.sub("", whole)
         numbers = list(_numbers(line))
         around = line[: numbers[0].start] + " " + line[numbers[0].end :] if len(numbers) == 1 else ""
         before = line[: numbers[0].start] if numbers else ""
@@ -139,6 +152,11 @@ def _clause(text: str) -> Found:
     """The one number of the clause that begins ``text``; nothing where it does not begin with one, ``None`` where it has several."""
     end = _CLAUSE_END.search(text)
     clause = text[: end.start()] if end else text
+    clause = _ARROW.sub("=", clause)
+    if _INEQUALITY.search(clause):
+        return {None} if any(_numbers(clause)) else set()
+    if len({match.groups() for match in _EQUATION.finditer(clause)}) > 1:
+        return {None}
     if re.search(r"[=≈]", clause):
         clause = re.split(r"[=≈]", clause)[-1]
     numbers = list(_numbers(clause))
@@ -164,7 +182,13 @@ _WELL_FORMED = re.compile(
 )
 _ORDINAL_UNITS = frozenset(("st", "nd", "rd", "th"))
 # "5M" is five million or five of something; "3x" is three times, or a term of x.
-_UNCLEAR_UNITS = frozenset(("k", "K", "M", "B", "bn", "mn", "tn", "x", "X"))
+_UNCLEAR_UNITS = frozenset((*"kKMBxXyYzZnijabeπθ", "bn", "mn", "tn", "pi"))
+# What makes another number of the one before it: "5!", "5 squared", "2 pi", "5+".
+_CHANGED_AFTER = re.compile(
+    r"!(?!=)|\s?\+(?!\s?[\d.(])|\s?[π√]|\s(?:squared|cubed|factorial|pi|[xyzn]|or\s+(?:more|less|fewer|so))\b(?!')",
+    re.IGNORECASE,
+)
+_CHANGED_BEFORE = tuple("±∓√∛∜")
 _SPACE_BEFORE_DIGIT = re.compile(r"[ ]+(?=[\d.])")
 _MIXED = re.compile(r"[ ]+(?:and[ ]+)?(\d+)/(\d+)(?![\w/])(?!\.\d)")
 _FIRST_WORD, _NEXT_WORD = re.compile(r"[ ]?([^\W\d_]+)"), re.compile(r"[ ]+([^\W\d_]+)")
@@ -184,6 +208,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r" \1/\2 ", text)
     text = re.sub(r"\{,\}|,\\!", ",", text)
     text = re.sub(r"\\[,;!: ]|\\(?:quad|left|right)\b", " ", text)
+    text = re.sub(r"<<[^<>]*>>|</?[a-z]+\d?>", "", text)  # a calculator's marks, and HTML
     text = re.sub(r"\\([%$€£#])", r"\1", text).replace("\\times", "×").replace("\\cdot", "×")
     text = re.sub(r"(\d)\s*[x×*]\s*10\s*\^\s*\{?\s*([-+]?\d+)\s*\}?", r"\1e\2", text)
     text = re.sub(r"`|(?!(?<=\d)\*\s?\d)(?!(?<=\d\s)\*\s?\d)\*", "", text)  # emphasis goes, 6 * 7 stays
@@ -204,6 +229,7 @@ def _plain(text: str) -> str:
 def _superscripts(text: str) -> str:
     """Powers written by raised digits as ``^``: 10⁶ is not 106."""
     raised = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+    text = re.sub(r"(?<=\w)[₀-₉]+", lambda m: "_" + unicodedata.normalize("NFKC", m[0]), text)  # 101₂ is not 1012
     return re.sub(
         rf"(?<=\d)[⁻⁺]?[{raised}]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0]).replace("\u2212", "-"), text
     )
@@ -215,7 +241,9 @@ def _numbers(text: str) -> Iterator[Number]:
     while token := _TOKEN.search(text, at):
         number = _of_words(text, token) if token["word"] else _of_digits(text, token)
         if number is not None:
-            yield number
+            before = text[max(0, number.start - 2) : number.start].rstrip()
+            changed = _CHANGED_AFTER.match(text, number.end) or before.endswith(_CHANGED_BEFORE)
+            yield Number(number.start, number.end, None) if changed else number
         at = number.end if number is not None else token.end()
 
 

@@ -10,19 +10,25 @@ chance or by default.
   number of a text that states none.
 - ``yes_no``: yes or no (``answers.yes_no``).
 
-How a generated answer to a multiple-choice item is read. Case, Unicode form, emphasis (``**C**``) and ``\\boxed{}`` are
+Of a text, what stands after its reasoning is read, and nothing where the reasoning is not closed (``answers.reply``).
+
+How a generated answer to a multiple-choice item is read. Case, Unicode form, emphasis (``**C**``) and LaTeX around words are
 ignored.
 
-1. *The answer alone*: the text, or its first or last line, is nothing but an option letter ("C", "(c)", "C."), an
+0. *The final answer*: what follows "final answer: …" or stands in ``\\boxed{}``.
+1. *The answer alone*: the text, its first or last line or last sentence, is nothing but an option letter ("C", "(c)", "C."), an
    option's text, or both ("C. calcium").
-2. *A stated answer*: "Answer: …", "the answer is …", "the correct option is …", followed by an option letter that ends
-   its phrase or by an option's text. "The answer is calcium." is not C, unless option C is calcium.
-3. *The only option named*: exactly one option's text (at word boundaries, the longest option first) or bracketed letter
-   occurs in the text, and no negation comes before it in its sentence.
+2. *A stated answer*: "Answer: …", "the answer is …", "the correct option is …", "my choice is …", "I'd go with …", followed by an
+   option letter that ends its phrase or by an option's text; "… is correct", "… is the best answer" after one; "it's C", "therefore,
+   C"; a letter with its delimiter that opens the text. "The answer is calcium." is not C, unless option C is calcium. Not where it is
+   taken back: "I don't think the answer is C", "if the answer is C", "is the answer C?", "option C is wrong".
+3. *The only option named*: exactly one option's text (at word boundaries, the longest option first), bracketed letter or "option C"
+   occurs in the text, apart from those that are denied ("not the cat but the dog"; "(A) is wrong" alone names none), and from
+   questions.
 
-The first rule that finds anything decides. Where it finds two different options ("Answer: B … the answer is C", or "C.
-carbon" where carbon is B) the text is contradictory and unparsed. Letters count only where the item shows lettered
-options or its options are letters.
+The first of 0, 1 with 2, and 3 that finds anything decides. Where it finds two different options ("Answer: B … the answer is C", or
+"C. carbon" where carbon is B) the text is contradictory and unparsed. Letters count only where the item shows lettered options or its
+options are letters. Options with the same text are right together.
 """
 
 from __future__ import annotations
@@ -32,7 +38,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from salad_eval.answers import numeric, short, yes_no
-from salad_eval.answers.choice import extract_choice, normalised_answer, shows_letters
+from salad_eval.answers.choice import extract_choice, normalised_answer, same_text, shows_letters
+from salad_eval.answers.reply import answer_part
 from salad_eval.errors import DataError
 from salad_eval.types import LOGPROB_SCORES, Item, Response, Score, ScoreKind
 
@@ -50,6 +57,7 @@ def score_response(item: Item, response: Response, kind: ScoreKind) -> Score:
 
     ``ll``: the option of highest summed log-probability, the first of equals. ``ll_norm``: divided by the option's
     length in characters before, ``ll_bytes`` in bytes of UTF-8; ``ll_mutual_info``: less the option's log-probability by itself.
+    Options with equal texts are right together, where lm-eval takes the first alone.
     ``lm_eval`` and ``lm_eval_ll`` need the task: see ``benchmarks.scoring``. The kinds that read a text (see the module): one that
     cannot be read scores 0.0 with ``parsed=False``. Raises ``DataError`` where item and response do not belong together.
     """
@@ -87,7 +95,13 @@ def _score_logprobs(item: Item, response: Response, kind: ScoreKind) -> Score:
         return _made(response, None, EMPTY_OPTION)
     values = _VALUES[kind](logprobs, item.choices)
     predicted = values.index(max(values))
-    return _made(response, float(predicted in item.golds), predicted=predicted)
+    return _made(response, float(predicted in _right_options(item)), predicted=predicted)
+
+
+def _right_options(item: Item) -> set[int]:
+    """The golds, and the options that say the same as one: no reader could tell them apart."""
+    right = [item.choices[gold] for gold in item.golds]
+    return {index for index, choice in enumerate(item.choices) if any(same_text(choice, one) for one in right)}
 
 
 def _by_length(length: Callable[[str], int]) -> Callable[[Sequence[float], Sequence[str]], list[float]]:
@@ -121,13 +135,13 @@ def _score_option(item: Item, response: Response, text: str) -> Score:
     predicted = extract_choice(text, item.choices, lettered=shows_letters(item.context, item.choices))
     if predicted is None:
         return _unparsed(response)
-    return _made(response, float(predicted in item.golds), predicted=predicted)
+    return _made(response, float(predicted in _right_options(item)), predicted=predicted)
 
 
 def _score_whole(item: Item, response: Response, text: str) -> Score:
     if not item.answers:
         return _made(response, None, NO_GOLD)
-    answer = normalised_answer(text)
+    answer = normalised_answer(answer_part(text))
     if not answer:
         return _unparsed(response)
     return _made(response, float(answer in {normalised_answer(accepted) for accepted in item.answers}))

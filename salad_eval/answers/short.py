@@ -16,6 +16,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from salad_eval.answers.reply import answer_part
+
 _LEAD = re.compile(r"\banswer\s*(?:is\b\s*:?|:)", re.IGNORECASE)
 _ARTICLES = frozenset(("a", "an", "the"))
 _EMPHASIS = re.compile(r"[*`]|\\boxed\s*\{([^{}]*)\}")
@@ -24,7 +26,7 @@ _ASCII = frozenset(string.punctuation)
 
 def short_answer(text: str) -> str:
     """What a generated text answers: after its last statement of an answer, else its first line. May be empty."""
-    text = _EMPHASIS.sub(lambda match: match[1] or "", unicodedata.normalize("NFKC", text))
+    text = _EMPHASIS.sub(lambda match: match[1] or "", unicodedata.normalize("NFKC", answer_part(text)))
     stated = [text[match.end() :].strip() for match in _LEAD.finditer(text)]
     found = next((one for one in reversed(stated) if tokens(one)), text.strip())
     return found.partition("\n")[0].strip()

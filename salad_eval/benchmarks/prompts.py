@@ -93,7 +93,7 @@ def _context(task: TaskSpec, source: TextSource, row: Row, columns: frozenset[st
         value = field_of(row, source)
     else:
         value = render_template(source, row, "doc_to_text")
-        if value.isdigit() and task.doc_to_choice is not None:
+        if value.isdecimal() and task.doc_to_choice is not None:
             value = int(value)
     if isinstance(value, int):
         raise Unusable("context is a number", "lm-eval reads this as one context per option, which is not supported")

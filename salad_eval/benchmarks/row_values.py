@@ -44,7 +44,9 @@ def gold_of(gold: Any, choices: tuple[str, ...]) -> int:
     if isinstance(gold, str):
         if gold not in choices:
             reason = (
-                "gold out of range" if gold.strip().lstrip("-").isdigit() else "gold is neither a number nor an option"
+                "gold out of range"
+                if gold.strip().lstrip("-").isdecimal()
+                else "gold is neither a number nor an option"
             )
             raise Unusable(reason, f"{gold!r:.80}")
         gold = choices.index(gold)
@@ -110,7 +112,7 @@ def target_of(source: TargetSource, row: Row, columns: frozenset[str], *, has_ch
         value = field_of(row, source)
     else:
         text = render_template(source, row, "doc_to_target")
-        if text.isdigit() and has_choices:
+        if text.isdecimal() and has_choices:
             return int(text)
         if len(text) >= 2 and text[0] == "[" and text[-1] == "]":
             try:

@@ -239,7 +239,7 @@ def _foreign_document(sample: Sample, column: ColumnName, voice: str, how: Readi
     if metric is None or metric not in sample.metrics:
         raise _no_metric(sample, metric, where)
     choices = sample.continuations
-    gold = int(sample.target) if sample.target.isdigit() and int(sample.target) < len(choices) else None
+    gold = int(sample.target) if sample.target.isdecimal() and int(sample.target) < len(choices) else None
     task = "lm-eval" if how.pair_by else sample.task
     item = Item(
         id=key,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+import time
 
 import numpy as np
 import pytest
@@ -151,7 +152,8 @@ CASES: list[tuple[str, int | None]] = [
     ("Bones are hard.\nC", C),
     # stated
     ("Answer: C", C),
-    ("answer: c.", None),  # a lower-case letter in running text may be a word
+    ("answer: c.", C),
+    ("ANSWER: c", C),
     ("Answer: (c)", C),
     ("**Answer:** C", C),
     ("Answer: **C**", C),
@@ -247,13 +249,105 @@ def test_the_table_is_long_enough_to_mean_something():
         ("Answer: C", METALS, False, None),
         ("Answer: C", ("A", "B", "C", "D"), True, 2),
         ("C.", ("A", "B", "C", "D"), True, 2),
-        ("same", ("same", "same"), False, None),
+        ("same", ("same", "same"), False, 0),  # the first of equals, which are right together
+        ("A. same", ("other", "same", "same"), True, None),
+        ("C. same", ("other", "same", "same"), True, 1),
+        ("mA", ("MA", "mA"), False, 1),
+        ("ma", ("MA", "mA"), False, None),
         ("naïve", ("nai\u0308ve", "wise"), False, 0),
         ("C++", ("C++", "C"), False, 0),
     ],
 )
 def test_numbers_symbols_and_letters(text, choices, lettered, expected):
     assert extract_choice(text, choices, lettered=lettered) == expected
+
+
+CAT, DOG = range(2)
+ANIMALS: list[tuple[str, int | None]] = [
+    # plain replies
+    ("B is correct", DOG), ("Option B is correct.", DOG), ("(b) is right", DOG), ("It's B.", DOG), ('"B"', DOG), ("B!", DOG), ("b)", DOG),
+    ("Answer - B", DOG), ("My choice is B", DOG), ("Therefore, B.", DOG), ("Hence, option B.", DOG), ("So B", DOG), ("It must be B", DOG),
+    ("The correct choice would be B.", DOG), ("The right option is (B).", DOG), ("The answer is most likely B", DOG), ("answer is b.", DOG),
+    ("The answer is: b) dog", DOG), ("answer: a", CAT), ("I'd say B.", DOG), ("I think B.", DOG), ("Let's go with B.", DOG),
+    ("I choose option B", DOG), ("B is the best answer.", DOG), ("B - dog", DOG), ("B dog", DOG), ("A dog", DOG), ("- B", DOG),
+    ("B, because dogs bark.", DOG), ("B because it barks", DOG), ("### Answer\nB", DOG), ("**Answer:**\n\nB", DOG),
+    ('{"answer": "B"}', DOG),
+    ("Correct answer: (B) dog", DOG), ("So I get $\\boxed{\\text{B}}$.", DOG), ("A. I first thought.\nFinal answer: B", DOG),
+    ("A. cat\nB. dog\nAnswer: B", DOG),  # an echo of the options, and an answer
+    ("B\n\nQuestion: Which one mews?\nA. cat\nB. cow\nAnswer: A", DOG),  # a base model goes on by itself
+    ("Is it the cat or the dog? It is the dog.", DOG),
+    # denied after the mention, or before it
+    ("The cat is wrong.", None), ("(A) is wrong", None), ("The cat? No.", None), ("The cat isn't right", None), ("A: wrong.", None),
+    ("The cat cannot be the answer", None), ("cat: incorrect", None), ("Neither A nor B.", None), ("It is not a dog.", None),
+    ("Cat is not it. B", DOG), ("A is incorrect. B is correct.", DOG), ("The answer is not A. It is B.", DOG), ("The cat? Yes.", CAT),
+    ("It isn't the cat, it's the dog.", DOG), ("Not the cat but the dog.", DOG), ("The dog, not the cat.", DOG),
+    ("No, the cat is wrong; the dog is right.", DOG), ("The answer is A, but not B.", CAT),
+    ("Dog is the correct answer, while cat is not.", DOG), ("There is no doubt that it is the dog.", DOG),
+    ("I don't think the answer is B.", None), ("Is the answer B?", None), ("The answer is B? No.", None),
+    ("If the answer is B, cats bark.", None),
+    # ambiguous
+    ("The answer is either A or B", None), ("Clearly B or A", None), ("The answer is a", None), ("A. cat\nB. dog", None),
+    ("A is a letter, and so is B.", None), ("The answer is B. No, the answer is A.", None), ("B.\n\nThe answer is A.", None),
+    # reasoning
+    ("<think>\n\n</think>\n\nB", DOG), ("<think>A or B? A is a cat.</think>\n\nB", DOG), ("Hm, A is a cat.\n</think>\nB", DOG),
+    ("<think>\nA", None), ("<think>The answer is B.", None), ("B <think>or not?", None), ("<think>a</think><think>B", None),
+    ("<thinking>A</thinking>B", DOG), ("[THINK]A[/THINK]B", DOG), ("◁think▷A◁/think▷B", DOG), ("<seed:think>A</seed:think>B", DOG),
+    ("<think>A</think><answer>B</answer>", DOG), ("<|begin_of_thought|>A<|end_of_thought|><|begin_of_solution|>B<|end_of_solution|>", DOG),
+    ("<|START_THINKING|>A<|END_THINKING|><|START_RESPONSE|>B<|END_RESPONSE|>", DOG),
+    ("<|channel|>analysis<|message|>A<|end|><|start|>assistant<|channel|>final<|message|>B<|return|>", DOG),
+    ("<|channel|>analysis<|message|>It is B", None), ("analysisIs it A?assistantfinalB", DOG), ("analysisIt is B.", None),
+    ("B<|im_end|>", DOG), ("B</s>\nA", DOG),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), ANIMALS)
+def test_plain_replies_are_read_and_ambiguous_ones_are_not(text, expected):
+    assert extract_choice(text, ("cat", "dog")) == expected
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["cat or ", "Answer: cat or ", "the answer is ", "cat is not ", "(A) ", "A. ", "not ", "Answer: ", "\n", "<think>"],
+)
+def test_a_reply_that_repeats_itself_is_read_in_linear_time(piece):
+    def seconds(n: int) -> float:
+        start = time.process_time()
+        found = extract_choice(piece * n, ("cat", "dog"))
+        assert found in {None, CAT}
+        return time.process_time() - start
+
+    seconds(100)
+    short, long = min(seconds(1000) for _ in range(3)), seconds(10_000)
+    assert long < 40 * short + 0.5
+
+
+@pytest.mark.parametrize("kind", ["ll", "ll_norm"])
+def test_options_with_equal_texts_are_right_together(kind):
+    asked = item(("dog", "dog", "cat"), gold=1)
+    assert score_response(asked, response((-1.0, -1.0, -2.0)), kind).value == 1.0
+    assert score_response(asked, response((-2.0, -2.0, -1.0)), kind).value == 0.0
+    shown = item(("dog", "dog ", "cat"), gold=1, context="Which barks?\nA. dog\nB. dog\nC. cat\nAnswer:")
+    assert [score_response(shown, response(text=text), "generate").value for text in ("A", "B", "dog", "C")] == [
+        1.0,
+        1.0,
+        1.0,
+        0.0,
+    ]
+
+
+def test_reasoning_that_is_not_closed_is_unparsed_whatever_is_asked_for():
+    for kind, said in (
+        ("exact_match", "Saturn"),
+        ("f1", "Saturn"),
+        ("generate", "Saturn"),
+        ("numeric", "12"),
+        ("yes_no", "yes"),
+    ):
+        free = item(choices=(), gold=None, answers=(said,))
+        closed = score_response(free, response(text=f"<think>\n\n</think>\n\n{said}"), kind)
+        assert (closed.value, closed.parsed) == (1.0, True)
+        unclosed = score_response(free, response(text=f"<think>\nThe answer is {said}"), kind)
+        assert (unclosed.value, unclosed.parsed, unclosed.reason) == (0.0, False, UNPARSED)
 
 
 @pytest.mark.parametrize(
