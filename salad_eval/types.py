@@ -96,7 +96,8 @@ class Item:
     ``fields`` are further columns of the row that a report may slice by. ``recordings``: ready sound of every spoken part; an
     item that has any is never spoken by a TTS.
 
-    ``turns``: the messages of the context where it is asked in a chat; none: all of it is one of the user's.
+    ``turns``: the messages of the context where it is asked in a chat; none: all of it is one of the user's. There
+    ``chat_delimiter`` stands before an option, and ``system_delimiter`` between a system's own instruction and the task's description.
     ``alternatives``: the item has one prompt for each option and one ``ending`` after all of them (WinoGrande): prompt ``k`` is the
     context up to the first alternative, and alternative ``k``. ``row``: the row as JSON where the task's own scoring reads it.
     """
@@ -119,6 +120,8 @@ class Item:
     alternatives: tuple[Alternative, ...] = ()
     ending: str | None = None
     row: str = ""
+    chat_delimiter: str = ""
+    system_delimiter: str = "\n\n"
 
     @property
     def golds(self) -> tuple[int, ...]:
@@ -233,14 +236,23 @@ Segment = TextSegment | AudioSegment
 class Request:
     """A prompt of text and audio segments in order, and the continuations whose log-probabilities are asked for.
 
-    Each continuation begins with ``target_delimiter``, which plain form has between prompt and option. A request without any
-    prompt asks for the continuations by themselves, in no chat either.
+    Each continuation begins with ``target_delimiter``, which plain form has between prompt and option and a chat has not; it has
+    ``chat_delimiter``. For ``system_delimiter`` see ``Item``. A request without any prompt asks for the continuations by themselves,
+    after no chat template either.
     """
 
     item_id: str
     prompt: tuple[Segment, ...]
     continuations: tuple[str, ...] = ()
     target_delimiter: str = ""
+    chat_delimiter: str = ""
+    system_delimiter: str = "\n\n"
+
+    @property
+    def chat_continuations(self) -> tuple[str, ...]:
+        """The continuations as they stand after a chat template."""
+        n = len(self.target_delimiter)
+        return tuple(self.chat_delimiter + continuation[n:] for continuation in self.continuations)
 
     @property
     def has_audio(self) -> bool:

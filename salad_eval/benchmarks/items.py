@@ -159,4 +159,6 @@ def _item(
         fields={name: slice_of(task, name, row, columns) for name in task.slices},
         recordings=arranged((*prompt.recordings, *recordings), [part.name for part in prompt.parts]),
         turns=prompt.turns if len(prompt.turns) > 1 else (),
+        chat_delimiter=task.chat_delimiter,
+        system_delimiter=task.fewshot_delimiter,
     )

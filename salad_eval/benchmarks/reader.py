@@ -216,6 +216,7 @@ def task_spec(
         shots_by=asked.shots_by,
         spoken_printed=asked.spoken_printed,
         options=asked.options if choices is not None else "none",
+        fewshot_delimiter=read.text("fewshot_delimiter", "\n\n") or "",
     )
     if not spec.dataset_path and spec.custom_dataset is None:
         raise TaskError(

@@ -49,7 +49,14 @@ def build_requests(
     elif form == "speech":
         replaced = {part: _found(item, part, audio, "audio") for part in parts}
     made = tuple(
-        Request(item.id, _segments(item, spans, replaced), item.continuations, item.target_delimiter)
+        Request(
+            item.id,
+            _segments(item, spans, replaced),
+            item.continuations,
+            target_delimiter=item.target_delimiter,
+            chat_delimiter=item.chat_delimiter,
+            system_delimiter=item.system_delimiter,
+        )
         for spans in _prompts(item)
     )
     if form == "speech":

@@ -204,6 +204,14 @@ class TaskSpec:
     spoken_printed: tuple[str, ...] = ()
     data_dir: Path | None = None
     options: OptionList = "none"
+    fewshot_delimiter: str = "\n\n"
+
+    @property
+    def chat_delimiter(self) -> str:
+        """What stands before an option after a chat template: nothing, but for a ``gen_prefix`` (as the YAML has it) that does not end
+        in whitespace.
+        """
+        return self.target_delimiter if self.gen_prefix and not self.gen_prefix[-1].isspace() else ""
 
     @property
     def functions(self) -> tuple[FunctionRef, ...]:
