@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from salad_eval.answers.reply import answer_part
 
@@ -79,7 +80,7 @@ def _plain(text: str) -> str:
     text = _BOXED.sub(
         lambda match: f"\nfinal answer: {match[1]}\n" if match[0] != text.strip("$ \n.") else match[1], text
     )
-    text = re.sub(r"[*`$]|\\[()\[\]]", "", text)
+    text = re.sub(r"[*`$✓✔✅☑]|\\[()\[\]]|</?[a-z]{1,10}>", "", text)
     return re.sub(r"(?<!\w)_+|_+(?!\w)", "", text)
 
 
@@ -97,24 +98,51 @@ _PICK = r"(?:choose|pick|select|go\s+with|going\s+with|answer|opt\s+for|vote\s+f
 # What an answer stands after: a final one, any, or one that only a letter can be.
 _STATEMENT = re.compile(
     rf"(?P<final>\bfinal\s+{_NOUN}\b[\"']?(?:\s+{_IS}\b)?\s*(?::|=|-+>?|[–—→])?)"
-    rf"|\b(?:{_NOUN}[\"']?(?:\s+{_IS})?\s*(?::|=|\s-+>?(?=\s)|->|[–—→])"
-    rf"|(?:answer|(?:{_BEST}|my(?:\s+\w+)?)\s+{_NOUN})(?:\s+(?:to|for|here|of)\b[^.\n:?]{{0,80}}?)?\s+{_IS}\b\s*:?"
+    rf"|(?<!\beach )(?<!\bevery )(?<!\bany )\b(?:(?:{_NOUN}|ans|correct|final|conclusion|selected|chosen)[\"']?(?:\s+{_IS})?"
+    r"\s*(?::|=|\s-+>?(?=\s)|->|[–—→])"
+    rf"|(?:answer|the\s+letter|(?:{_BEST}|my(?:\s+\w+)?)\s+{_NOUN})"
+    r"(?:\s+(?:to|for|here|of|in|based|given|according|from|among|provided|that|which)\b[^.\n:?]{0,80}?)?"
+    rf"(?:\s+{_IS}|'s)\b\s*:?"
     rf"|(?:I(?:'d|'ll|'m|\s+am|\s+would|\s+will)?(?:\s+have\s+to)?|let's)\s+{_PICK}\b)"
-    rf"|(?P<letter_only>\bI(?:'d|\s+would)?\s+(?:say|think|believe|guess)\b"
+    rf"|(?P<letter>\bI(?:'d|'ll|\s+would|\s+will)?\s+(?:say|think|believe|guess)\b"
     rf"|\b(?:it|that|this)(?:'s|\s+(?:is|must\s+be|has\s+to\s+be|would\s+be|should\s+be))\b"
     r"|\b(?:therefore|thus|hence|so|ergo|consequently|in\s+conclusion|in\s+short)\b)",
+    re.IGNORECASE,
+)
+# "The most appropriate step is (A)", "the false statement is: C. …": only where nothing is stated as the answer.
+_PREDICATE = re.compile(r"\b(?:is|are|was|be)\b\s*:?\s*", re.IGNORECASE)
+_WRONG_NOUN = re.compile(rf"\b(?:wrong|incorrect|false|worst)\s+{_NOUN}\s*\Z", re.IGNORECASE)
+# "The answer is none of the above", "… is not listed": a statement, of no option.
+_NO_OPTION = re.compile(
+    r"[\s:]*(?:none\b|neither\b|not\s+(?:listed|provided|given|among|in\s+the|one\s+of|available|included)\b"
+    r"|unknown\b|unclear\b|all\s+of\b)",
+    re.IGNORECASE,
+)
+# What keeps an option that is only named from being the answer.
+_REFUSAL = re.compile(
+    r"\bnone\s+of\s+(?:the|these|those)\s+(?:\w+\s+)?(?:above|options?|choices|answers|statements|given|provided|following|them)\b"
+    r"|\bno\s+(?:correct|right|suitable|clear|definitive|single)\s+(?:answer|option|choice)\b"
+    r"|\b(?:answer|option)\s+(?:is|may|might)\s+not\s+(?:be\s+)?(?:listed|provided|given|among|in)\b"
+    r"|\b(?:cannot|can't|can\s+not|could\s+not|couldn't|unable\s+to|not\s+able\s+to)\s+(?:\w+\s+)?"
+    r"(?:answer|provide|give|select|choose|determine|decide|say|be\s+determined)\b|\bnot\s+enough\s+information\b",
     re.IGNORECASE,
 )
 # "I don't think the answer is …", "if the answer is …", "is the answer …"
 _UNSTATED = re.compile(
     r"(?:n't|\bnot|\bnever|\bcannot|\bdoubt|\bunlikely)(?:\s+(?:think|believe|say|mean|sure|certain|clear|true|know|the\s+case|that|if|whether)"
-    r")*\s+(?:(?:the|a|my)\s+)?(?:\w+\s+)?\Z|\b(?:if|whether|unless|suppose|suppose\s+that|is|could|might)\s+(?:(?:the|a|my)\s+)?\Z",
+    r")*\s+(?:(?:the|a|my)\s+)?(?:\w+\s+)?\Z|\b(?:if|whether|unless|suppose|suppose\s+that|is|could|might)\s+(?:(?:the|a|my)\s+)?\Z|\b(?:wrong|incorrect|false|worst)\s+\Z",
     re.IGNORECASE,
 )
 _OPENING = re.compile(
-    r"(?:[\s\"'“,:>]|\b(?:a|an|the|option|choice|letter|number|answer|indeed|clearly|definitely|certainly|therefore|thus|most|likely|probably"
-    r"|actually|simply|just|either|that|it's|it\s+is)\b(?!\s*[.)])){0,12}",
+    r"(?:[\s\"'“,:>]|\.{2,}|\b(?:a|an|the|option|choice|letter|number|answer(?:\s+is)?|indeed|clearly|definitely|certainly|therefore|thus|most|likely|probably"
+    r"|actually|simply|just|either|that|it's)\b(?!\s*[.)])){0,12}",
     re.IGNORECASE,
+)
+# Words around a letter that answers alone: "definitely B", "option B", "B, I think", "B it is".
+_LED = r"answer|option|choice|letter|definitely|clearly|probably|obviously|surely|certainly|simply|just|most\s+likely|likely|must\s+be|yes"
+_FOLLOWED = (
+    r"it\s+is|for\s+sure|i\s+(?:think|guess|believe|suppose|would\s+say)|i'd\s+say"
+    r"|obviously|definitely|clearly|probably|of\s+course|final\s+answer"
 )
 _DELIMITER = re.compile(r"[\s.:,;()\]\"'”–—-]*")
 _ANOTHER = re.compile(r"[\s,\"'”)]*(?:\b(?:or|and)\b|/|&)\s*(?!not\b)", re.IGNORECASE)
@@ -132,7 +160,8 @@ _SUBJECT = re.compile(
 )
 
 _NEGATIVE = (
-    r"(?:not|no(?!\s+(?:doubt|question))|never|neither|nor|none|cannot|without(?!\s+(?:a\s+|any\s+)?doubt)|except|excluding|unlike"
+    r"(?:not|whether|if|no(?!\s+(?:doubt|question))|never|neither|nor|none|cannot|without(?!\s+(?:a\s+|any\s+)?doubt)|except|excluding|unlike"
+    r"|(?:rul|eliminat|exclud|discard|reject|dismiss)(?:es?|ed|ing)?(?:\s+out)?"
     r"|rather\s+than|instead\s+of|wrong|incorrect|false)"
 )
 _FAULT = (
@@ -146,7 +175,7 @@ _BE = (
 # Of a mention before it in its clause: "the cat is wrong", "calcium does not", "(A): incorrect".
 _DENIES = (
     rf"{_BE}\s+(?:\w+\s+)?(?:not|never|no(?!\s+(?:doubt|question))|neither|nor|none|hardly|far\s+from)\b|n't\b|\bcannot\b"
-    rf"|\b{_BE}\s+(?:\w+\s+)?{_FAULT}\b|[:\-–—]\s*{_FAULT}\b"
+    rf"|\b{_BE}\s+(?:\w+\s+)?{_FAULT}\b|\s?[:(\-–—]\s*(?:{_FAULT}\b|nope\b|no\b(?!\s+\w))"
 )
 _WEAK_END = r"[,;:]|\s[-–—]+\s|\b(?:because|since|which|who|whereas|while|although|though|as|so|that)\b"
 # After these a negation said before no longer holds: "it isn't the cat, it's the dog".
@@ -164,8 +193,12 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])[\"'”)]*\s+|\n+")
 _AFTER_WORD = re.compile(r"(?<=\w\w[.!?])\s+")  # not between a letter and its option: "C. calcium"
 _NEVER = r"(?!)"
 _MOST_BEFORE = 60  # characters looked back for what unsays a statement
+# In a longer text (characters) a number is more likely part of a calculation than the answer, and one that breaks off has not come to it.
+_MOST_NAMED = 400
+_COMPLETE = re.compile(r"[.!?)\]}\"'”]\s*\Z")
 _MOST_CLAUSE = 120  # characters looked ahead for what denies it
 
+_Kind = Literal["final", "answer", "letter"]  # of a statement, by the group of its pattern
 Found = set[int | None]  # ``None``: more than one option, or a contradiction
 
 
@@ -203,14 +236,14 @@ class _Reader:
         upper = f"[{self.letters}]" if self.letters else _NEVER
         lower = f"[{self.letters.lower()}]" if self.letters else _NEVER
         either = f"[{self.letters}{self.letters.lower()}]" if self.letters else _NEVER
-        bracketed = rf"[(\[{{]\s*(?:(?i:option)\s+)?(?P<bracketed>{either})\s*[)\]}}]"
+        bracketed = rf"[(\[{{]\s*(?:(?:(?i:option|choice)\s+|选项)\s*)?(?P<bracketed>{either})\s*[)\]}}]"
         ends = (
             r"(?=\s*(?:$|[\n.,;:!?)(\]}\"'”–—]|-\s"
             r"|(?:because|since|as|which|and\s+not|not|rather|instead|for|due|based|given|where|but|if)\b))"
         )
         self._bracketed = re.compile(rf"(?<!\w){bracketed}")
         self._letter_alone = re.compile(
-            rf"(?:(?i:answer|option|choice|letter)\s*)?(?:{bracketed}|[\"'“]?(?P<letter>{either})[\"'”]?)\s*[.:,;)!\"'”]*"
+            rf"(?:(?i:{_LED})[\s,]*)*(?:{bracketed}|[\"'“]?(?P<letter>{either})[\"'”]?)\s*[.:,;)!\"'”]*(?:\s*(?i:{_FOLLOWED})[.!]*)?"
         )
         self._letter_stated = re.compile(rf"(?:{bracketed}|(?P<letter>{upper}){ends})")
         # "a" may be an article, and a lower-case letter a word: only where the phrase ends with it.
@@ -223,6 +256,8 @@ class _Reader:
         self._letter_named = re.compile(
             rf"(?<!\w){bracketed}|\b(?i:option|choice|answer|letter)s?\s+[\"'“]?(?P<letter>{upper})(?![\w'])(?:(?<![AI])|{ends})"
         )
+        # "the answer is (A) for the buyer and (B) for the seller"
+        self._further = re.compile(rf"\b(?:and|or)\s+{bracketed}")
         self._letter_spaced = re.compile(rf"(?P<letter>{upper})\s+(?=\S)")
         self._subject_letter = re.compile(rf"(?:{bracketed}|[\"'“]?(?P<letter>{upper})\b)")
         texts = "|".join(_spaced(text) for text in sorted(self.by_text, key=len, reverse=True)) or _NEVER
@@ -233,11 +268,13 @@ class _Reader:
 
     def final(self, plain: str) -> Found:
         """Rule 0: what is stated as the final answer, or boxed."""
-        return self._stated(plain, final=True)
+        return self._stated(plain, "final")
 
     def plain(self, plain: str) -> Found:
         """Rules 1 and 2: the answer alone, and the answer stated; they have to agree."""
-        found = self._alone(plain) | self._stated(plain)
+        found = self._alone(plain) | self._stated(plain, "answer")
+        lesser = self._stated(plain, "letter") | self._held_right(plain) | self._predicated(plain)
+        found |= lesser - {None} if found else lesser
         start = len(plain) - len(plain.lstrip())
         if not self._letter_listed.match(plain, start):
             return found | (self._begins_with(plain, start)[0] if self._letter_stated.match(plain, start) else set())
@@ -246,8 +283,27 @@ class _Reader:
             return found | self._begins_with(plain, start)[0]
         return found or {None}
 
+    def _predicated(self, plain: str) -> Found:
+        """A letter in brackets, or with its option's text, that something is said to be."""
+        found: Found = set()
+        for match in _PREDICATE.finditer(plain):
+            letter = self._bracketed.match(plain, match.end()) or self._letter_listed.match(plain, match.end())
+            wrong = _WRONG_NOUN.search(plain, max(0, match.start() - _MOST_BEFORE), match.start())
+            if letter and not wrong and not self._is_denied(plain, letter.end()):
+                mention = self._with_text(plain, letter)
+                if (
+                    letter.groupdict().get("bracketed")
+                    or mention.end > letter.end()
+                    or self._option.match(plain, letter.end() + 1)
+                ):
+                    found |= self._begins_with(plain, match.end())[0]
+        return found
+
     def only_named(self, plain: str) -> Found:
         """Rule 3: every option named anywhere, by its text or by its letter in brackets; a negated one is no answer."""
+        long = len(plain) > _MOST_NAMED
+        if (long and not _COMPLETE.search(plain)) or _REFUSAL.search(plain) or self._lists(plain):
+            return set()
         named: Found = set()
         denied: Found = set()
         asked: list[_Mention] = []
@@ -258,7 +314,7 @@ class _Reader:
                 denied |= _options(asked)
             elif _AFFIRMED.match(sentence):
                 named |= _options(asked)
-            asked, positive, negative = [], *self._said(sentence)
+            asked, positive, negative = [], *self._said(sentence, numbers=not long)
             if sentence.rstrip("\"'”) ").endswith("?"):
                 asked = positive
             else:
@@ -268,7 +324,7 @@ class _Reader:
 
     # --- what they are made of ---------------------------------------------------------------------------------------
 
-    def _said(self, sentence: str) -> tuple[list[_Mention], list[_Mention]]:
+    def _said(self, sentence: str, *, numbers: bool) -> tuple[list[_Mention], list[_Mention]]:
         """The mentions of a sentence that it affirms, and those that it denies."""
         said: list[_Mention] = []
         denied: list[_Mention] = []
@@ -276,6 +332,8 @@ class _Reader:
         negated = False
         for event in self._events(sentence):
             if isinstance(event, _Mention):
+                if not numbers and not any(map(str.isalpha, sentence[event.start : event.end])):
+                    continue
                 (denied if negated else said).append(event)
                 clause.append(event)
                 continue
@@ -309,8 +367,7 @@ class _Reader:
     def _alone(self, plain: str) -> Found:
         """The text, its first or last line or its last sentence is a letter, an option's text, or both in agreement."""
         lines = [_BULLET.sub("", line).strip() for line in plain.splitlines() if line.strip()]
-        listed = {match.group() for line in lines if (match := self._letter_listed.match(line))}
-        if len(listed) > 1:  # an echo of the options
+        if self._lists(plain):
             lines = [line for line in lines if not self._letter_listed.match(line)]
         if not lines:
             return set()
@@ -319,6 +376,11 @@ class _Reader:
         for line in dict.fromkeys((" ".join(lines), lines[0], lines[-1], last_sentence)):
             found |= self._whole(line)
         return found
+
+    def _lists(self, plain: str) -> bool:
+        """Whether the options are gone through, a line each."""
+        lines = (_BULLET.sub("", line).strip() for line in plain.splitlines())
+        return len({self._index(match) for line in lines if (match := self._letter_listed.match(line))}) > 1
 
     def _whole(self, line: str) -> Found:
         for pattern in (self._letter_listed, self._letter_spaced):
@@ -333,23 +395,23 @@ class _Reader:
             found.add(self._index(alone))
         return found
 
-    def _stated(self, plain: str, *, final: bool = False) -> Found:
+    def _stated(self, plain: str, kind: _Kind) -> Found:
         found: Found = set()
         until = 0  # what stands within an answer that was read is no statement of another
         for statement in _STATEMENT.finditer(plain):
-            if statement.start() < until or (final and not statement["final"]):
+            if statement.start() < until or (statement.lastgroup or "answer") != kind:
                 continue
-            if _UNSTATED.search(plain, max(0, statement.start() - _MOST_BEFORE), statement.start()):
+            if kind != "final" and _UNSTATED.search(plain, max(0, statement.start() - _MOST_BEFORE), statement.start()):
                 continue
-            begun, until = self._begins_with(plain, statement.end(), texts=not statement["letter_only"])
+            begun, until = self._begins_with(plain, statement.end(), texts=kind != "letter")
             found |= begun
-        if not final:
-            for subject in _SUBJECT.finditer(plain):
-                found |= self._is_right(plain, subject.end())
         return found
 
+    def _held_right(self, plain: str) -> Found:
+        """The options said to be right: "B is correct", "calcium is the best answer"."""
+        return {option for subject in _SUBJECT.finditer(plain) for option in self._is_right(plain, subject.end())}
+
     def _is_right(self, plain: str, start: int) -> Found:
-        """The option that is said to be right: "B is correct", "calcium is the best answer"."""
         match = self._subject_letter.match(plain, start) or self._option.match(plain, _end_of(_OPENING, plain, start))
         if match and _IS_RIGHT.match(plain, match.end()):
             return self._mention(match).found
@@ -362,12 +424,22 @@ class _Reader:
         """
         start = _end_of(_BLANK, plain, start)
         first = self._option_at(plain, start, texts=texts)
-        if first is None or self._is_denied(plain, first.end):
+        if first is None:
+            return ({None} if texts and _NO_OPTION.match(plain, start) else set()), start
+        if self._is_denied(plain, first.end):
             return set(), start
         found, end = first.found, first.end
         while (another := _ANOTHER.match(plain, end)) and (other := self._option_at(plain, another.end())):
             found, end = found | other.found, other.end
+        further = self._further.search(plain, end, self._clause_end(plain, end))
+        if further and self._index(further) not in found:
+            return {None}, end
         return (found if len(found) == 1 else {None}), end
+
+    def _clause_end(self, plain: str, start: int) -> int:
+        end = min(_line_end(plain, start), start + _MOST_CLAUSE)
+        ends = (_TURNS.search(plain, start, end), _SENTENCE_END.search(plain, start, end))
+        return min((match.start() for match in ends if match), default=end)
 
     def _option_at(self, plain: str, start: int, *, texts: bool = True) -> _Mention | None:
         opened = _end_of(_OPENING, plain, start)
@@ -390,7 +462,10 @@ class _Reader:
             return _Mention(letter.start(), letter.end(), frozenset((index, self._index(other))))
         if named and index not in self._equals(named):
             return _Mention(letter.start(), named.end(), frozenset((index, *self._equals(named))))
-        return _Mention(letter.start(), named.end() if named else letter.end(), frozenset((index,)))
+        ends_sentence = plain.startswith(".", letter.end())  # "the answer is (B). Succession is not …"
+        return _Mention(
+            letter.start(), letter.end() if ends_sentence or not named else named.end(), frozenset((index,))
+        )
 
     def _with_label(self, plain: str, text: re.Match[str]) -> _Mention:
         """An option's text, and the bracketed letter that may follow it."""

@@ -276,8 +276,25 @@ ANIMALS: list[tuple[str, int | None]] = [
     ("A. cat\nB. dog\nAnswer: B", DOG),  # an echo of the options, and an answer
     ("B\n\nQuestion: Which one mews?\nA. cat\nB. cow\nAnswer: A", DOG),  # a base model goes on by itself
     ("Is it the cat or the dog? It is the dog.", DOG),
+    ("I'm going with B", DOG), ("Definitely B.", DOG), ("B it is", DOG), ("B, I think", DOG), ("Ans: B", DOG), ("Correct: B", DOG),
+    ("I'll say B", DOG),
+    ("The answer's B", DOG), ("<b>B</b>", DOG), ("B ✓", DOG), ("answer=B", DOG), ("Answer → B", DOG), ("The dog (B)", DOG),
+    ("The most accurate answer based on the question is (B).", DOG), ("The most appropriate next step is (B).", DOG),
+    ("The pet that is most likely to bark is: B. dog. Cats do not.", DOG), ("The answer is (B). Dog is not a cat.", DOG),
+    ("The pet that best fits is:\n\nB. dog\n\nA cat does not bark.", DOG), ("The answer is \\(\\boxed{B}\\).", DOG),
+    ("It may be (A) or (B).\n\nFinal Answer:\nThe answer is (B). It barks.", DOG),
+    ("Therefore, (A) and (B) are animals. The answer is (A).", CAT),
+    # no option, whatever is named on the way
+    ("The cat mews. The correct answer is not listed.", None), ("The answer is (B).\nThe answer is none of the above.", None),
+    ("A dog barks, but none of the options fits.", None), ("It may be the dog, but I cannot say.", None),
+    ("The answer is (A) for the first and (B) for the second.", None), ("The two are (A) and (B).", None),
+    ("The answer is (B).\nThe answer is ... A. cat", None), ("We have to see whether it is a dog.", None),
+    ("We test each option:\n\nA. cat: it mews, which is no bark.\n\nB. dog: if it", None),
     # denied after the mention, or before it
     ("The cat is wrong.", None), ("(A) is wrong", None), ("The cat? No.", None), ("The cat isn't right", None), ("A: wrong.", None),
+    ("I eliminated the dog.", None), ("dog - no", None), ("dog (wrong)", None), ("The wrong answer is dog", None), ("Rule out (B).", None),
+    ("Anything but B", None), ("Everything except the dog", None), ("I would not pick B", None),
+    ("I doubt it's B", None), ("The dog? Wrong.", None),
     ("The cat cannot be the answer", None), ("cat: incorrect", None), ("Neither A nor B.", None), ("It is not a dog.", None),
     ("Cat is not it. B", DOG), ("A is incorrect. B is correct.", DOG), ("The answer is not A. It is B.", DOG), ("The cat? Yes.", CAT),
     ("It isn't the cat, it's the dog.", DOG), ("Not the cat but the dog.", DOG), ("The dog, not the cat.", DOG),
