@@ -24,7 +24,8 @@ ignored.
    taken back: "I don't think the answer is C", "if the answer is C", "is the answer C?", "option C is wrong".
 3. *The only option named*: exactly one option's text (at word boundaries, the longest option first), bracketed letter or "option C"
    occurs in the text, apart from those that are denied ("not the cat but the dog"; "(A) is wrong" alone names none), and from
-   questions.
+   questions. Not in a text that says that no option fits, goes through the options one by one, or breaks off; numbers count in short
+   texts alone.
 
 The first of 0, 1 with 2, and 3 that finds anything decides. Where it finds two different options ("Answer: B … the answer is C", or
 "C. carbon" where carbon is B) the text is contradictory and unparsed. Letters count only where the item shows lettered options or its
