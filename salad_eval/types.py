@@ -462,6 +462,7 @@ class TaskProtocol:
     options: Literal["none", "lettered"] = "none"  # lettered: listed in the prompt by us, in every column
     metric: str = ""
     not_computed: tuple[str, ...] = ()
+    gated: bool = False  # its rows are given to those alone who ask: no page shows them unless told to
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,35 @@
 """Views of a gap report. They show what ``gap.build_report`` computed and compute nothing themselves.
 
 ``write_report`` puts all of them into a run directory; ``load_report`` reads one back; ``terminal_table`` is for rich.
+
+    json.py       gap_report.json and back          page.py      report.html: figures and items
+    wording.py    sentences, titles, formats        charts.py    its pictures, of svg.py's elements
+    markdown.py   report.md                         parts.py     style, scripts and policy that pages share
+    terminal.py   the table in a terminal           listing.py   which items and sound it holds (sound.py, pack.py)
+    figures.py    figures/*.png, *.svg              card.py      card.png, to share
+    comparison.py, comparison_figure.py             two runs
+    published.py  what others report                templates.py jinja2's environment
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from salad_eval.report.json import REPORT_FILE, load_report, save_report, write_atomic
 from salad_eval.report.terminal import terminal_table
 from salad_eval.types import GapReport
 
+if TYPE_CHECKING:
+    from salad_eval.audio.store import AudioStore
+    from salad_eval.gap.items import RunRecords
+    from salad_eval.report.listing import PageOptions
+
 __all__ = ["ReportFiles", "load_report", "save_report", "terminal_table", "write_report"]
+
+
+PAGE_FILE, CARD_FILE = "report.html", "card.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +39,28 @@ class ReportFiles:
     json: Path
     markdown: Path
     html: Path
+    card: Path
     figures: tuple[Path, ...]
 
 
-def write_report(report: GapReport, out_dir: Path) -> ReportFiles:
-    """Write ``gap_report.json``, ``report.md``, ``report.html`` and ``figures/*.png|svg`` into ``out_dir``, made where
-    needed.
+def write_report(
+    report: GapReport,
+    out_dir: Path,
+    records: RunRecords | None = None,
+    *,
+    store: AudioStore | None = None,
+    options: PageOptions | None = None,
+) -> ReportFiles:
+    """Write ``gap_report.json``, ``report.md``, ``report.html``, ``card.png`` and ``figures/*.png|svg`` into ``out_dir``, made where
+    needed. With ``records`` the page lists its items, with ``store`` their sound lies in ``sound/``, as ``options`` allow.
 
     Loads matplotlib. Raises ``DataError`` where the report does not fit its schema.
     """
+    from salad_eval.report.card import card_png
     from salad_eval.report.figures import render_figures
-    from salad_eval.report.html import html_page
+    from salad_eval.report.listing import PageOptions, page_items
     from salad_eval.report.markdown import FIGURES_DIR, markdown_page
+    from salad_eval.report.page import html_page
 
     out_dir = Path(out_dir)
     save_report(report, out_dir / REPORT_FILE)
@@ -44,5 +71,9 @@ def write_report(report: GapReport, out_dir: Path) -> ReportFiles:
         paths.append(out_dir / FIGURES_DIR / f"{figure.name}.png")
         write_atomic(paths[-1], figure.png)
     write_atomic(out_dir / "report.md", markdown_page(report, figures))
-    write_atomic(out_dir / "report.html", html_page(report, figures))
-    return ReportFiles(out_dir / REPORT_FILE, out_dir / "report.md", out_dir / "report.html", tuple(paths))
+    write_atomic(out_dir / CARD_FILE, card_png(report))
+    items = page_items(report, records, store, out_dir, options or PageOptions()) if records is not None else None
+    write_atomic(out_dir / PAGE_FILE, html_page(report, items, out_dir))
+    return ReportFiles(
+        out_dir / REPORT_FILE, out_dir / "report.md", out_dir / PAGE_FILE, out_dir / CARD_FILE, tuple(paths)
+    )

@@ -12,6 +12,7 @@ from salad_eval.report.markdown import escape_markdown
 from salad_eval.report.terminal import SHORT_TITLES
 from salad_eval.report.wording import (
     COLUMN_TITLES,
+    MISSING,
     STANDS_OUT,
     interval,
     one_line,
@@ -39,26 +40,34 @@ def write_comparison(
 ) -> ComparisonFiles:
     """Write ``comparison.html``, ``comparison.md`` and ``comparison.png|svg`` into ``out``. ``story``: sentences that say what
     happened between the runs. Loads matplotlib."""
+    from salad_eval.report import charts
     from salad_eval.report.comparison_figure import comparison_figure
-    from salad_eval.report.html import data_uri
     from salad_eval.report.json import write_atomic
+    from salad_eval.report.parts import page_parts
     from salad_eval.report.templates import environment
 
     figure = comparison_figure(comparison)
     write_atomic(out / "comparison.png", figure.png)
     write_atomic(out / "comparison.svg", figure.svg)
     templates = environment(autoescape=True)
-    templates.filters.update(data_uri=data_uri, signed=signed)
+    templates.filters.update(
+        signed=signed, change_line=charts.change_line, scale=charts.scale, column_key=charts.column_key
+    )
+    domains = sorted(comparison.domains, key=lambda row: (-row.gap.first, row.name))
+    lines = [*domains, comparison.overall]
     page = templates.get_template("comparison.html.j2").render(
+        parts=page_parts(),
         title=title,
         story=story,
         comparison=comparison,
         headline=comparison_headline(comparison),
         columns=list(comparison.overall.columns),
         column_titles=COLUMN_TITLES,
-        domains=sorted(comparison.domains, key=lambda row: (-row.gap.first, row.name)),
-        figure=figure,
+        domains=domains,
+        lines=lines,
+        least=charts.least_compared(lines),
         stands_out_at=STANDS_OUT,
+        missing=MISSING,
     )
     write_atomic(out / "comparison.html", page)
     told = "".join(f"{escape_markdown(sentence)}\n\n" for sentence in story)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-INK, GREY, LIGHT = "#222222", "#8a8a8a", "#e4e4e4"
+INK, GREY, LIGHT, SMALL_PRINT_INK = "#222222", "#8a8a8a", "#e4e4e4", "#555555"
 COLUMN_COLOURS: Mapping[ColumnName, str] = {
     "base_text": INK,
     "base_transcript": "#0072B2",
@@ -84,7 +84,7 @@ STYLE: Mapping[str, object] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "svg.hashsalt": "salad-gap",  # the same report gives the same bytes
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text as text, which pages show in their own ink
 }
 
 
@@ -279,7 +279,7 @@ def _small_print(figure: Figure, print_: str) -> float:
         0.05 / figure.get_figheight(),
         "\n".join(lines),
         fontsize=5.6,
-        color="#555555",
+        color=SMALL_PRINT_INK,
         va="bottom",
         linespacing=1.3,
     )

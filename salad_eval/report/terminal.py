@@ -15,6 +15,7 @@ from salad_eval.report.wording import (
     one_line,
     percent,
     probability,
+    shown,
     stands_out,
     unparsed_shares,
     value_of,
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 SHORT_TITLES: dict[ColumnName, str] = {
-    "base_text": "text\nLLM",
+    "base_text": "\nreads",
     "base_transcript": "cas-\ncade",
-    "adapted_text": "adapt.\ntext",
-    "adapted_speech": "adapt.\nspeech",
+    "adapted_text": "adapt.\nreads",
+    "adapted_speech": "\nhears",
 }
 WIDE = 92  # terminal columns that all of the table needs, with names of usual length
 _NAME_WIDTH = 24  # longer names are cut
@@ -65,11 +66,12 @@ class ReportTable:
         ]
         for title in [*titles, "\nWER", "\nM"] if wide else titles:
             table.add_column(title, justify="right", no_wrap=True)
-        for row in by_gap(report.domains):
+        rows = shown(report)
+        for row in by_gap(rows.domains):
             style = "bold" if stands_out(row) and row.gap.value > 0 else None
             table.add_row(*map(Text, _cells(row, columns, wide)), style=style)
         table.add_section()
-        table.add_row(*map(Text, _cells(report.overall, columns, wide)), style="bold")
+        table.add_row(*map(Text, _cells(rows.overall, columns, wide)), style="bold")
         yield Text(" ".join(headline(report)) + "\n")
         yield table
         yield Text(_footnote(report), style="dim")
@@ -98,9 +100,10 @@ def _cells(row: GapRow, columns: Sequence[ColumnName], wide: bool) -> list[str]:
 def _footnote(report: GapReport) -> str:
     rejects = "; ".join(f"{count.n} {count.step}: {one_line(count.reason)}" for count in report.rejects) or "none"
     unparsed = "; ".join(unparsed_shares(report))
+    condition = f"In the condition {shown(report).condition}. " if shown(report).condition else ""
     lines = [
-        f"Columns: {measure(report)}; columns, gaps and WER in percent; gap = forget + misalign; bold: gap at q < 0.05; M in nats a "
-        "position.",
+        f"{condition}Columns: {measure(report)}; columns, gaps and WER in percent; gap = forget + misalign; bold: gap at q < 0.05; "
+        "M in nats a position.",
         f"Rejects: {rejects}." + (f" Unparsed answers, counted as wrong: {unparsed}." if unparsed else ""),
         report.signature,
     ]

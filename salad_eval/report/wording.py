@@ -21,10 +21,17 @@ ACCURACY, TOKEN_F1, MEAN_SCORE = "accuracy", "token F1", "mean score (token F1 i
 STANDS_OUT = 0.05  # a domain stands out where its q-value is below this false discovery rate
 
 COLUMN_TITLES: Mapping[ColumnName, str] = {
-    "base_text": "Text LLM",
+    "base_text": "Reads",
     "base_transcript": "Cascade",
-    "adapted_text": "Adapted, text",
-    "adapted_speech": "Adapted, speech",
+    "adapted_text": "Adapted reads",
+    "adapted_speech": "Hears",
+}
+COLUMN_WORDS: Mapping[ColumnName, str] = {column: title.lower() for column, title in COLUMN_TITLES.items()}
+COLUMN_MEANINGS: Mapping[ColumnName, str] = {
+    "base_text": "text LLM, the question as written",
+    "base_transcript": "text LLM, what an ASR heard",
+    "adapted_text": "speech LLM, the question as written",
+    "adapted_speech": "speech LLM, the question as sound",
 }
 TAXONOMY_TITLES: Mapping[str, str] = {
     CORRECT: "correct",
@@ -44,28 +51,41 @@ class Term:
 
 
 GLOSSARY: Sequence[Term] = (
-    Term("Text LLM", "The base text LLM reading the question as written. What could be understood."),
+    Term("Reads", "The base text LLM reading the question as written. What could be understood."),
     Term("Cascade", "An ASR transcribes the recording, then the same base text LLM reads the transcript."),
     Term(
-        "Adapted, text",
+        "Adapted reads",
         "The speech-adapted LLM reading the question as written. What adaptation has left of the text ability.",
     ),
-    Term("Adapted, speech", "The speech-adapted LLM hearing the recording. What is understood by ear."),
+    Term("Hears", "The speech-adapted LLM hearing the recording. What is understood by ear."),
     Term(
         "Gap",
-        "Text LLM − Adapted, speech. Positive: speech is understood less well than text. Gap = forgetting + "
-        "misalignment.",
+        "Reads − Hears. Positive: speech is understood less well than text. Gap = forgetting + misalignment.",
     ),
-    Term("Forgetting", "Text LLM − Adapted, text. What was lost of the text ability itself."),
+    Term("Forgetting", "Reads − Adapted reads. What was lost of the text ability itself."),
     Term(
         "Misalignment",
-        "Adapted, text − Adapted, speech. What one and the same model loses by hearing instead of reading.",
+        "Adapted reads − Hears. What one and the same model loses by hearing instead of reading.",
     ),
-    Term("Cascade loss", "Text LLM − Cascade. What transcription costs: synthesis and recognition errors together."),
+    Term("Cascade loss", "Reads − Cascade. What transcription costs: synthesis and recognition errors together."),
     Term(
         "F, M, D",
         "KL divergences in nats per scored text position: forgetting (base ‖ adapted, both reading), misalignment "
         "(adapted reading ‖ adapted hearing), distillation (base reading ‖ adapted hearing).",
+    ),
+    Term(
+        "Consistency",
+        "How often the adapted model chooses by ear what it chooses in reading, right or wrong (after C3T, arXiv 2509.12171).",
+    ),
+    Term(
+        "Sees, ±5 needs",
+        "Sees: the smallest gap that the test finds four times in five on as many questions, when as many as now go against it by "
+        "chance. ±5 needs: items for a 95% interval of 5 points to either side.",
+    ),
+    Term(
+        "Margin",
+        "Log-probability of the best right option less that of the best wrong one, in nats (per character where lengths are "
+        "compared). Below 0 the answer is wrong, the further the surer.",
     ),
     Term("WER", "Word errors of the ASR over words spoken, after normalisation."),
     Term(
@@ -93,7 +113,7 @@ GLOSSARY: Sequence[Term] = (
     ),
     Term(
         "Lost in adaptation",
-        "Forgotten or lost in alignment, in a report without the column that tells them apart (Adapted, text).",
+        "Forgotten or lost in alignment, in a report without the column that tells them apart (Adapted reads).",
     ),
     Term(
         "Right by ear only",
@@ -193,46 +213,132 @@ def unparsed_shares(report: GapReport) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The rows that a view leads with: of one condition (clean, if it is there) where there are several, else of everything."""
+
+    condition: str  # empty where there is only one
+    overall: GapRow
+    domains: tuple[GapRow, ...]
+
+
+def shown(report: GapReport) -> Shown:
+    if report.by_condition:
+        first = report.by_condition[0]
+        return Shown(first.condition, first.overall, first.domains)
+    return Shown("", report.overall, report.domains)
+
+
+def clear(estimate: Estimate) -> bool:
+    """Whether the interval leaves out 0."""
+    return estimate.low is not None and estimate.high is not None and (estimate.low > 0 or estimate.high < 0)
+
+
+def negated(estimate: Estimate) -> Estimate:
+    """The same difference, taken the other way round."""
+    low, high = estimate.low, estimate.high
+    return Estimate(-estimate.value, None if high is None else -high, None if low is None else -low, estimate.n)
+
+
+def models(report: GapReport) -> str:
+    """Both models by the names their user gave."""
+    return f"{report.names.base or 'text LLM'} → {report.names.adapted or 'speech LLM'}"
+
+
+def found(report: GapReport) -> str:
+    """What was found in one line: what is read, what is heard, and the gap."""
+    rows = shown(report)
+    gap = rows.overall.gap
+    reads, hears = (rows.overall.accuracy[column].value for column in ("base_text", "adapted_speech"))
+    aside = [name for name in (rows.condition, "" if measure(report) == ACCURACY else measure(report)) if name]
+    values = f"reads {percent(reads)}, hears {percent(hears)}"
+    beside = "".join(f"; {name}" for name in aside)
+    if clear(gap):
+        return f"{values} (gap {with_interval(gap)}{beside})"
+    return f"no clear gap ({values}, gap {with_interval(gap)}{beside})"
+
+
+def other_conditions(report: GapReport) -> list[str]:
+    """Each further condition in one line."""
+    return [
+        f"{rows.condition}: hears {percent(rows.overall.accuracy['adapted_speech'].value)} (gap {with_interval(rows.overall.gap)})"
+        for rows in report.by_condition[1:]
+    ]
+
+
 def headline(report: GapReport) -> tuple[str, ...]:
-    """What the report says, in a few plain sentences."""
-    row = report.overall
-    text, speech = row.accuracy["base_text"], row.accuracy["adapted_speech"]
-    sign = "a gap of" if row.gap.value >= 0 else "a gap in favour of speech:"
-    name = measure(report)
-    if name == ACCURACY:
-        found = (
-            f"Reading the text, the base model answers {percent(text.value)}% of {row.n_items} questions; hearing them, "
-            f"the adapted model answers {percent(speech.value)}%"
-        )
-    else:
-        found = (
-            f"Reading the text, the base model reaches a {name} of {percent(text.value)}% over {row.n_items} questions; hearing them, "
-            f"the adapted model reaches {percent(speech.value)}%"
-        )
-    sentences = [f"{found}: {sign} {percent(row.gap.value)} points {interval(row.gap)}."]
-    if row.forgetting is not None and row.misalignment is not None:
-        sentences.append(
-            f"Of these, {percent(row.forgetting.value)} points {interval(row.forgetting)} are forgetting (its text "
-            f"ability changed) and {percent(row.misalignment.value)} points {interval(row.misalignment)} misalignment "
-            f"(it understands less by ear than in text)."
-        )
-    else:
-        sentences.append(
-            "How much of it is forgetting and how much misalignment is not known: the adapted model was not asked in text."
-        )
+    """What the report says, in a few plain sentences; the first is the title."""
+    beside = "; ".join(other_conditions(report))
+    return (f"{models(report)}: {found(report)}.", *([f"{beside}."] if beside else []), *findings(report))
+
+
+def findings(report: GapReport) -> tuple[str, ...]:
+    """What the loss is made of, what the cascade loses, which domains stand out, and what could have been seen."""
+    rows = shown(report)
+    row = rows.overall
+    sentences = [_split_sentence(row)]
     if row.cascade_loss is not None:
-        sentences.append(
-            f"A cascade of ASR and the base model loses {percent(row.cascade_loss.value)} points "
-            f"{interval(row.cascade_loss)} "
-            "on the same recordings."
-        )
-    worse = [domain for domain in by_gap(report.domains) if stands_out(domain) and domain.gap.value > 0]
-    better = [domain for domain in by_gap(report.domains) if stands_out(domain) and domain.gap.value < 0]
-    if len(report.domains) > 1:
-        sentences.append(_domain_sentence(worse, len(report.domains)))
+        sentences.append(_cascade_sentence(row.cascade_loss, report.names.asr))
+    worse = [domain for domain in by_gap(rows.domains) if stands_out(domain) and domain.gap.value > 0]
+    better = [domain for domain in by_gap(rows.domains) if stands_out(domain) and domain.gap.value < 0]
+    if len(rows.domains) > 1:
+        sentences.append(_domain_sentence(worse, len(rows.domains)))
         if better:
             sentences.append(f"Speech is better than text (q < {STANDS_OUT}) in {_listed(better)}.")
+    if row.power is not None:
+        sentences.append(power_sentence(row))
     return tuple(sentences)
+
+
+def _split_sentence(row: GapRow) -> str:
+    if row.forgetting is None or row.misalignment is None:
+        return "How much of the gap is forgetting and how much misalignment is not known: the adapted model was not asked in text."
+    lost, unheard = row.forgetting, row.misalignment
+    if not clear(lost):
+        first = f"No clear forgetting ({signed(lost.value)} points {interval(lost)}, reading against reading)"
+    elif lost.value > 0:
+        first = f"Forgetting takes {percent(lost.value)} points {interval(lost)}: the adapted model reads less well than the text LLM"
+    else:
+        won = negated(lost)
+        first = f"Nothing is forgotten: the adapted model reads {percent(won.value)} points {interval(won)} better than the text LLM"
+    if not clear(unheard):
+        second = f"no clear misalignment ({signed(unheard.value)} points {interval(unheard)}, hearing against its own reading)"
+    elif unheard.value > 0:
+        second = f"misalignment takes {percent(unheard.value)} points {interval(unheard)}: it understands less by ear than by reading"
+    else:
+        won = negated(unheard)
+        second = f"by ear it answers {percent(won.value)} points {interval(won)} more than by reading"
+    return f"{first}; {second}."
+
+
+def _cascade_sentence(loss: Estimate, asr: str) -> str:
+    cascade = f"A cascade of {asr or 'ASR'} and the text LLM"
+    if not clear(loss):
+        return f"{cascade} loses nothing clear on the same recordings ({signed(loss.value)} points {interval(loss)})."
+    if loss.value > 0:
+        return f"{cascade} loses {percent(loss.value)} points {interval(loss)} on the same recordings."
+    won = negated(loss)
+    return (
+        f"{cascade} answers {percent(won.value)} points {interval(won)} more than the text LLM on the same recordings."
+    )
+
+
+def power_sentence(row: GapRow) -> str:
+    """What a row could have shown."""
+    assert row.power is not None  # for the type checker: callers look
+    needed = f"an interval of ±5 points takes {row.power.n_items_needed:,} items"
+    if row.power.visible_gap is None:
+        return f"{row.n_items} items show no gap at all four times in five; {needed}."
+    return f"{row.n_items} items show a gap of {percent(row.power.visible_gap)} points four times in five; {needed}."
+
+
+def disagreement(row: GapRow) -> str:
+    """Why interval and q of a row say different things; empty where they do not."""
+    if row.q_value is None or clear(row.gap) == stands_out(row):
+        return ""
+    if clear(row.gap):
+        return "the interval leaves out 0, but among so many domains some do so by chance, and q allows for that"
+    return "q is below 0.05, but the interval, which is drawn more carefully for few items, still holds 0"
 
 
 def _domain_sentence(worse: Sequence[GapRow], n_domains: int) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from salad_eval.records import to_json
 from salad_eval.report.figures import RenderedFigure
-from salad_eval.report.html import data_uri
+from salad_eval.report.inline import inline_svg
 from salad_eval.report.json import write_atomic
 from salad_eval.report.markdown import escape_markdown
+from salad_eval.report.parts import page_parts
 from salad_eval.report.templates import environment
 from salad_eval.types import Estimate
 from salad_train.nano import world
@@ -101,10 +102,13 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
     }
     write_atomic(out / "findings.json", json.dumps(findings, indent=1) + "\n")
     templates = environment(autoescape=True)
-    templates.filters["data_uri"] = data_uri
+    templates.filters["inline"] = lambda figure: inline_svg(figure.svg, figure.name, figure.alt)
     templates.tests["figure"] = lambda block: isinstance(block, RenderedFigure)
     templates.tests["table"] = lambda block: isinstance(block, Table)
-    write_atomic(out / "index.html", templates.get_template("study.html.j2").render(title=title, sections=sections))
+    write_atomic(
+        out / "index.html",
+        templates.get_template("study.html.j2").render(parts=page_parts(), title=title, sections=sections),
+    )
     write_atomic(out / "README.md", _markdown(title, sections))
     return out / "README.md"
 

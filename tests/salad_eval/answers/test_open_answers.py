@@ -27,8 +27,8 @@ from salad_eval.pipeline.respond import Query, respond
 from salad_eval.pipeline.transcribe import answers_of
 from salad_eval.report import terminal_table
 from salad_eval.report.figures import render_figures
-from salad_eval.report.html import html_page
 from salad_eval.report.json import report_from_json, report_to_json
+from salad_eval.report.page import html_page
 from salad_eval.report.wording import ACCURACY, MEAN_SCORE, TOKEN_F1, headline, measure, unparsed_shares
 from salad_eval.types import LOGPROB_SCORES, Item, Request, Response, TextSegment
 from tests.helpers import gap_world
@@ -563,15 +563,15 @@ def test_the_share_of_unparsed_answers_is_shown():
     report = of_kind("numeric")
     assert report.unparsed["base_text"] == 1
     assert report.generated == {"base_text": 4, "base_transcript": 8, "adapted_text": 4, "adapted_speech": 8}
-    assert unparsed_shares(report) == ["Text LLM: 1 of 4 (25.0%)"]
+    assert unparsed_shares(report) == ["Reads: 1 of 4 (25.0%)"]
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(terminal_table(report))
-    assert "Text LLM: 1 of 4 (25.0%)" in " ".join(console.export_text().split())
+    assert "Reads: 1 of 4 (25.0%)" in " ".join(console.export_text().split())
     page = html_page(report, render_figures(report))
-    assert "Text LLM: 1 of 4 (25.0%) answers could not be parsed" in page
+    assert "Reads: 1 of 4 (25.0%) answers could not be parsed" in page
     assert report_from_json(json.loads(json.dumps(report_to_json(report)))) == report
     assert of_kind("ll").generated == {}
-    assert unparsed_shares(replace(report, generated={})) == ["Text LLM: 1"]  # a report from before it was counted
+    assert unparsed_shares(replace(report, generated={})) == ["Reads: 1"]  # a report from before it was counted
 
 
 def test_a_score_above_one_is_refused():

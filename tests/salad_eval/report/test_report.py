@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,21 @@ from salad_eval.errors import DataError
 from salad_eval.gap.pair import TAXONOMY, TAXONOMY_UNSPLIT
 from salad_eval.report import load_report, save_report, terminal_table, write_report
 from salad_eval.report.figures import RenderedFigure, render_figures
-from salad_eval.report.html import html_page
 from salad_eval.report.json import SCHEMA_FILE, report_from_json, report_to_json
 from salad_eval.report.markdown import escape_markdown, markdown_page
 from salad_eval.report.wording import (
     GLOSSARY,
     MISSING,
     TAXONOMY_TITLES,
+    disagreement,
+    found,
     headline,
     percent,
     probability,
     taxonomy_titles,
 )
 from salad_eval.resources import reports_dir
-from salad_eval.types import Estimate, GapReport, Reject
+from salad_eval.types import Estimate, GapReport, Reject, RunNames
 from tests.helpers.gap_world import DIVERGENCES, ITEMS, SCORES, TRANSCRIPTS, item, report, scores, specs
 from tests.salad_eval.gap.test_conditions import TWO
 
@@ -242,16 +242,17 @@ def test_probability(value: float | None, text: str) -> None:
 
 def test_headline_says_what_the_hand_world_holds() -> None:
     text = " ".join(headline(full_report()))
-    assert "answers 75.0% of 4 questions" in text
-    assert "answers 50.0%: a gap of 25.0 points [" in text
-    assert "25.0 points [" in text.split("Of these, ")[1].split("forgetting")[0]
+    assert text.startswith("text LLM → speech LLM: no clear gap (reads 75.0, hears 50.0, gap 25.0 [")
+    assert "No clear forgetting (+25.0 points [" in text
+    assert "no clear misalignment (0.0 points [" in text
     assert "No domain of 2 stands out" in text
+    assert "4 items show no gap at all four times in five" in text
 
 
 def test_a_gap_that_is_not_split_is_shown_as_one(tmp_path: Path) -> None:
     made = unsplit_report()
     text = " ".join(headline(made))
-    assert "a gap of 25.0 points [" in text
+    assert "gap 25.0 [" in text
     assert "is not known: the adapted model was not asked in text" in text
     files = write_report(made, tmp_path)
     assert load_report(tmp_path) == made
@@ -262,6 +263,57 @@ def test_a_gap_that_is_not_split_is_shown_as_one(tmp_path: Path) -> None:
     assert domain.count(MISSING) == 2, "neither forgetting nor misalignment"
     titles = {figure.name: figure.title for figure in render_figures(made)}
     assert titles["decomposition"] == "Gap"
+
+
+GAINS = Estimate(-0.05, -0.08, -0.02, 400)
+LOSSES = Estimate(0.3, 0.25, 0.35, 400)
+NEITHER = Estimate(-0.01, -0.04, 0.02, 400)
+
+
+@pytest.mark.parametrize(
+    ("forgetting", "misalignment", "wanted"),
+    [
+        (LOSSES, LOSSES, "Forgetting takes 30.0 points [25.0, 35.0]: the adapted model reads less well than the text LLM; "
+         "misalignment takes 30.0 points [25.0, 35.0]: it understands less by ear than by reading."),
+        (GAINS, LOSSES, "Nothing is forgotten: the adapted model reads 5.0 points [2.0, 8.0] better than the text LLM; misalignment takes"),
+        (LOSSES, GAINS, "; by ear it answers 5.0 points [2.0, 8.0] more than by reading."),
+        (NEITHER, NEITHER, "No clear forgetting (−1.0 points [−4.0, 2.0], reading against reading); no clear misalignment (−1.0 points"),
+    ],
+)  # fmt: skip
+def test_a_gain_is_not_called_a_loss_below_zero(forgetting: Estimate, misalignment: Estimate, wanted: str) -> None:
+    made = full_report()
+    row = replace(made.overall, forgetting=forgetting, misalignment=misalignment)
+    assert wanted in " ".join(headline(replace(made, overall=row)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "wanted"),
+    [
+        (LOSSES, "A cascade of tiny-asr and the text LLM loses 30.0 points [25.0, 35.0] on the same recordings."),
+        (NEITHER, "loses nothing clear on the same recordings (−1.0 points [−4.0, 2.0])."),
+        (GAINS, "answers 5.0 points [2.0, 8.0] more than the text LLM on the same recordings."),
+    ],
+)
+def test_a_cascade_that_gains(loss: Estimate, wanted: str) -> None:
+    made = replace(full_report(), names=RunNames(asr="tiny-asr"))
+    assert wanted in " ".join(headline(replace(made, overall=replace(made.overall, cascade_loss=loss))))
+
+
+def test_the_title_says_clean_first_and_the_others_beside_it() -> None:
+    title, beside, *_ = headline(replace(TWO, names=RunNames(base="Qwen2.5-3B", adapted="my-salad")))
+    assert title.startswith("Qwen2.5-3B → my-salad: no clear gap (reads 75.0, hears 50.0, gap 25.0 [")
+    assert title.endswith("; clean).")
+    assert beside.startswith("noise,snr=0: hears 12.5 (gap 62.5 [")
+    sure = replace(TWO.by_condition[0].overall, gap=Estimate(0.4, 0.365, 0.434, 4))
+    made = replace(TWO, by_condition=(replace(TWO.by_condition[0], overall=sure), *TWO.by_condition[1:]))
+    assert found(made) == "reads 75.0, hears 50.0 (gap 40.0 [36.5, 43.4]; clean)"
+
+
+def test_an_interval_and_a_q_that_disagree_are_explained() -> None:
+    row = replace(full_report().domains[0], gap=Estimate(0.2, 0.05, 0.3, 20), q_value=0.2)
+    assert "some do so by chance" in disagreement(row)
+    assert "still holds 0" in disagreement(replace(row, gap=Estimate(0.2, -0.01, 0.3, 20), q_value=0.04))
+    assert disagreement(replace(row, q_value=0.01)) == disagreement(replace(row, q_value=None)) == ""
 
 
 def test_headline_names_the_domains_that_stand_out() -> None:
@@ -309,7 +361,7 @@ def test_terminal_shows_markup_in_names_as_text() -> None:
     assert "[bold]*evil*[/bold]" in printed(hostile_report(), 200)
 
 
-# --- Markdown and HTML -----------------------------------------------------------------------------------------------
+# --- Markdown -------------------------------------------------------------------------------------------------------
 
 
 def test_markdown_tables_are_well_formed() -> None:
@@ -335,66 +387,6 @@ def test_markdown_escapes_untrusted_text() -> None:
     assert "<script" not in text
     assert "漢字" in text
     assert escape_markdown("a|b\n[c](d) <e> `f` *g*") == r"a\|b \[c\](d) &lt;e&gt; \`f\` \*g\*"
-
-
-class _Page(HTMLParser):
-    """What a browser would see: tags, what they load, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.handlers: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
-def test_html_is_self_contained_and_complete() -> None:
-    made = full_report()
-    figures = drawn_figures()
-    page = _Page(html_page(made, figures))
-    assert page.tags.count("script") == 1
-    assert page.tags.count("img") == len(figures) == 5
-    assert all(load.startswith("data:image/svg+xml;base64,") for load in page.loads)
-    assert not page.handlers
-    text = " ".join(" ".join(page.texts).split())
-    for wanted in (
-        headline(made)[0],
-        "toy|split:test|n:4",
-        "base_text-fingerprint",
-        "no samples",
-        "a note",
-        "lost in alignment",
-        "How to read it",
-        "Misalignment",
-        "By voice",
-        "By kind",
-        "rev1",
-    ):
-        assert wanted in text, wanted
-
-
-def test_html_escapes_untrusted_text() -> None:
-    made = hostile_report()
-    source = html_page(made, render_figures(made))
-    page = _Page(source)
-    assert page.tags.count("script") == 1  # ours
-    assert "<script>alert" not in source
-    assert not page.handlers
-    assert sum("<script>alert('1')</script>" in text for text in page.texts) >= 8  # shown as text
-
-
-def test_html_takes_domains_sorted_by_gap() -> None:
-    source = html_page(full_report(), ())
-    assert source.index('scope="row">A<') < source.index('scope="row">B<') < source.index('scope="row">overall<')
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -461,11 +453,12 @@ def test_write_report_writes_everything(tmp_path: Path) -> None:
     assert len(linked) == 5
     assert all((tmp_path / "run" / link).is_file() for link in linked)
     assert all(path.with_suffix(".svg").is_file() for path in files.figures)
+    assert files.card.is_file()
 
 
 def test_importing_views_loads_neither_torch_nor_lm_eval_nor_matplotlib() -> None:
     code = (
-        "import sys, salad_eval.report, salad_eval.report.html, salad_eval.report.figures, salad_eval.gap.compare\n"
+        "import sys, salad_eval.report, salad_eval.report.page, salad_eval.report.figures, salad_eval.gap.compare\n"
         "print([name for name in ('torch', 'lm_eval', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
