@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,11 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from salad_eval.errors import AudioError, ModelError
 
 Geometry = tuple[tuple[int, int, int], ...]
+ENCODER_DTYPES = ("float32", "bfloat16")
+WHISPER_FRAMES_A_SECOND = 100
+WHISPER_MARGIN = (
+    100  # mel frames of silence that Whisper wants after a recording: cut right behind it, frames differ twice as much
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,11 @@ class EncoderSpec:
         reads_waveform: whether its input is sound, shape (n, samples), and not features, shape (n, frames, bins) or
             (n, bins, frames).
         sample_multiple: waveforms are zero-padded to a multiple of this many samples, so that the last frame is whole.
-        fixed_window: whether every input is padded to the extractor's full window (Whisper's 30 s).
+        fixed_window: whether every input is padded to a window of silence after it (Whisper's: 30 s).
+        windows: sizes of such a window in input frames, smallest first; a recording gets the smallest that leaves ``margin`` input
+            frames of silence after it, and the largest where none does. Empty: the extractor's full window alone.
+        margin: see ``windows``.
+        dtype: in which it computes: "float32" (or what its weights are loaded in), or "bfloat16" under autocast.
         batch_safe: whether padding is masked throughout, so that a padded batch equals its members encoded alone.
     """
 
@@ -40,7 +49,15 @@ class EncoderSpec:
     reads_waveform: bool = False
     sample_multiple: int = 1
     fixed_window: bool = False
+    windows: tuple[int, ...] = ()
+    margin: int = 0
+    dtype: str = "float32"
     batch_safe: bool = True
+
+
+def window_of(n: int, windows: Sequence[int], margin: int) -> int:
+    """The window of a recording of ``n`` input frames; see ``EncoderSpec``."""
+    return next((size for size in windows if size >= n + margin), windows[-1])
 
 
 def output_length(n: int, geometry: Sequence[Sequence[int]]) -> int:
@@ -60,11 +77,45 @@ def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
     return inner if isinstance(inner, PretrainedConfig) else config
 
 
-def spec_of(config: PretrainedConfig, geometry: Sequence[Sequence[int]] | None = None) -> EncoderSpec:
-    """The ``EncoderSpec`` of an encoder configuration; ``geometry`` overrides what would be derived.
+def spec_of(
+    config: PretrainedConfig,
+    geometry: Sequence[Sequence[int]] | None = None,
+    windows: Sequence[float] | None = None,
+    dtype: str = "float32",
+) -> EncoderSpec:
+    """The ``EncoderSpec`` of an encoder configuration; ``geometry`` overrides what would be derived, ``windows`` are in seconds.
 
-    Raises ``ModelError`` for an encoder whose geometry is neither known nor given.
+    Raises ``ModelError`` for an encoder whose geometry is neither known nor given, and for windows that are none of its own.
     """
+    if dtype not in ENCODER_DTYPES:
+        raise ModelError(f"encoder_dtype is {dtype!r}; expected {' or '.join(ENCODER_DTYPES)}.")
+    if dtype != "float32" and config.model_type == "mimi":
+        raise ModelError(f"encoder_dtype is {dtype!r}, and Mimi's codes are looked up in float32. Leave it out.")
+    if windows and config.model_type != "whisper":
+        raise ModelError(
+            f"encoder_windows is {list(windows)} for an audio encoder of type {config.model_type!r}, which takes a recording as long "
+            "as it is. They are Whisper's alone."
+        )
+    return replace(_derived(config, geometry), dtype=dtype, **_windows(config, windows or ()))
+
+
+def _windows(config: PretrainedConfig, seconds: Sequence[float]) -> dict[str, Any]:
+    """Windows as input frames of Whisper's extractor."""
+    if not seconds:
+        return {}
+    least, most = 2 * WHISPER_MARGIN, 2 * int(config.max_source_positions)
+    frames = tuple(round(one * WHISPER_FRAMES_A_SECOND) for one in seconds)
+    in_order = list(frames) == sorted(set(frames)) and not any(n % 2 for n in frames)
+    if not in_order or frames[0] < least or frames[-1] != most:
+        low, high = least / WHISPER_FRAMES_A_SECOND, most / WHISPER_FRAMES_A_SECOND
+        raise ModelError(
+            f"encoder_windows is {list(seconds)}; expected seconds in rising order, from {low:g} up, the last {high:g} (all that the "
+            "encoder has positions for), in steps of 0.02."
+        )
+    return {"windows": frames, "margin": WHISPER_MARGIN}
+
+
+def _derived(config: PretrainedConfig, geometry: Sequence[Sequence[int]] | None) -> EncoderSpec:
     stated: Geometry | None = tuple((int(k), int(s), int(p)) for k, s, p in geometry) if geometry is not None else None
     width = int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 0)
     if config.model_type == "mimi":
@@ -151,12 +202,19 @@ def encode(
         raise AudioError(
             f"a recording of {min(n_inputs, default=0)} input frames is too short for one frame of the audio encoder; leave it out."
         )
-    if spec.batch_safe or len(lengths) == 1:
-        hidden = _run(encoder, features, mask.to(features.device), mimi_latents, mimi_quantizers)
+    if spec.windows:
+        hidden = _in_windows(encoder, spec, features, n_inputs)
+    elif spec.batch_safe or len(lengths) == 1:
+        hidden = _run(encoder, spec, features, mask.to(features.device), mimi_latents, mimi_quantizers)
     else:
         alone = [
             _run(
-                encoder, features[i : i + 1, :n], mask[i : i + 1, :n].to(features.device), mimi_latents, mimi_quantizers
+                encoder,
+                spec,
+                features[i : i + 1, :n],
+                mask[i : i + 1, :n].to(features.device),
+                mimi_latents,
+                mimi_quantizers,
             )[0]
             for i, n in enumerate(n_inputs)
         ]
@@ -172,12 +230,45 @@ def encode(
     return hidden.masked_fill(~real[..., None], 0.0), lengths
 
 
+def _in_windows(encoder: Any, spec: EncoderSpec, features: torch.Tensor, n_inputs: Sequence[int]) -> torch.Tensor:
+    """Whisper's output, each recording in its own window, whatever its batch mates need: (n, longest output, width)."""
+    windows = [window_of(n, spec.windows, spec.margin) for n in n_inputs]
+    rows: dict[int, torch.Tensor] = {}
+    for size in sorted(set(windows)):
+        places = [place for place, own in enumerate(windows) if own == size]
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+            output = _whisper(encoder, features[places, :, :size])
+        rows.update(zip(places, output.to(features.dtype), strict=True))
+    return nn.utils.rnn.pad_sequence([rows[place] for place in range(len(windows))], batch_first=True)
+
+
+def _whisper(encoder: Any, features: torch.Tensor) -> torch.Tensor:
+    """Whisper's encoder on a window shorter than its own: (n, mels, frames) → (n, frames / 2, width).
+
+    The class of transformers refuses one. Its positions are sinusoids from the beginning on, so the first of them fit.
+    """
+    hidden = nn.functional.gelu(encoder.conv1(features))
+    hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+    hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+    for layer in encoder.layers:
+        output = layer(hidden, None)
+        hidden = output[0] if isinstance(output, tuple) else output
+    normalised: torch.Tensor = encoder.layer_norm(hidden)
+    return normalised
+
+
 def _run(
-    encoder: Any, features: torch.Tensor, mask: torch.Tensor, mimi_latents: str, mimi_quantizers: int | None
+    encoder: Any,
+    spec: EncoderSpec,
+    features: torch.Tensor,
+    mask: torch.Tensor,
+    mimi_latents: str,
+    mimi_quantizers: int | None,
 ) -> torch.Tensor:
     if encoder.config.model_type != "mimi":
-        output: torch.Tensor = encoder(features, attention_mask=mask).last_hidden_state
-        return output
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+            output: torch.Tensor = encoder(features, attention_mask=mask).last_hidden_state
+        return output.to(features.dtype)
     latents: torch.Tensor = encoder.encoder(features[:, None]).latents
     if mimi_latents == "quantized":
         codes = encoder.quantizer.encode(latents, mimi_quantizers).transpose(0, 1)

@@ -46,6 +46,10 @@ class SaladConfig(PretrainedConfig):
         stack_frames: encoder frames joined into one audio position.
         length_geometry: how an encoder shortens its input, as (kernel, stride, padding) of each convolution along time;
             ``None`` derives it from ``audio_config`` and is an error for an encoder this package does not know.
+        encoder_windows: sizes of the windows, in seconds, of an encoder that pads every recording to one (Whisper): a recording gets
+            the smallest that leaves a second of silence after it. The last must be the encoder's own; ``None`` is that alone. Other
+            windows are other frames: an adapter is trained on one choice.
+        encoder_dtype: in which the frozen encoder computes: "float32" (or what it is loaded in) or "bfloat16".
         mimi_latents: what is read from a Mimi codec: its quantised latents, or those before quantisation.
         mimi_quantizers: how many of Mimi's codebooks the quantised latents use; ``None`` is all of them.
     """
@@ -67,6 +71,8 @@ class SaladConfig(PretrainedConfig):
         length_geometry: list[list[int]] | None = None,
         mimi_latents: Literal["quantized", "continuous"] = "quantized",
         mimi_quantizers: int | None = None,
+        encoder_windows: list[float] | None = None,
+        encoder_dtype: str = "float32",
         **kwargs: Any,
     ) -> None:
         if stack_frames < 1:
@@ -86,6 +92,8 @@ class SaladConfig(PretrainedConfig):
         self.length_geometry = length_geometry
         self.mimi_latents = mimi_latents
         self.mimi_quantizers = mimi_quantizers
+        self.encoder_windows = None if encoder_windows is None else [float(seconds) for seconds in encoder_windows]
+        self.encoder_dtype = encoder_dtype
         # Read by generation and by trainers on the outermost configuration.
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(self.text_config, name, None))

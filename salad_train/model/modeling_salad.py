@@ -68,7 +68,7 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
     def __init__(self, config: SaladConfig) -> None:
         super().__init__(config)
         audio_config = encoder_config(config.audio_config)
-        self.spec = spec_of(audio_config, config.length_geometry)
+        self.spec = spec_of(audio_config, config.length_geometry, config.encoder_windows, config.encoder_dtype)
         self.encoder = build_encoder(audio_config)
         self.adapter = self._new_adapter()
         self.language_model: Any = AutoModelForCausalLM.from_config(config.text_config)

@@ -12,7 +12,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from salad_eval.errors import AudioError, UserInputError, did_you_mean
-from salad_train.model.audio_encoders import encoder_config, output_length, spec_of
+from salad_train.model.audio_encoders import encoder_config, output_length, spec_of, window_of
 from salad_train.model.configuration_salad import SaladConfig
 
 AUDIO_TOKEN = "<|audio|>"
@@ -32,7 +32,7 @@ class SaladProcessor(ProcessorMixin):
         tokenizer: the LM's own.
         audio_token: what stands for one recording in a text.
         audio_token_id: the model's ``audio_token_id``, which fills the audio positions of ``input_ids``.
-        length_geometry, stack_frames, sample_multiple, fixed_window: as in ``EncoderSpec`` and ``SaladConfig``;
+        length_geometry, stack_frames, sample_multiple, fixed_window, windows, margin: as in ``EncoderSpec`` and ``SaladConfig``;
             ``from_parts`` fills them in.
     """
 
@@ -46,6 +46,8 @@ class SaladProcessor(ProcessorMixin):
         stack_frames: int = 1,
         sample_multiple: int = 1,
         fixed_window: bool = False,
+        windows: Sequence[int] = (),
+        margin: int = 0,
         chat_template: str | None = None,
     ) -> None:
         self.audio_token = audio_token
@@ -54,6 +56,7 @@ class SaladProcessor(ProcessorMixin):
         self.stack_frames = stack_frames
         self.sample_multiple = sample_multiple
         self.fixed_window = fixed_window
+        self.windows, self.margin = list(windows), margin
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
 
     @classmethod
@@ -62,7 +65,9 @@ class SaladProcessor(ProcessorMixin):
     ) -> SaladProcessor:
         """The processor that fits a model configuration. The tokenizer is copied: saving marks it as this
         processor's."""
-        spec = spec_of(encoder_config(config.audio_config), config.length_geometry)
+        spec = spec_of(
+            encoder_config(config.audio_config), config.length_geometry, config.encoder_windows, config.encoder_dtype
+        )
         return cls(
             feature_extractor,
             copy.deepcopy(tokenizer),
@@ -72,6 +77,8 @@ class SaladProcessor(ProcessorMixin):
             stack_frames=config.stack_frames,
             sample_multiple=spec.sample_multiple,
             fixed_window=spec.fixed_window,
+            windows=spec.windows,
+            margin=spec.margin,
         )
 
     @property
@@ -107,6 +114,7 @@ class SaladProcessor(ProcessorMixin):
             sampling_rate=self.sampling_rate,
             padding="max_length" if self.fixed_window else True,
             return_tensors="pt",
+            **self._window(checked),
             **self._asks_for_mask(),
         )
         names = list(self.feature_extractor.model_input_names)
@@ -115,6 +123,14 @@ class SaladProcessor(ProcessorMixin):
         if names[0] == "input_values" and features.ndim == 3:
             features = features[:, 0]  # (n, 1, samples) of codec extractors
         return BatchFeature({"input_features": features, "input_features_mask": mask.long()})
+
+    def _window(self, recordings: Sequence[np.ndarray]) -> dict[str, int]:
+        """The largest window that one of the recordings has; each is encoded in its own."""
+        if not self.windows:
+            return {}
+        hop = int(self.feature_extractor.hop_length)
+        longest = max(-(-len(samples) // hop) for samples in recordings)
+        return {"max_length": window_of(longest, self.windows, self.margin) * hop}
 
     def _asks_for_mask(self) -> dict[str, bool]:
         import inspect

@@ -147,6 +147,8 @@ def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcess
         seed=plan.train.seed,
         mimi_latents=plan.mimi_latents,
         mimi_quantizers=plan.mimi_quantizers,
+        encoder_windows=list(plan.encoder_windows) or None,
+        encoder_dtype=plan.encoder_dtype,
     )
     model.adapter.transformer.set_attn_implementation(plan.attention)
     return model, SaladProcessor.from_parts(extractor, tokenizer, model.config), teacher
@@ -211,7 +213,12 @@ def encoder_fingerprint(model: SaladForConditionalGeneration) -> str:
     """16 hex digits over the encoder's weights and what is read from it."""
     import hashlib
 
-    digest = hashlib.sha256(f"{model.config.mimi_latents},{model.config.mimi_quantizers}".encode())
+    config = model.config
+    settings: list[object] = [config.mimi_latents, config.mimi_quantizers]
+    settings += (
+        [config.encoder_windows, config.encoder_dtype] if model.spec.windows or model.spec.dtype != "float32" else []
+    )
+    digest = hashlib.sha256(",".join(map(str, settings)).encode())
     for name, tensor in sorted(model.encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().float().numpy().tobytes())
