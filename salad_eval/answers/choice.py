@@ -154,6 +154,9 @@ _IS_RIGHT = re.compile(
     r"|(?:the\s+)?(?:best|most\s+(?:likely|accurate|appropriate|suitable|plausible))\b)",
     re.IGNORECASE,
 )
+_MARKED_RIGHT = re.compile(
+    r"[)\]\"'”.]*\s*[:–—-]\s*(?:yes|correct|right)\b(?!\s+\w)", re.IGNORECASE
+)  # "A: no. B: yes."
 _SUBJECT = re.compile(
     r"(?:\A|(?<=[.!?;:,(\n])|\b(?:option|choice|answer|letter|that|so|therefore|thus|hence|think|believe|say|and|but)\b)[\s\"'“(\[]*",
     re.IGNORECASE,
@@ -258,6 +261,7 @@ class _Reader:
         )
         # "the answer is (A) for the buyer and (B) for the seller"
         self._further = re.compile(rf"\b(?:and|or)\s+{bracketed}")
+        self._letter_asked = re.compile(rf"(?<![\w'])(?P<letter>{upper})(?=\s?\?)")  # "A? No. B? Yes."
         self._letter_spaced = re.compile(rf"(?P<letter>{upper})\s+(?=\S)")
         self._subject_letter = re.compile(rf"(?:{bracketed}|[\"'“]?(?P<letter>{upper})\b)")
         texts = "|".join(_spaced(text) for text in sorted(self.by_text, key=len, reverse=True)) or _NEVER
@@ -363,6 +367,7 @@ class _Reader:
     def _mentions(self, sentence: str) -> Iterator[_Mention]:
         yield from (self._mention(match) for match in self._option.finditer(sentence))
         yield from (self._mention(match) for match in self._letter_named.finditer(sentence))
+        yield from (self._mention(match) for match in self._letter_asked.finditer(sentence))
 
     def _alone(self, plain: str) -> Found:
         """The text, its first or last line or its last sentence is a letter, an option's text, or both in agreement."""
@@ -373,6 +378,12 @@ class _Reader:
             return set()
         found: Found = set()
         last_sentence = _AFTER_WORD.split(lines[-1])[-1].strip()
+        if (
+            len(words := lines[-1].split()) > 2
+            and self._letter_alone.fullmatch(words[-1])
+            and words[-2].endswith((".", "!", "?"))
+        ):
+            last_sentence = words[-1]  # "Not A. B."
         for line in dict.fromkeys((" ".join(lines), lines[0], lines[-1], last_sentence)):
             found |= self._whole(line)
         return found
@@ -413,7 +424,7 @@ class _Reader:
 
     def _is_right(self, plain: str, start: int) -> Found:
         match = self._subject_letter.match(plain, start) or self._option.match(plain, _end_of(_OPENING, plain, start))
-        if match and _IS_RIGHT.match(plain, match.end()):
+        if match and (_IS_RIGHT.match(plain, match.end()) or _MARKED_RIGHT.match(plain, match.end())):
             return self._mention(match).found
         return set()
 

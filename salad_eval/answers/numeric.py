@@ -79,11 +79,14 @@ _STATEMENT = re.compile(
     re.IGNORECASE,
 )
 # "x = 5", of which a clause may have several: "x = 5, y = 6", below one another, or "x = 5 or x = -5".
-_EQUATION = re.compile(r"(?:\A|(?<=[,;&\n])|\b(?:and|or)\b)[\s\"'“:]*([^\W\d]\w{0,9})\s*[=≈]\s*([^\s=≈,;&]*)")
+_EQUATION = re.compile(
+    r"(?:\A|(?<=[,;&\n])|\b(?:and|or|when|where|with|while|if|for)\b)[\s\"'“:]*([^\W\d]\w{0,9})\s*[=≈]\s*([^\s=≈,;&]*)"
+)
+_BEYOND_BRACKET = re.compile(r"\([^()]{0,80}\)\s*(?:and|or|,|&)\s+(?=[-\d])")  # "5 (x) and 6 (y)"
 _INEQUALITY = re.compile(r"[<>≤≥≠≲≳]|!=")
 _ARROW = re.compile(r"[-=]+>|[→⇒⟹]")
 _CLAUSE_END = re.compile(
-    r"\n(?!\s*[^\W\d]\w{0,2}\s*=)|[(?]|(?<!\d)!|;(?!\s*[^\W\d]\w*\s*=)|\.(?=\s|$)|,?\s\b(?:because|since|as|which|so)\b",
+    r"\n(?!\s*[^\W\d]\w{0,2}\s*=)|[(?]|(?<!\d)(?<!\d\s)!|;(?!\s*[^\W\d]\w*\s*=)|\.(?=\s|$)|,?\s\b(?:because|since|as|which|so)\b",
     re.IGNORECASE,
 )
 # What may stand between "the answer is" and its number. Not "about half of", "more than", "not": these change it.
@@ -152,6 +155,12 @@ def _clause(text: str) -> Found:
     """The one number of the clause that begins ``text``; nothing where it does not begin with one, ``None`` where it has several."""
     end = _CLAUSE_END.search(text)
     clause = text[: end.start()] if end else text
+    if (
+        end
+        and (beyond := _BEYOND_BRACKET.match(text, end.start()))
+        and next(_numbers(text[beyond.end() :][:_MOST_CLAUSE]), None)
+    ):
+        return {None}
     clause = _ARROW.sub("=", clause)
     if _INEQUALITY.search(clause):
         return {None} if any(_numbers(clause)) else set()
@@ -185,7 +194,7 @@ _ORDINAL_UNITS = frozenset(("st", "nd", "rd", "th"))
 _UNCLEAR_UNITS = frozenset((*"kKMBxXyYzZnijabeπθ", "bn", "mn", "tn", "pi"))
 # What makes another number of the one before it: "5!", "5 squared", "2 pi", "5+".
 _CHANGED_AFTER = re.compile(
-    r"!(?!=)|\s?\+(?!\s?[\d.(])|\s?[π√]|\s(?:squared|cubed|factorial|pi|[xyzn]|or\s+(?:more|less|fewer|so))\b(?!')",
+    r"\s?!(?!=)|\s?\+(?!\s?[\d.(])|\s?[π√]|\s(?:squared|cubed|factorial|pi|[xyzn]|or\s+(?:more|less|fewer|so))\b(?!')",
     re.IGNORECASE,
 )
 _CHANGED_BEFORE = tuple("±∓√∛∜")
@@ -211,6 +220,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"<<[^<>]*>>|</?[a-z]+\d?>", "", text)  # a calculator's marks, and HTML
     text = re.sub(r"\\([%$€£#])", r"\1", text).replace("\\times", "×").replace("\\cdot", "×")
     text = re.sub(r"(\d)\s*[x×*]\s*10\s*\^\s*\{?\s*([-+]?\d+)\s*\}?", r"\1e\2", text)
+    text = re.sub(r"(?<=\d)\s?\*\*\s?(?=\d+(?![\d*]|\.\d))", "^", text)  # Python's power, which is no emphasis
     text = re.sub(r"`|(?!(?<=\d)\*\s?\d)(?!(?<=\d\s)\*\s?\d)\*", "", text)  # emphasis goes, 6 * 7 stays
     money = "|".join(sorted(_IN_MONEY, key=len, reverse=True))
     text = re.sub(

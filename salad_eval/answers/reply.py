@@ -2,7 +2,7 @@
 
 A model that reasons aloud marks where its reasoning ends. What it weighs in between is no answer, and a text whose reasoning does not
 end (it ran out of tokens) has none. The marks are those of the chat templates in use: ``<think>`` (DeepSeek-R1, Qwen3, Phi-4-reasoning,
-Granite, Hunyuan and most others), ``<thinking>``, ``<reasoning>``, ``<reason>``, ``<thought>``, ``<seed:think>``, Magistral's
+Granite, Hunyuan and most others), tags of prompts (``<thinking>``, ``<reasoning>``, ``<scratchpad>``, …), ``<seed:think>``, Magistral's
 ``[THINK]``, Kimi's ``◁think▷``, ``<|begin_of_thought|>`` (Sky-T1), ``<|START_THINKING|>`` (Command A) and the channels of gpt-oss,
 also as they look once a tokenizer has left out their special tokens.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 
-_NAMES = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?"
+_NAMES = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|rationale|chain_of_thought|inner_monologue"
 _OPENS = (
-    rf"<[ ]?(?:{_NAMES})[ ]?>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    rf"<[ ]?(?:{_NAMES})[ ]?>|<\|(?:{_NAMES})\|>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
     r"|<\|channel\|>\s*(?:analysis|commentary)\b"
 )
 _CLOSES = (
-    rf"<[ ]?/[ ]?(?:{_NAMES})[ ]?>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    rf"<[ ]?/[ ]?(?:{_NAMES})[ ]?>|<\|/(?:{_NAMES})\|>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
     r"|<\|channel\|>\s*final\s*(?:<\|message\|>)?"
 )
 _REASONING = re.compile(rf"(?P<closes>{_CLOSES})|(?P<opens>{_OPENS})", re.IGNORECASE)
@@ -26,11 +26,12 @@ _BARE_CHANNEL = re.compile(r"\s*analysis(?=[A-Z])")
 _BARE_FINAL = "assistantfinal"
 _TURN_ENDS = re.compile(
     r"<\|(?:im_end|im_start|eot_id|eom_id|end|endoftext|end_of_text|end_of_turn|return|END_RESPONSE|user)\|>"
-    r"|</s>|<end_of_turn>|</(?:answer|response|solution)>|<\|end_of_solution\|>",
+    r"|</s>|<end_of_turn>|</(?:answer|response|solution|output)>|<\|end_of_solution\|>",
     re.IGNORECASE,
 )
 _WRAPPER = re.compile(
-    r"<(?:answer|response|solution)>|<\|begin_of_solution\|>|<\|START_RESPONSE\|>|<\|START_TEXT\|>", re.IGNORECASE
+    r"<(?:answer|response|solution|output)>|<\|begin_of_solution\|>|<\|START_RESPONSE\|>|<\|START_TEXT\|>",
+    re.IGNORECASE,
 )
 # A base model goes on with the next question of its own making.
 _NEXT_QUESTION = re.compile(r"\n[ \t#*]*(?:Question|Q|User|Human)(?:[ \t]*\d+)?[ \t*]*:", re.IGNORECASE)

@@ -17,21 +17,34 @@ import unicodedata
 
 from salad_eval.answers.reply import answer_part
 
+_THAT = ("that", "this", "it")
 _RIGHT = ("right", "correct", "true")
 _WRONG = ("wrong", "incorrect", "false", "not true", "not correct", "not right")
 YES = frozenset((
     "yes", "yeah", "yep", "yup", "aye", "true", "correct", "affirmative", "indeed", "yes indeed", "definitely", "exactly",
-    "without a doubt",
-    *(f"{that} {word}" for that in ("that's", "that is") for word in _RIGHT),
+    "without a doubt", "without question", "you bet", "uh-huh",
+    *(f"{that}{is_} {word}" for that in _THAT for is_ in ("'s", " is") for word in _RIGHT),
 ))  # fmt: skip
 NO = frozenset((
     "no", "nope", "nah", "nay", "negative", "never", "absolutely not", "certainly not", "definitely not", "of course not", "surely not",
     "not at all", "no way", "by no means", "false", "incorrect", "wrong", "not true", "not correct",
-    *(f"{that} {word}" for that in ("that's", "that is") for word in _WRONG),
+    *(f"{that}{is_} {word}" for that in _THAT for is_ in ("'s", " is") for word in _WRONG),
 ))  # fmt: skip
 # Also what a helpful assistant begins with, whatever it goes on to say.
 OBLIGING = frozenset(
-    ["sure", "sure thing", "surely", "right", "of course", "certainly", "absolutely", "for sure", "by all means"]
+    [
+        "sure",
+        "sure thing",
+        "surely",
+        "right",
+        "totally",
+        "naturally",
+        "of course",
+        "certainly",
+        "absolutely",
+        "for sure",
+        "by all means",
+    ]
 )
 
 
@@ -42,14 +55,22 @@ def _any_of(*kinds: frozenset[str]) -> str:
 
 _WORD = rf"(?P<word>{_any_of(YES, NO)})"
 _ANY_WORD = rf"(?P<word>{_any_of(YES, NO, OBLIGING)})"
-_OTHER = r"(?:yes|yeah|yep|true|no|nope|false)\b"
-_ALONE = re.compile(rf"[\"'“(\s]*{_ANY_WORD}[\"'”).,;:!\s]*", re.IGNORECASE)
+_OTHER = r"(?P<other>(?:yes|yeah|yep|true|no|nope|false|(?:absolutely|certainly|definitely|of course|surely) not)\b)"
+# "Oh yes", "absolutely yes", "yes, sir", "yes, of course".
+_BEFORE = rf"(?:(?:oh|well|clearly|definitely|{_any_of(OBLIGING)})[\s,!]+)?"
+_AFTER = rf"(?:[\s,]+(?:sir|ma'am|indeed|definitely|please|{_any_of(OBLIGING)})(?!\s+not\b))?"
+_ALONE = re.compile(rf"[\"'“(\s]*{_BEFORE}{_ANY_WORD}{_AFTER}[\"'”).,;:!\s]*", re.IGNORECASE)
 _STATED = re.compile(
     rf"\banswer[\"']?(?:\s+(?:to\s[^.\n:]{{1,80}}?\s)?(?:is|would be|must be|should be)\b\s*:?|\s*(?::|=|\s[-–—](?=\s)))[\s\"'“(:,]*"
     rf"(?:(?:clearly|definitely|therefore|simply|a|an)\s+)*{_ANY_WORD}(?P<rest>[^\n.!?]*)",
     re.IGNORECASE,
 )
 _PRONOUN = r"(?:it|they|he|she|we|you|there|this|that|these|those)"
+_IT_IS = re.compile(  # "It is.", "They do not.": the whole text
+    rf"[\"'“(\s]*{_PRONOUN}(?:'s|\s+(?:is|are|was|were|does|do|did|can|could|will|would|has|have|had|should|must))"
+    r"(?P<not>n't|\s+not)?[\"'”).!\s]*|[\"'“(\s]*" + _PRONOUN + r"\s+(?P<cannot>can't|cannot|won't)[\"'”).!\s]*",
+    re.IGNORECASE,
+)
 _ANSWERS = rf"(?=\s*(?:$|[\n.,;:!)\"'”–—]|-\s|(?:{_PRONOUN}|i|because|since|as)\b))"
 # After an obliging word: "it is", "they do", and the whole sentence.
 _VERB = r"(?:'s|\s+(?:(?:is|are|was|were|does|do|did|can|could|will|would|has|have|had|should|must|may|might)(?:n't)?|can't|won't))\b"
@@ -61,6 +82,7 @@ _BOTH = re.compile(
     rf"\W*(?:(?:and|or|but|but also|maybe|/)\W*)?{_OTHER}(?!\s+(?:one|longer|more|doubt|matter)\b)", re.IGNORECASE
 )
 _DENIED = re.compile(r"\b(?:not|no|never|cannot|neither|nor)\b|n't\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(rf"[.!?;]\s*{_OTHER}(?=\s*(?:[.,!;]|\Z))", re.IGNORECASE)  # "Yes. No."
 _EMPHASIS = re.compile(r"[*`_]|\\boxed\s*\{([^{}]*)\}")
 
 
@@ -82,6 +104,8 @@ def is_yes(word: str) -> bool | None:
 
 
 def _alone(text: str) -> set[bool | None]:
+    if it_is := _IT_IS.fullmatch(text):
+        return {not (it_is["not"] or it_is["cannot"])}
     lines = [line for line in text.splitlines() if line.strip()]
     found: set[bool | None] = set()
     for place, line in enumerate(lines):
@@ -101,6 +125,9 @@ def _opening(text: str) -> set[bool | None]:
         return set()
     if match["obliging"]:  # "Of course it does not" says no
         return {not _DENIED.search(match["rest"])}
+    back = _TAKEN_BACK.match(text, match.end())
+    if back and is_yes(back["other"]) is not is_yes(match["word"]):
+        return {None}
     return {_unless_both(match)}
 
 
@@ -112,4 +139,4 @@ def _unless_both(match: re.Match[str]) -> bool | None:
     """What the word says; ``None`` where another such word stands right beside it and says the contrary."""
     said = is_yes(match["word"])
     other = _BOTH.match(match["rest"])
-    return None if other and is_yes(re.findall(r"\w+", other[0])[-1]) is not said else said
+    return None if other and is_yes(other["other"]) is not said else said

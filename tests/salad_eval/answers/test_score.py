@@ -284,6 +284,8 @@ ANIMALS: list[tuple[str, int | None]] = [
     ("The pet that best fits is:\n\nB. dog\n\nA cat does not bark.", DOG), ("The answer is \\(\\boxed{B}\\).", DOG),
     ("It may be (A) or (B).\n\nFinal Answer:\nThe answer is (B). It barks.", DOG),
     ("Therefore, (A) and (B) are animals. The answer is (A).", CAT),
+    ("Not A. B.", DOG), ("A? No. B? Yes.", DOG), ("A: no. B: yes.", DOG), ("A is wrong, so B.", DOG), ("dog instead of cat", DOG),
+    ("I was going to say A, but B is correct.", DOG), ("B rather than A", DOG), ("It can't be A, therefore B", DOG),
     # no option, whatever is named on the way
     ("The cat mews. The correct answer is not listed.", None), ("The answer is (B).\nThe answer is none of the above.", None),
     ("A dog barks, but none of the options fits.", None), ("It may be the dog, but I cannot say.", None),
@@ -308,6 +310,8 @@ ANIMALS: list[tuple[str, int | None]] = [
     # reasoning
     ("<think>\n\n</think>\n\nB", DOG), ("<think>A or B? A is a cat.</think>\n\nB", DOG), ("Hm, A is a cat.\n</think>\nB", DOG),
     ("<think>\nA", None), ("<think>The answer is B.", None), ("B <think>or not?", None), ("<think>a</think><think>B", None),
+    ("<scratchpad>A</scratchpad>B", DOG),
+    ("<|thinking|>A<|/thinking|>B", DOG), ("B<reflection>or A?</reflection>", None), ("<THINK>A</THINK>B", DOG),
     ("<thinking>A</thinking>B", DOG), ("[THINK]A[/THINK]B", DOG), ("◁think▷A◁/think▷B", DOG), ("<seed:think>A</seed:think>B", DOG),
     ("<think>A</think><answer>B</answer>", DOG), ("<|begin_of_thought|>A<|end_of_thought|><|begin_of_solution|>B<|end_of_solution|>", DOG),
     ("<|START_THINKING|>A<|END_THINKING|><|START_RESPONSE|>B<|END_RESPONSE|>", DOG),
