@@ -40,9 +40,10 @@ def load_task(
     score: ScoreKind | None = None,
     data_dir: Path | None = None,
     options: OptionList | None = None,
+    metric: str | None = None,
 ) -> TaskSpec:
     """The one task of that name or at that path; see ``load_tasks``, which takes groups of lm-eval as well."""
-    found = load_tasks([name_or_path], speak=speak, score=score, data_dir=data_dir, options=options)
+    found = load_tasks([name_or_path], speak=speak, score=score, data_dir=data_dir, options=options, metric=metric)
     if len(found) > 1:
         raise TaskError(
             f"{name_or_path!r} is a group of {len(found)} tasks; name one of them, for example {found[0].name}."
@@ -57,17 +58,21 @@ def load_tasks(
     score: ScoreKind | None = None,
     data_dir: Path | None = None,
     options: OptionList | None = None,
+    metric: str | None = None,
 ) -> list[TaskSpec]:
     """The tasks with those names or at those paths: the package's own, or under ``speak`` any task or group of the installed lm-eval.
 
-    ``speak``, ``score`` and ``options`` override what the tasks say; a task without ``metadata.salad`` needs ``speak`` and gets our
-    fields by default (see ``lm_eval_index``). ``data_dir`` is a local mirror of the data sets (see ``data``). Raises
+    ``speak``, ``score``, ``options`` and ``metric`` override what the tasks say; a task without ``metadata.salad`` needs ``speak`` and
+    gets our fields by default (see ``lm_eval_fields``). ``data_dir`` is a local mirror of the data sets (see ``data``). Raises
     ``UnknownNameError`` for an unknown name and ``TaskError`` for a task that cannot be used, saying why.
     """
     if data_dir is not None and not data_dir.is_dir():
         raise TaskError(f"the data folder {str(data_dir)!r} does not exist. Give a folder of data sets to --data-dir.")
     specs = [spec for name in names for spec in _named(name, speak, score, options)]
-    return [dataclasses.replace(spec, score=score or spec.score, data_dir=data_dir) for spec in specs]
+    return [
+        dataclasses.replace(spec, score=score or spec.score, metric=metric or spec.metric, data_dir=data_dir)
+        for spec in specs
+    ]
 
 
 def _named(

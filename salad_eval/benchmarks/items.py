@@ -6,7 +6,9 @@ becomes a counted ``Reject`` and never a guess.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -15,15 +17,34 @@ from salad_eval.benchmarks.catalogue import find_tasks, load_task, load_tasks
 from salad_eval.benchmarks.data import Row, processed, read_split
 from salad_eval.benchmarks.domains import domain_of, slice_of, with_domain
 from salad_eval.benchmarks.functions import lm_eval_tasks_dir
+from salad_eval.benchmarks.measures import not_computed
 from salad_eval.benchmarks.packaged import packaged_dataset
-from salad_eval.benchmarks.prompts import Prompt, question_of, recordings_of, refuse_leak, with_options
+from salad_eval.benchmarks.prompts import (
+    Prompt,
+    alternative_of,
+    context_of,
+    has_alternatives,
+    question_of,
+    recordings_of,
+    refuse_leak,
+    with_options,
+)  # fmt: skip
 from salad_eval.benchmarks.recordings import NoRecording, arranged, joined
-from salad_eval.benchmarks.row_values import Unusable, check_columns, choices_of, golds_and_answers, target_of, text_of
+from salad_eval.benchmarks.row_values import (
+    Unusable,
+    check_columns,
+    choices_of,
+    gold_of,
+    golds_and_answers,
+    target_of,
+    text_of,
+)
+from salad_eval.benchmarks.scoring import check_scoring, own_metric
 from salad_eval.benchmarks.shot_prompts import needs_delimiter, shot_maker
 from salad_eval.benchmarks.shots import LM_EVAL_SEED
 from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import TaskError
-from salad_eval.types import Item, Recording, Reject, TaskProtocol
+from salad_eval.types import LOGPROB_SCORES, OWN_SCORES, Alternative, Item, Recording, Reject, TaskProtocol
 
 __all__ = ["TaskSpec", "find_tasks", "load_items", "load_task", "load_tasks", "packaged_dataset"]
 
@@ -56,6 +77,7 @@ def load_items(
     task = with_domain(task, table)
     shot_prompts = shot_maker(task, split, raw, table, n_shots, speak_shots, shots_seed)
     recordings = recordings_of(task, table)
+    make = _item_with_alternatives if has_alternatives(task, table.rows, table.columns) else _item
     items: dict[str, Item] = {}
     rejects: list[Reject] = []
     for number, row in enumerate(table.rows):
@@ -66,7 +88,7 @@ def load_items(
                 item_id = f"{task.name}:{text_of(task.id, row, table.columns, 'id')}"
             if item_id in items and not task.audio:
                 raise Unusable("duplicate id", f"row {number + 1} of the {split} split")
-            made = _item(task, split, item_id, row, table.columns, shots_of_row(), recordings(row))
+            made = make(task, split, item_id, row, table.columns, shots_of_row(), recordings(row))
             items[item_id] = _with_speaker(items[item_id], made, number, split) if item_id in items else made
         except (Unusable, NoRecording) as cause:
             rejects.append(Reject(item_id, STEP, cause.reason, cause.detail))
@@ -76,6 +98,7 @@ def load_items(
         raise TaskError(
             f"task {task.name}, split {split!r}: none of its {len(table.rows)} rows can be used ({reasons})."
         )
+    check_scoring(task, next(iter(items.values())))
     chosen = _spread(list(items.values()), limit, seed)
     protocol = TaskProtocol(
         task=task.name,
@@ -88,6 +111,8 @@ def load_items(
         domain_field=task.domain.source or "task",
         n_items=len(chosen),
         options=task.options,
+        metric=own_metric(task) if task.score in OWN_SCORES else "",
+        not_computed=not_computed(task.measures, task.score),
     )
     return chosen, rejects, protocol
 
@@ -134,14 +159,94 @@ def _item(
 ) -> Item:
     choices = choices_of(task.doc_to_choice, row, columns)
     question = with_options(task, question_of(task, row, columns), choices)
-    gen_prefix = text_of(task.gen_prefix, row, columns, "gen_prefix") if task.gen_prefix else ""
-    description = text_of(task.description, row, columns, "description") if task.description else ""
+    gen_prefix = _gen_prefix(task, row, columns)
     between = task.target_delimiter if gen_prefix and needs_delimiter(question.text, gen_prefix) else ""
     asked = question.said_by("user") + Prompt(between) + Prompt(gen_prefix).said_by("assistant")
-    prompt = Prompt(description).said_by("system") + shots + asked
-    target = target_of(task.doc_to_target, row, columns, has_choices=choices is not None)
-    golds, answers = golds_and_answers(task, target, choices)
+    prompt = _description(task, row, columns) + shots + asked
+    golds, answers = _right(task, row, columns, choices)
     refuse_leak(item_id, prompt)
+    return _made(task, split, item_id, row, columns, prompt, choices or (), golds, recordings, answers=answers)
+
+
+def _item_with_alternatives(
+    task: TaskSpec,
+    split: str,
+    item_id: str,
+    row: Row,
+    columns: frozenset[str],
+    shots: Prompt,
+    recordings: tuple[Recording, ...] = (),
+) -> Item:
+    """An item of which each option is a prompt of its own, and one text follows all of them."""
+    if task.score not in LOGPROB_SCORES or task.options != "none":
+        raise Unusable(
+            "one prompt for each option",
+            "it is asked by the log-probability of what follows them, and listed or generated by none",
+        )
+    choices = choices_of(task.doc_to_choice, row, columns) or ()
+    gold = gold_of(context_of(task, task.doc_to_text, row, columns), choices)
+    target = target_of(task.doc_to_target, row, columns, has_choices=True)
+    if isinstance(target, list):
+        raise Unusable("gold is not one option", f"{target!r:.80}")
+    gen_prefix = _gen_prefix(task, row, columns)
+    prompt = _description(task, row, columns) + shots
+    alternatives = []
+    for number, choice in enumerate(choices, start=1):
+        start = len(prompt.text)
+        prompt += alternative_of(task, choice, f"context{number}", spoken=True).said_by("user")
+        prompt += Prompt(gen_prefix).said_by("assistant")
+        alternatives.append(Alternative(start, len(prompt.text)))
+    refuse_leak(item_id, prompt)
+    made = _made(task, split, item_id, row, columns, prompt, choices, (gold,), recordings)
+    return replace(made, alternatives=tuple(alternatives), ending=str(target))
+
+
+def _gen_prefix(task: TaskSpec, row: Row, columns: frozenset[str]) -> str:
+    return text_of(task.gen_prefix, row, columns, "gen_prefix") if task.gen_prefix else ""
+
+
+def _description(task: TaskSpec, row: Row, columns: frozenset[str]) -> Prompt:
+    return Prompt(text_of(task.description, row, columns, "description") if task.description else "").said_by("system")
+
+
+def _right(
+    task: TaskSpec, row: Row, columns: frozenset[str], choices: tuple[str, ...] | None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The right options and the accepted answers. Where the task's own code says what is right, as far as they can be told."""
+    own = task.score in OWN_SCORES and task.measures.process_results is not None
+    try:
+        target = target_of(task.doc_to_target, row, columns, has_choices=choices is not None)
+        golds, answers = golds_and_answers(task, target, choices)
+    except Unusable:
+        if not own:
+            raise
+        return (), ()
+    if choices is not None and not own:
+        _refuse_undecidable(choices, golds)
+    return golds, answers
+
+
+def _refuse_undecidable(choices: tuple[str, ...], golds: tuple[int, ...]) -> None:
+    """A question on which every answer is right, or a right one is also a wrong one, measures nothing."""
+    if len(golds) == len(choices):
+        raise Unusable("every option is right")
+    right = {choices[gold] for gold in golds}
+    if any(choice in right for place, choice in enumerate(choices) if place not in golds):
+        raise Unusable("two options are the same, and one of them is right")
+
+
+def _made(
+    task: TaskSpec,
+    split: str,
+    item_id: str,
+    row: Row,
+    columns: frozenset[str],
+    prompt: Prompt,
+    choices: tuple[str, ...],
+    golds: tuple[int, ...],
+    recordings: tuple[Recording, ...],
+    answers: tuple[str, ...] = (),
+) -> Item:
     group = f"{task.name}:{text_of(task.group, row, columns, 'group')}" if task.group else item_id
     return Item(
         id=item_id,
@@ -149,7 +254,7 @@ def _item(
         split=split,
         domain=domain_of(task, row, columns),
         context=prompt.text,
-        choices=choices or (),
+        choices=choices,
         gold=golds[0] if golds else None,
         also_gold=golds[1:],
         group=group,
@@ -161,4 +266,17 @@ def _item(
         turns=prompt.turns if len(prompt.turns) > 1 else (),
         chat_delimiter=task.chat_delimiter,
         system_delimiter=task.fewshot_delimiter,
+        row=_row_as_json(row) if task.score in OWN_SCORES else "",
     )
+
+
+def _row_as_json(row: Row) -> str:
+    """The row for the task's own scoring; columns that JSON does not hold (sound, images) are left out."""
+    kept = {}
+    for column, value in row.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            continue
+        kept[column] = value
+    return json.dumps(kept, ensure_ascii=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from salad_eval.benchmarks.spec import TaskSpec, TextSource
 from salad_eval.benchmarks.spoken_spans import Span, option_columns, printed_spans
 from salad_eval.errors import LeakError
 from salad_eval.types import Recording, Request, Role, SpokenPart, TextSegment, Turn
+
+_FIRST_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,12 @@ def question_of(
     task: TaskSpec, row: Row, columns: frozenset[str], source: TextSource | None = None, *, spoken: bool = True
 ) -> Prompt:
     """A row's own part of the prompt, with the spans that are ``spoken``."""
-    source = source or task.doc_to_text
-    text = _context(task, source, row, columns)
+    source = task.doc_to_text if source is None else source
+    text = context_of(task, source, row, columns)
+    if isinstance(text, int):
+        raise Unusable(
+            "context is a number", "lm-eval reads this as one prompt for each option, and other rows have a text"
+        )
     if not text.strip():
         raise Unusable("empty context")
     if not spoken:
@@ -84,9 +90,33 @@ def with_options(task: TaskSpec, question: Prompt, choices: tuple[str, ...] | No
     return replace(question, text=listed.text, parts=(*question.parts, SpokenPart("choices", listed.start, listed.end)))
 
 
-def _context(task: TaskSpec, source: TextSource, row: Row, columns: frozenset[str]) -> str:
-    """What ``doc_to_text`` makes of a row; a number would be lm-eval's sign for one context per option."""
+def alternative_of(task: TaskSpec, choice: str, name: str, *, spoken: bool) -> Prompt:
+    """The text of an option as a prompt of its own, all of it spoken."""
+    if not choice.strip():
+        raise Unusable("empty context")
+    start = len(choice) - len(choice.lstrip())
+    part = SpokenPart(name, start, start + len(choice.strip()))
+    return Prompt(choice, (part,) if spoken and task.speak != "none" else ())
+
+
+def has_alternatives(task: TaskSpec, rows: Sequence[Row], columns: frozenset[str]) -> bool:
+    """Whether the task asks by one prompt for each option: its first rows' contexts are numbers of options.
+
+    lm-eval goes by the first row alone; a question that is a number by chance would fool it.
+    """
+    if isinstance(task.doc_to_text, int) or not rows or task.doc_to_choice is None:
+        return isinstance(task.doc_to_text, int)
+    try:
+        return all(isinstance(context_of(task, task.doc_to_text, row, columns), int) for row in rows[:_FIRST_ROWS])
+    except Unusable:
+        return False
+
+
+def context_of(task: TaskSpec, source: TextSource, row: Row, columns: frozenset[str]) -> str | int:
+    """What ``doc_to_text`` makes of a row; a number says which option is right, where each has a prompt of its own."""
     value: Any
+    if isinstance(source, int):
+        return source
     if isinstance(source, FunctionRef):
         value = call_function(source, row, "doc_to_text")
     elif source in columns:
@@ -95,9 +125,7 @@ def _context(task: TaskSpec, source: TextSource, row: Row, columns: frozenset[st
         value = render_template(source, row, "doc_to_text")
         if value.isdecimal() and task.doc_to_choice is not None:
             value = int(value)
-    if isinstance(value, int):
-        raise Unusable("context is a number", "lm-eval reads this as one context per option, which is not supported")
-    if not isinstance(value, str):
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise Unusable("doc_to_text is not text", f"{value!r:.80}")
     return value
 

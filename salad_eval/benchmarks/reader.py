@@ -16,6 +16,7 @@ import jinja2.sandbox
 import yaml
 
 from salad_eval.benchmarks.functions import OWN_FUNCTIONS, FunctionRef, lm_eval_tasks_dir
+from salad_eval.benchmarks.measures import default_score, measures_of, refuse_programs
 from salad_eval.benchmarks.requests import GenerationProtocol
 from salad_eval.benchmarks.spec import (
     Asked,
@@ -34,7 +35,7 @@ from salad_eval.benchmarks.spec import (
 from salad_eval.benchmarks.templates import template
 from salad_eval.benchmarks.topics import load_topics, topics_of
 from salad_eval.errors import TaskError, did_you_mean
-from salad_eval.types import LOGPROB_SCORES
+from salad_eval.types import LOGPROB_SCORES, OWN_SCORES
 from salad_eval.validation import parse
 
 DEFAULT_MAX_NEW_TOKENS = 256  # lm-eval's, where generation_kwargs names none
@@ -151,6 +152,7 @@ def _stated(table: Mapping[str, Any], path: Path, speak: Speak | None, options: 
         revision=ours.revision,
         audio=tuple(ours.audio),
         options=listed,
+        metric=ours.metric,
     )
 
 
@@ -165,9 +167,9 @@ def task_spec(
     read = _Reader(table, path)
     read.known_keys()
     asked = asked or _stated(table, path, speak, options)
-    if table.get("process_results") is not None and not asked.score_stated:
+    if table.get("process_results") is not None and not asked.score_stated and asked.score not in OWN_SCORES:
         raise TaskError(
-            f"{path}: process_results scores answers by code of its own, which is not called here. Say how they are scored: "
+            f"{path}: process_results scores answers by code of its own, which metadata.salad does not ask for. Say how they are scored: "
             "metadata.salad.score, or --set score=…"
         )
     output_type = read.one_of("output_type", ("multiple_choice", "generate_until"), "generate_until")
@@ -177,8 +179,16 @@ def task_spec(
     if output_type == "generate_until" and asked.score in LOGPROB_SCORES:
         raise TaskError(
             f"{path}: metadata.salad.score is {asked.score!r}, but output_type is generate_until, which has no options to weigh; "
-            "expected 'generate' or another that reads an answer (exact_match, f1, numeric, numeric_last, yes_no)."
+            "expected 'generate' or another that reads an answer (exact_match, f1, numeric, numeric_last, yes_no, lm_eval)."
         )
+    if output_type == "multiple_choice" and asked.score == "lm_eval":
+        raise TaskError(
+            f"{path}: score is 'lm_eval', which reads a generated answer, and the task's own measures are of its options."
+        )
+    measures = measures_of(table, path)
+    if asked.score in OWN_SCORES:
+        default_score(measures, output_type, read.required("task"))
+        refuse_programs(measures, read.required("task"), path)
     if asked.options == "lettered" and choices is None and options is None:
         raise TaskError(f"{path}: metadata.salad.options is 'lettered', and the task has no options (doc_to_choice).")
     metadata = table.get("metadata")
@@ -211,6 +221,8 @@ def task_spec(
         slices=asked.slices,
         slice_rules=asked.slice_rules,
         score=asked.score,
+        measures=measures,
+        metric=asked.metric,
         revision=asked.revision,
         audio=asked.audio,
         shots_by=asked.shots_by,
@@ -297,10 +309,8 @@ class _Reader:
         value = self.table.get(key)
         if isinstance(value, FunctionRef):
             return value
-        if isinstance(value, int):
-            raise self.wrong(
-                key, "a field name or a template (a number asks for one context per option, which is not supported)"
-            )
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
         return self.required(key)
 
     def target(self, key: str = "doc_to_target") -> TargetSource:

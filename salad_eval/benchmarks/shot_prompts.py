@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 from salad_eval.benchmarks.data import Row, Table, processed, read_split
 from salad_eval.benchmarks.functions import FunctionRef
 from salad_eval.benchmarks.lettered import letter_of
-from salad_eval.benchmarks.prompts import Prompt, question_of, recordings_of, with_options
+from salad_eval.benchmarks.prompts import (
+    Prompt,
+    alternative_of,
+    context_of,
+    has_alternatives,
+    question_of,
+    recordings_of,
+    with_options,
+)  # fmt: skip
 from salad_eval.benchmarks.reader import rows_of_samples
 from salad_eval.benchmarks.recordings import NoRecording, of_shot
 from salad_eval.benchmarks.row_values import Unusable, choices_of, gold_of, target_of, text_of
@@ -29,6 +37,7 @@ def shot_maker(
     if n_shots == 0:
         return lambda row: lambda: Prompt("")
     pool = _shot_pool(task, split, raw, table, n_shots)
+    alternatives = has_alternatives(task, table.rows, table.columns)
     recordings = recordings_of(task, pool.table) if spoken else lambda row: ()
     made: dict[int, Prompt] = {}
     pickers: dict[str | None, tuple[Picker, list[int]]] = {}
@@ -38,7 +47,8 @@ def shot_maker(
             row, name = pool.table.rows[place], f"shot{place + 1}"
             try:
                 ready = of_shot(recordings(row), name)
-                made[place] = replace(_shot(task, row, table.columns, name, spoken), recordings=ready)
+                shot_prompt = _shot(task, row, table.columns, name, spoken, alternatives)
+                made[place] = replace(shot_prompt, recordings=ready)
             except (Unusable, NoRecording) as cause:
                 problem = f"{cause.reason} {cause.detail}".rstrip()
                 raise TaskError(
@@ -116,11 +126,16 @@ def _shots_key(task: TaskSpec, row: Row, columns: frozenset[str]) -> str | None:
         return None
 
 
-def _shot(task: TaskSpec, row: Row, columns: frozenset[str], name: str, spoken: bool) -> Prompt:
+def _shot(task: TaskSpec, row: Row, columns: frozenset[str], name: str, spoken: bool, alternatives: bool) -> Prompt:
     spec = task.shots
     choices = choices_of(spec.doc_to_choice, row, columns)
-    asked = question_of(task, row, columns, spec.doc_to_text, spoken=spoken or task.options != "none")
-    question = with_options(task, asked, choices)
+    if alternatives:
+        right = gold_of(context_of(task, spec.doc_to_text, row, columns), choices or ())
+        question = asked = alternative_of(task, choices[right] if choices else "", "context", spoken=spoken)
+        choices = None
+    else:
+        asked = question_of(task, row, columns, spec.doc_to_text, spoken=spoken or task.options != "none")
+        question = with_options(task, asked, choices)
     named = (SpokenPart(f"{name}.{part.name}", part.start, part.end) for part in question.parts)
     parts = tuple(named) if spoken else ()
     gen_prefix = text_of(spec.gen_prefix, row, columns, "gen_prefix") if spec.gen_prefix else ""

@@ -11,16 +11,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
 from salad_eval.benchmarks.functions import FunctionRef
+from salad_eval.benchmarks.measures import Measures
 from salad_eval.benchmarks.requests import GenerationProtocol
 from salad_eval.benchmarks.topics import Topics
-from salad_eval.types import CLEAN, ScoreKind
+from salad_eval.types import CLEAN, OWN_SCORES, ScoreKind
 
 Speak = Literal["context", "context+choices", "none"]
 OptionList = Literal["none", "lettered"]  # whether we list the options in a prompt that does not (see ``lettered``)
 OutputType = Literal["multiple_choice", "generate_until"]
 
 
-TextSource = str | FunctionRef
+TextSource = str | int | FunctionRef  # a number: the item has one prompt for each option, and that one is right
 TargetSource = str | int | tuple[str | int, ...] | FunctionRef
 ChoiceSource = str | tuple[str, ...] | FunctionRef | None
 
@@ -92,7 +93,8 @@ class SaladFields(BaseModel):
     there exactly once; by default all of it is spoken. ``spoken_choices``: the same for the options, where the prompt lists them; it is
     spoken as well under ``speak: context+choices``. ``domain``, ``group`` and ``id`` are field names or templates. ``shots_by``: a field
     or template; a row's shots are of those rows that have its value. ``slices``: columns that a report may slice by; or names, each with a
-    field, a template or a ``DomainMap``. ``audio``: ready sound (one ``AudioSource``, or a list with one a part) instead of a TTS.
+    field, a template or a ``DomainMap``. ``metric``: which of the task's measures counts under ``score: lm_eval``
+    (``exact_match,flexible-extract``). ``audio``: ready sound (one ``AudioSource``, or a list with one a part) instead of a TTS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -106,6 +108,7 @@ class SaladFields(BaseModel):
     id: str = "id"
     slices: list[str] | dict[str, str | DomainMap] = []
     score: ScoreKind = "ll"
+    metric: str | None = None
     options: OptionList = "none"
     splits: dict[str, str] | None = None
     revision: str | None = None
@@ -198,6 +201,8 @@ class TaskSpec:
     slices: tuple[str, ...] = ()
     slice_rules: Mapping[str, DomainRule] = field(default_factory=dict)  # of slices that are not columns, by name
     score: ScoreKind = "ll"
+    measures: Measures = Measures(())
+    metric: str | None = None
     revision: str | None = None
     audio: tuple[AudioSource, ...] = ()  # empty: spoken by a TTS
     shots_by: str | None = None
@@ -215,9 +220,10 @@ class TaskSpec:
 
     @property
     def functions(self) -> tuple[FunctionRef, ...]:
-        """The functions that the YAML names and that reading or asking the task would call."""
+        """The functions that the YAML names and that reading, asking or scoring the task would call."""
         stated = [getattr(part, one.name) for part in (self, self.shots) for one in dataclasses.fields(part)]
-        return tuple(dict.fromkeys(value for value in stated if isinstance(value, FunctionRef)))
+        named = [value for value in stated if isinstance(value, FunctionRef)]
+        return tuple(dict.fromkeys([*named, *(self.measures.functions if self.score in OWN_SCORES else ())]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,3 +249,4 @@ class Asked:
     revision: str | None = None
     audio: tuple[AudioSource, ...] = ()
     options: OptionList = "none"
+    metric: str | None = None

@@ -76,7 +76,8 @@ class Plan(_Typed):
 
     ``tasks``: names or paths of task YAMLs, or with ``speak`` any task or group of lm-eval's. ``speak``: what is spoken, ``context`` or
     ``context+choices``; overrides the tasks' own. ``data_dir``: a local mirror of the data sets (see ``data``).
-    ``limit``: items a task. ``shots``, ``spoken_shots``, ``score`` and ``options`` override the tasks' own; ``options: lettered``
+    ``limit``: items a task. ``shots``, ``spoken_shots``, ``score``, ``metric`` (which of lm-eval's measures counts) and ``options``
+    override the tasks' own; ``options: lettered``
     lists the options in every column's prompt (see ``lettered``).
     ``perturbations``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form.
     ``voices`` and ``tts`` may be left out where all tasks have ready sound (``metadata.salad.audio``).
@@ -101,6 +102,7 @@ class Plan(_Typed):
     shots: Annotated[int, Field(ge=0)] | None = None
     spoken_shots: bool | None = None
     score: ScoreKind | None = None
+    metric: Text | None = None
     options: Literal["none", "lettered"] | None = None
     n_resamples: Annotated[int, Field(ge=100)] = DEFAULT_RESAMPLES
     slice_fields: Names | None = None

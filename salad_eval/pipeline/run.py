@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from salad_eval import plugins, records
-from salad_eval.answers.score import score_response
 from salad_eval.audio.store import AudioStore
 from salad_eval.benchmarks.catalogue import load_tasks
 from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.recordings import RecordedJob, recorded_jobs, render_recorded, voices_of
 from salad_eval.benchmarks.requests import build_requests
+from salad_eval.benchmarks.scoring import measure_notes, scorer_of, scoring_fingerprint
 from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import DataError, LeakError, ModelError, SaladError, TaskError, UserInputError
 from salad_eval.pipeline.components import Loaded
@@ -131,6 +131,14 @@ class Benchmark:
         """How answers are asked for, by task: what of a protocol is not in the items themselves."""
         return digest({name: [task.score, task.generation] for name, task in self.tasks.items()})
 
+    def measure_notes(self, scores: Sequence[Score]) -> list[str]:
+        """What the report says of measures beside the one that counts."""
+        return measure_notes(self.protocols, {item.id: item.task for item in self.items}, scores)
+
+    def scored(self) -> str:
+        """How answers are scored, by task."""
+        return digest({name: scoring_fingerprint(task) for name, task in self.tasks.items()})
+
 
 # --- in four lines ---------------------------------------------------------------------------------------------------
 
@@ -206,7 +214,7 @@ def run(plan: Plan) -> GapReport:
             n_resamples=plan.n_resamples,
             slice_fields=slice_fields(plan, tasks, benchmark.items),
             created=plan.created or "",
-            notes=[*notes, *without_words(renderings)],
+            notes=[*notes, *without_words(renderings), *benchmark.measure_notes(scores)],
         )
         report.write_report(found, folder.path)
         (folder.path / DONE_FILE).write_text(found.signature + "\n", encoding="utf-8")
@@ -249,7 +257,9 @@ def compare_runs(a: Path, b: Path) -> Comparison:
 def tasks_of(plan: Plan) -> list[TaskSpec]:
     """The tasks that a plan names, as it asks them."""
     mirror = resolve_path(plan.data_dir) if plan.data_dir is not None else None
-    return load_tasks(plan.tasks, speak=plan.speak, score=plan.score, data_dir=mirror, options=plan.options)
+    return load_tasks(
+        plan.tasks, speak=plan.speak, score=plan.score, data_dir=mirror, options=plan.options, metric=plan.metric
+    )
 
 
 def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:
@@ -522,14 +532,15 @@ def score_responses(
 ) -> list[Score]:
     """Right, wrong or missing, for every response."""
     by_id = {item.id: item for item in items}
+    scorers = {name: scorer_of(task) for name, task in benchmark.tasks.items()}
 
     def make(chunk: Sequence[Response]) -> Iterator[Score]:
         for response in chunk:
             item = by_id[response.item_id]
-            yield score_response(item, response, benchmark.score_kind(item.task))
+            yield scorers[item.task](item, response)
 
     depends_on = _depends(
-        "score", responses=digest(*responses), items=digest(*written(items)), protocol=benchmark.asked()
+        "score", responses=digest(*responses), items=digest(*written(items)), protocol=benchmark.scored()
     )
     return folder.run("score", Score, responses, make, depends_on=depends_on, chunk=TEXTS_AT_A_TIME)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from salad_eval.answers.score import score_response
+from salad_eval.benchmarks.scoring import scorer_of
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.gap import report as gap
 from salad_eval.gap.signature import signature
@@ -166,7 +166,8 @@ def _prepare(plan: Plan) -> _Prepared:
         speech = pipeline.Speech(loaded.store, pipeline.of_items(items, renderings), [])
         answers = pipeline.respond_column("base_text", folder, loaded, benchmark, items, speech)
         by_id = {item.id: item for item in items}
-        scores = [score_response(by_id[a.item_id], a, benchmark.score_kind(by_id[a.item_id].task)) for a in answers]
+        scorers = {name: scorer_of(task) for name, task in benchmark.tasks.items()}
+        scores = [scorers[by_id[a.item_id].task](by_id[a.item_id], a) for a in answers]
         base = ColumnSpec("base_text", plan.base.system, "text", loaded.fingerprint("base"))
         tts = pipeline.tts_of(loaded, benchmark.items)
         loaded.release("base")
@@ -188,6 +189,7 @@ def _ask(system: SaladSystem, column: ColumnName, ready: _Prepared) -> Iterator[
             for rendered in ((None,) if form == "text" else ready.speech.renderings_of(item))
         )
         by_id = {item.id: item for item in items}
-        kind, generation = ready.benchmark.score_kind(task), ready.benchmark.tasks[task].generation
-        for answer in respond(system, queries, column, kind, generation=generation):
-            yield score_response(by_id[answer.item_id], answer, kind)
+        spec = ready.benchmark.tasks[task]
+        score = scorer_of(spec)
+        for answer in respond(system, queries, column, spec.score, generation=spec.generation):
+            yield score(by_id[answer.item_id], answer)

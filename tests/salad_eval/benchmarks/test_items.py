@@ -281,6 +281,11 @@ GOOD = {"id": "x", "domain": "d", "question": "Is it so?", "choices": ["yes", "n
 OTHER = {**GOOD, "id": "other", "question": "Or not?"}
 BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "gold too large": ({"answer": 2}, "gold out of range"),
+    "every option right": ({"answer": [0, 1]}, "every option is right"),
+    "right and wrong the same": (
+        {"choices": ["dog", "dog"], "answer": 1},
+        "two options are the same, and one of them is right",
+    ),
     "gold negative": ({"answer": -1}, "gold out of range"),
     "gold a number in quotes": ({"answer": "7"}, "gold out of range"),
     "gold a word": ({"answer": "maybe"}, "gold is neither a number nor an option"),
@@ -329,7 +334,8 @@ def test_spoken_text_that_is_not_in_the_context_is_a_reject(tmp_path: Path) -> N
 
 
 def test_a_row_may_have_several_golds(tmp_path: Path) -> None:
-    path = make_task(tmp_path, [{**OTHER, "answer": [1, 0]}, {**GOOD, "answer": [1, 1]}])
+    three = ["yes", "no", "maybe"]
+    path = make_task(tmp_path, [{**OTHER, "choices": three, "answer": [1, 0]}, {**GOOD, "answer": [1, 1]}])
     assert [(item.gold, item.also_gold, item.golds) for item in only(path)] == [(1, (0,), (1, 0)), (1, (), (1,))]
 
 
@@ -340,7 +346,7 @@ def test_a_question_that_is_a_number_is_a_question_where_it_is_a_column(tmp_path
     assert [item.context for item in only(by_column)] == ["1984", "Is it so?"]
     by_template = make_task(tmp_path, table, doc_to_text="{{question}}", salad={"spoken_text": None})
     _, rejects, _ = load_items(load_task(str(by_template)), "test")
-    assert [reject.reason for reject in rejects] == ["context is a number"]
+    assert [(reject.item_id, reject.reason) for reject in rejects] == [("made:other", "context is a number")]
 
 
 def test_a_random_draw_that_has_the_row_itself_is_a_reject(tmp_path: Path) -> None:

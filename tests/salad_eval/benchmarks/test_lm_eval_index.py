@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from salad_eval.benchmarks.catalogue import load_task, load_tasks
+from salad_eval.benchmarks.functions import FunctionRef
 from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.lm_eval_fields import spoken_fields
 from salad_eval.benchmarks.lm_eval_index import LmEvalIndex, lm_eval_index
@@ -163,8 +164,11 @@ SCORES: list[tuple[dict[str, Any], str]] = [
     ({**CHOICE, "metric_list": [{"metric": "acc_norm"}]}, "ll_norm"),
     ({**CHOICE, "metric_list": [{"metric": "mcc"}]}, "ll"),
     (CHOICE, "ll"),
-    (FREE, "generate"),
-    ({**FREE, "filter_list": regex("remove_whitespace", "take_first")}, "generate"),
+    ({**CHOICE, "metric_list": [{"metric": "acc_bytes"}]}, "ll_bytes"),
+    ({**CHOICE, "metric_list": [{"metric": "acc_mutual_info"}]}, "ll_mutual_info"),
+    ({**CHOICE, "metric_list": [{"metric": "acc"}], "process_results": FunctionRef("utils.f", HERE)}, "lm_eval_ll"),
+    (FREE, "lm_eval"),
+    ({**FREE, "filter_list": regex("regex", "take_first")}, "lm_eval"),
 ]
 
 
@@ -211,13 +215,30 @@ UNSPEAKABLE: list[tuple[dict[str, Any], str, str]] = [
     ({**CHOICE, "doc_to_image": "image"}, "context", "it shows images"),
     ({**CHOICE, "doc_to_audio": "audio"}, "context", "sound of its own"),
     ({**CHOICE, "doc_to_text": ""}, "context", "its context is empty"),
-    ({**CHOICE, "doc_to_text": 0}, "context", "one context for each option"),
     (CHOICE, "context+choices", "lists no options that could be spoken"),
     (
-        {**FREE, "filter_list": regex("regex", "take_first")},
+        {**CHOICE, "metric_list": [{"metric": "exact_match"}]},
         "context",
-        "by filters of its own (regex). Say how answers are scored",
+        "what it measures (exact_match) is no score of each item",
     ),
+    (
+        {**FREE, "metric_list": [{"metric": "bleu"}, {"metric": "chrf", "aggregation": "chrf"}]},
+        "context",
+        "what it measures (bleu, chrf) is no score of each item by itself",
+    ),
+    (
+        {**FREE, "metric_list": [{"metric": "of_a_hub", "aggregation": "mean"}]},
+        "context",
+        "what it measures (of_a_hub)",
+    ),
+    (
+        {**FREE, "metric_list": [{"metric": "exact_match", "hf_evaluate": True}]},
+        "context",
+        "what it measures (exact_match)",
+    ),
+    ({**FREE, "filter_list": regex("regx")}, "context", "names the function 'regx'; did you mean 'regex'?"),
+    ({**FREE, "filter_list": "regex"}, "context", "filter_list is 'regex'; expected a list of mappings"),
+    ({**FREE, "metric_list": [{"metric": 3}]}, "context", "metric_list names the metric 3"),
 ]
 
 
@@ -234,8 +255,11 @@ REAL_REFUSALS = {
     "squadv2": "is written in Python",
     "blimp_adjunct_island": "its context is empty",
     "humaneval": "it runs the code that a model writes",
-    "truthfulqa_mc2": "process_results scores answers by code of its own",
-    "gsm8k": "by filters of its own",
+    "webqs": "what it measures (exact_match) is no score of each item",
+    "wmt16-ro-en": "is no score of each item",
+    "cruxeval_input": "runs the code that a model writes",
+    "longproc_countdown_2k": "it runs the code that a model writes",
+    "ask_gec_p0": "its scoring runs programs on what a model writes",
 }
 
 
@@ -244,16 +268,6 @@ def test_real_tasks_that_cannot_be_asked_say_why(name: str) -> None:
     with pytest.raises(TaskError) as caught:
         load_tasks([name], speak="context")
     assert REAL_REFUSALS[name] in str(caught.value)
-
-
-def test_one_context_per_option_is_refused(tmp_path: Path) -> None:
-    rows = [
-        {"sentence": f"The cup {n} hit the jar and _ broke.", "option1": "cup", "option2": "jar", "answer": "1"}
-        for n in range(3)
-    ]
-    mirror = write_mirror(tmp_path, "allenai/winogrande", "winogrande_xl", {"train": rows, "validation": rows})
-    with pytest.raises(TaskError, match="context is a number; first: lm-eval reads this as one context per option"):
-        load_items(load_task("winogrande", speak="context", data_dir=mirror), "test")
 
 
 # --- asked by name ---------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "negative shots": ({"shots": -1}, "shots is -1: "),
     "too few resamples": ({"n_resamples": 10}, "n_resamples is 10: "),
     "true is no number": ({"limit": True}, "limit is True: "),
-    "unknown score": ({"score": "acc"}, "score is 'acc': input should be 'll', 'll_norm', 'generate'"),
+    "unknown score": ({"score": "acc"}, "score is 'acc': input should be 'll', 'll_norm', 'll_bytes'"),
     "nothing spoken": ({"speak": "none"}, "speak is 'none': input should be 'context' or 'context+choices'"),
     "a data folder without a name": ({"data_dir": ""}, "data_dir is '': "),
     "no tasks": ({"tasks": []}, "tasks is []: "),
