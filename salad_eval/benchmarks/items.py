@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from salad_eval.answers.choice import same_text
 from salad_eval.benchmarks.catalogue import find_tasks, load_task, load_tasks
 from salad_eval.benchmarks.data import Row, processed, read_split
 from salad_eval.benchmarks.domains import domain_of, slice_of, with_domain
@@ -230,8 +231,8 @@ def _refuse_undecidable(choices: tuple[str, ...], golds: tuple[int, ...]) -> Non
     """A question on which every answer is right, or a right one is also a wrong one, measures nothing."""
     if len(golds) == len(choices):
         raise Unusable("every option is right")
-    right = {choices[gold] for gold in golds}
-    if any(choice in right for place, choice in enumerate(choices) if place not in golds):
+    wrong = [choice for place, choice in enumerate(choices) if place not in golds]
+    if any(same_text(choice, choices[gold]) for choice in wrong for gold in golds):
         raise Unusable("two options are the same, and one of them is right")
 
 

@@ -9,7 +9,7 @@ import jinja2
 
 from salad_eval.benchmarks.data import Row
 from salad_eval.benchmarks.functions import FunctionRef
-from salad_eval.benchmarks.spec import ChoiceSource, TargetSource, TaskSpec, TextSource
+from salad_eval.benchmarks.spec import ChoiceSource, TargetSource, TaskSpec
 from salad_eval.benchmarks.templates import MissingField, template
 from salad_eval.errors import TaskError, did_you_mean
 
@@ -57,7 +57,7 @@ def gold_of(gold: Any, choices: tuple[str, ...]) -> int:
     return gold
 
 
-def text_of(source: TextSource, row: Row, columns: frozenset[str], what: str) -> str:
+def text_of(source: str | FunctionRef, row: Row, columns: frozenset[str], what: str) -> str:
     """A field where ``source`` names a column, else the rendered template."""
     if isinstance(source, FunctionRef):
         value = call_function(source, row, what)

@@ -68,7 +68,7 @@ class _Unknown:
             "it asks whether the model would write an option of its own accord (is_greedy), which is not measured here"
         )
 
-    __int__ = __float__ = __index__ = __bool__  # type: ignore[assignment]
+    __int__ = __float__ = __index__ = __bool__
 
 
 class OwnScoring:
