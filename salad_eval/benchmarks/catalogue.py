@@ -34,7 +34,7 @@ def find_tasks(folder: Path | None = None) -> dict[str, Path]:
 
 
 def load_task(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     speak: Speak | None = None,
     score: ScoreKind | None = None,
@@ -46,13 +46,13 @@ def load_task(
     found = load_tasks([name_or_path], speak=speak, score=score, data_dir=data_dir, options=options, metric=metric)
     if len(found) > 1:
         raise TaskError(
-            f"{name_or_path!r} is a group of {len(found)} tasks; name one of them, for example {found[0].name}."
+            f"{str(name_or_path)!r} is a group of {len(found)} tasks; name one of them, for example {found[0].name}."
         )
     return found[0]
 
 
 def load_tasks(
-    names: Sequence[str],
+    names: Sequence[str | Path],
     *,
     speak: Speak | None = None,
     score: ScoreKind | None = None,
@@ -68,7 +68,7 @@ def load_tasks(
     """
     if data_dir is not None and not data_dir.is_dir():
         raise TaskError(f"the data folder {str(data_dir)!r} does not exist. Give a folder of data sets to --data-dir.")
-    specs = [spec for name in names for spec in _named(name, speak, score, options)]
+    specs = [spec for name in names for spec in _named(str(name), speak, score, options)]
     return [
         dataclasses.replace(spec, score=score or spec.score, metric=metric or spec.metric, data_dir=data_dir)
         for spec in specs
