@@ -119,17 +119,39 @@ class StackedMuon(torch.optim.Muon):
 def orthogonalised(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], *, n_iterations: int, eps: float
 ) -> torch.Tensor:
-    """Matrices (n, h, w) with singular values brought near 1 by Newton–Schulz iterations in bfloat16 (Jordan et al., 2024)."""
+    """Matrices (n, h, w) with singular values brought near 1 by Newton–Schulz iterations in bfloat16 (Jordan et al., 2024).
+
+    A processor without bfloat16 products of its own makes them ten times slower than float32's. There the same bfloat16 numbers are
+    multiplied as float32, and each result is rounded to bfloat16: the same but for the order in which products are summed up.
+    """
     a, b, c = coefficients
     x = matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
     x = x / torch.stack([one.norm() for one in x]).clamp(min=eps)[:, None, None]  # so that no singular value is above 1
+    carrier = x.dtype if _multiplies_bfloat16(x.device) else torch.float32
+    x = x.to(carrier)
     for _ in range(n_iterations):
-        gram = torch.bmm(x, x.mT)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = _as_bfloat16(torch.bmm(x, x.mT))
+        polynomial = _as_bfloat16(torch.baddbmm(gram, gram, gram, beta=b, alpha=c))
+        x = _as_bfloat16(torch.baddbmm(x, polynomial, x, beta=a))
+    x = x.bfloat16()
     return x.mT if tall else x
+
+
+def _as_bfloat16(x: torch.Tensor) -> torch.Tensor:
+    """Rounded to what bfloat16 can hold, in the dtype it has."""
+    return x.bfloat16().to(x.dtype)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are this device's own. PyTorch has no public names for it on a CPU; where its own are missing,
+    assume not: float32 is right everywhere."""
+    if device.type != "cpu":
+        return True
+    questions = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(ask() for ask in questions if ask is not None)
 
 
 _MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
@@ -148,7 +170,9 @@ def make_optimizer(
     """Muon (Jordan et al., 2024; momentum 0.95) for the groups that ask for it, AdamW for the others; empty ones are left
     out.
 
-    ``betas`` and ``fused`` are AdamW's; ``muon_steps`` are Newton–Schulz iterations. Raises ``ValueError`` where nothing is left to train.
+    ``betas`` and ``fused`` are AdamW's; where ``fused`` is not said, it is so on devices that can: parameters and moments are then read
+    once a step, and not once for each of its operations. ``muon_steps`` are Newton–Schulz iterations. Raises ``ValueError`` where
+    nothing is left to train.
     """
     by_method: dict[str, list[dict[str, Any]]] = {"muon": [], "adamw": []}
     for group in groups:
@@ -161,7 +185,9 @@ def make_optimizer(
         muon = StackedMuon(by_method["muon"], momentum=0.95, ns_steps=muon_steps)
         parts.append(muon)
     if by_method["adamw"]:
-        parts.append(torch.optim.AdamW(by_method["adamw"], betas=betas, fused=fused))
+        devices = {parameter.device.type for group in by_method["adamw"] for parameter in group["params"]}
+        fuses = devices <= {"cpu", "cuda"} if fused is None else fused
+        parts.append(torch.optim.AdamW(by_method["adamw"], betas=betas, fused=fuses))
     if not parts:
         raise ValueError("no parameters to train")
     return CombinedOptimizer(*parts)
