@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from salad_eval.errors import UserInputError
+from salad_train.selection.terms import cluster_terms
 from salad_train.types import Cluster, Clustering, TextDocument
-
-WORD = re.compile(r"\w\w+")
 
 
 def describe_clusters(
     documents: Sequence[TextDocument], clustering: Clustering, n_terms: int = 6
 ) -> tuple[Cluster, ...]:
-    """Sizes, telling terms and domain shares of every cluster, in the order of their labels.
-
-    A term's score is class-based TF-IDF (Grootendorst 2022) with the log ratio as its inverse frequency: p(t|c) ·
-    log(p(t|c) / p(t)), a term's part in the divergence of the cluster's words from the corpus'. Words that are common
-    everywhere score nothing.
+    """Sizes, telling terms (``terms.cluster_terms``) and domain shares of every cluster, in the order of their labels.
 
     Raises ``UserInputError`` where documents and labels are not of one number.
     """
@@ -35,7 +29,7 @@ def describe_clusters(
     for document, label in zip(documents, clustering.labels, strict=True):
         if document.domain:
             domains[label][document.domain] += 1
-    terms = _telling_terms(documents, clustering.labels, k, n_terms)
+    terms = cluster_terms([document.text for document in documents], clustering.labels, k, n_terms)
     return tuple(
         Cluster(
             id=cluster,
@@ -50,25 +44,6 @@ def describe_clusters(
 
 def _by_count(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _telling_terms(
-    documents: Sequence[TextDocument], labels: np.ndarray, k: int, n_terms: int
-) -> list[tuple[str, ...]]:
-    counts: list[Counter[str]] = [Counter() for _ in range(k)]
-    for document, label in zip(documents, labels, strict=True):
-        counts[label].update(WORD.findall(document.text.lower()))
-    overall: Counter[str] = Counter()
-    for of_cluster in counts:
-        overall.update(of_cluster)
-    total = overall.total()
-    told = []
-    for of_cluster in counts:
-        size = of_cluster.total()
-        scores = {term: n / size * float(np.log(n * total / (size * overall[term]))) for term, n in of_cluster.items()}
-        best = sorted(scores, key=lambda term: (-scores[term], term))[:n_terms]
-        told.append(tuple(term for term in best if scores[term] > 0))
-    return told
 
 
 def affinity(

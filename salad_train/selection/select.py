@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from salad_eval.report.json import load_report, write_atomic
 from salad_eval.types import ASR, GapReport, Item
 from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
 from salad_train.selection.signals import Gap
+from salad_train.selection.terms import unknown_words
 from salad_train.selection.weigh import SpokenLength, draw, exclusions, seconds_per_character, weigh
 from salad_train.steering.gaps import domain_gaps
 from salad_train.types import (
@@ -279,8 +280,8 @@ def _ratio(weight: ClusterWeight) -> float:
     return weight.target / weight.web if weight.web else 0.0
 
 
-def lacking_domains(report: GapReport, affinity: np.ndarray) -> tuple[str, ...]:
-    """Domains with a gap that are nearest to no cluster: the corpus seems to hold little or nothing of them."""
+def unlike_domains(report: GapReport, affinity: np.ndarray) -> tuple[str, ...]:
+    """Domains with a gap that are the likest one of no cluster: the corpus lacks them, or its clusters are too few to tell them."""
     nearest = set(affinity.argmax(axis=1).tolist())
     gaps = domain_gaps(report)
     return tuple(name for place, (name, gap) in enumerate(gaps.items()) if gap > 0 and place not in nearest)
@@ -319,12 +320,27 @@ def _notes(
         if affinity is None:
             notes.append("the report came without items, so no cluster is told which domain it is like.")
         else:
-            notes += [
-                f"the corpus seems to lack the domain {name!r}: it is the likest one of no cluster, and its gap is spread over "
-                "clusters that are mostly about something else."
-                for name in lacking_domains(steering.report, affinity)
-            ]
+            notes += _lacking(corpus, steering, affinity)
     return notes
+
+
+def _lacking(corpus: Corpus, steering: Steering, affinity: np.ndarray) -> Iterator[str]:
+    """What to know of the domains that no cluster is mostly like."""
+    names = unlike_domains(steering.report, affinity)
+    asked = {name: [item_text(item) for item in steering.items if item.domain == name] for name in names}
+    unknown = unknown_words(asked, (document.text for document in corpus.documents)) if names else {}
+    for name in names:
+        if unknown[name].is_most:
+            yield (
+                f"the corpus is likely to lack the domain {name!r}: {unknown[name].share:.0%} of the {unknown[name].n_words} telling words "
+                "of its items stand in no document. Its gap is spread over clusters that are about something else."
+            )
+    if rest := [name for name in names if not unknown[name].is_most]:
+        shown = ", ".join(
+            f"{name} ({1 - unknown[name].share:.0%} of its words are there)" for name in rest[:MOST_NAMED]
+        )
+        more = f" and {len(rest) - MOST_NAMED} more" if len(rest) > MOST_NAMED else ""
+        yield f"no cluster is mostly about {shown}{more}: the gap is spread over neighbours. More clusters would tell them apart."
 
 
 def _signature(

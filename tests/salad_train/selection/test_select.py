@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from salad_eval.errors import DataError, UserInputError
 from salad_train.selection.figure import selection_picture
 from salad_train.selection.files import SelectPlan, read_selection, write_selection
-from salad_train.selection.select import Steering, check_corpus, check_steering, lacking_domains, reasons
+from salad_train.selection.select import Steering, check_corpus, check_steering, reasons, unlike_domains
 from salad_train.selection.signals import Gap, Misalignment
 from salad_train.selection.views import UNLABELLED, cluster_rows, domain_rows, headline, markdown, selection_terminal
 from salad_train.selection.weigh import Drawn, SpokenLength, draw, exclusions, highest_cer, seconds_per_character, weigh
@@ -375,7 +375,7 @@ def test_an_empty_corpus_and_one_smaller_than_k_are_refused() -> None:
 
 def test_a_domain_the_corpus_lacks_is_the_likest_of_no_cluster() -> None:
     affinity = np.array([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1]])
-    assert lacking_domains(gap_report({"A": 0.3, "B": 0.2, "C": -0.1}), affinity) == ("B",)
+    assert unlike_domains(gap_report({"A": 0.3, "B": 0.2, "C": -0.1}), affinity) == ("B",)
 
 
 # --- views and files -------------------------------------------------------------------------------------------------
