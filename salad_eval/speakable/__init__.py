@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from salad_eval.speakable import chemistry, code, dates, formulas, money, symbols, text, units
+from salad_eval.speakable import chemistry, code, dates, formulas, money, roman, signs, symbols, text, units
 from salad_eval.speakable.engine import NO_WIDTH, PUNCTUATION, Rewriter, SpokenSpan, Trace, Unspeakable, apply
 from salad_eval.speakable.latex import Latex
 from salad_eval.speakable.limits import REJECTS, check_layout, check_written
@@ -28,14 +28,17 @@ __all__ = [
 RULES: tuple[Rewriter, ...] = (
     *code.addresses,
     Latex(),
+    *money.notations,
     *text.layout,
+    *roman.rules,
     *text.abbreviations,
     *dates.rules,
     *money.rules,
     *dates.years,
+    *units.powers,
     *code.code,
     *chemistry.rules,
-    *formulas.signs_of_numbers,
+    *signs.rules,
     *units.rules,
     *formulas.rules,
     *symbols.rules,
@@ -50,7 +53,8 @@ def to_spoken(text: str) -> str:
     """The words a reader would say for a written English text, with the punctuation that shapes its melody.
 
     Pure, and the identity on its own results. Plain English comes back as it is but for its whitespace. Raises
-    ``Unspeakable`` where a character or a piece of mark-up has no spoken form, so that nothing is dropped in silence.
+    ``Unspeakable`` where a character or a piece of mark-up has no spoken form, where it cannot be told how a sign is read,
+    and where nothing but punctuation would be left, so that nothing is dropped in silence.
     """
     return _spoken(text, None)
 
@@ -67,19 +71,21 @@ def spoken_spans(text: str) -> list[SpokenSpan]:
 
 def _spoken(text: str, trace: Trace | None) -> str:
     check_layout(text)
-    written = apply(symbols.forms, text, trace)
+    given, written = text, apply(symbols.forms, text, trace)
     check_written(written)
     for _ in range(MAX_ROUNDS):
         spoken = apply(symbols.tidy, apply(RULES, written, trace), trace)
         if spoken == written:
-            _check(spoken)
+            _check(spoken, given)
             return spoken
         written = spoken
-    _check(written)
+    _check(written, given)
     raise Unspeakable(f"the text does not come to rest when its written forms are replaced: {text!r:.80}", "complexity")
 
 
-def _check(text: str) -> None:
+def _check(text: str, written: str) -> None:
+    if written.strip() and not any(map(str.isalpha, text)):
+        raise Unspeakable(f"there is nothing to say: {written[:40]!r}", "silent")
     for character in set(text):
         latin = character.isalpha() and (character.isascii() or "\u00c0" <= character <= "\u00ff")
         if not (latin or character in _PROSODY):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from salad_eval.speakable.engine import Rules, after, before
+from salad_eval.speakable.engine import Rules, after, any_of, before
 from salad_eval.speakable.numbers import DIGITS, START, cardinal, mass_number, number
 
 rules = Rules()
@@ -27,7 +27,7 @@ ELEMENTS = {
     "Ac": "actinium", "Th": "thorium", "Pa": "protactinium", "U": "uranium", "Np": "neptunium", "Pu": "plutonium",
     "Am": "americium", "Cm": "curium", "Bk": "berkelium", "Cf": "californium",
 }  # fmt: skip
-_ELEMENT = "(?:" + "|".join(sorted(ELEMENTS, key=len, reverse=True)) + ")"
+_ELEMENT = any_of(ELEMENTS)
 _SUBS, _SUPERS = "₀₁₂₃₄₅₆₇₈₉", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 _PLAIN = str.maketrans(_SUBS + _SUPERS + "−–", "0123456789" + "0123456789+-" + "--")
 _COUNT = rf"(?:[{_SUBS}]{{1,3}}|_\{{[0-9]{{1,3}}\}}|_?[0-9]{{1,3}})"

@@ -54,7 +54,7 @@ def unix_path(match: re.Match[str]) -> str:
     return _by_name(path) + match.group()[len(path) :]
 
 
-@addresses.add(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::([0-9]{2,5}))?(?![\w.]|\.[0-9])", needs=".")
+@addresses.add(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::([0-9]{2,5}))?(?![\w.]|\.[0-9])", needs=".", also=DIGITS)
 def network_address(match: re.Match[str]) -> str:
     host, _, port = match.group().partition(":")
     words = " dot ".join(cardinal(str(int(part))) for part in host.split("."))
@@ -103,7 +103,7 @@ def empty_call(match: re.Match[str]) -> str:
     return " open parenthesis close parenthesis"
 
 
-@code.add(r"(?<=[a-z0-9_])\.(?=[a-z_]{2,30}(?:\(| open))|(?<=[A-Za-z]\w)\.(?=[a-z]+_[a-z])", needs=".")
+@code.add(r"\.(?:(?<=[a-z0-9_]\.)(?=[a-z_]{2,30}(?:\(| open))|(?<=[A-Za-z]\w\.)(?=[a-z]+_[a-z]))", needs=".", also="(_")
 def attribute(match: re.Match[str]) -> str:
     return " dot "
 

@@ -4,106 +4,24 @@ from __future__ import annotations
 
 import re
 
-from salad_eval.speakable.engine import Rules, after, before
+from salad_eval.speakable.engine import Rules, Unspeakable, after, any_of, before
 from salad_eval.speakable.numbers import (
+    BARE,
     DIGITS,
     END,
     INT,
-    NUM,
     START,
     cardinal,
     fraction,
     number,
     ordinal,
     part,
-    spelled,
     tokens,
 )
-from salad_eval.speakable.units import UNIT_NAMES, VULGAR
+from salad_eval.speakable.signs import GREEK, VARIABLE, is_asked, is_in_formula
+from salad_eval.speakable.units import VULGAR
 
-signs_of_numbers = Rules()
 rules = Rules()
-
-_GREEK_LETTERS = "αβγδεζηθικλμνξοπρστυφχψωςϵϕϑϱϖΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ"
-_VARIABLE = rf"(?:[A-Za-z{_GREEK_LETTERS}](?![A-Za-z]))"
-
-# --- signs and ranges of numbers: these leave the digits to the rules below
-
-
-@signs_of_numbers.add(rf"{START}({NUM})[eE]([+-]?[0-9]{{1,4}}){END}", needs=DIGITS)
-def scientific(match: re.Match[str]) -> str:
-    return f"{number(match.group(1))} times ten to the power of {tokens(match.group(2).lstrip('+'))}"
-
-
-@signs_of_numbers.add(
-    rf"{START}(?<![-/])(?:(?:1-)?[0-9]{{3}}-)?[0-9]{{3}}-[0-9]{{4}}(?![0-9A-Za-z-])"
-    rf"|\([0-9]{{3}}\) ?[0-9]{{3}}-[0-9]{{4}}(?![0-9A-Za-z-])",
-    needs=DIGITS,
-)
-def phone_number(match: re.Match[str]) -> str:
-    return ", ".join(map(spelled, re.findall("[0-9]+", match.group())))
-
-
-_ARITHMETIC = re.compile(r"\)? ?(?:[=+*×÷^<>]|/ ?[0-9(])")
-
-
-@signs_of_numbers.add(
-    rf"{START}(?<![A-Za-z]-)(?<![A-Za-z_^])({NUM}%?)[-–—−]({NUM})(?![0-9]|[-–][0-9]|/[0-9]|[ixyznk](?![A-Za-z]))",
-    needs=DIGITS,
-)
-def number_range(match: re.Match[str]) -> str:
-    sum_ = (
-        before(match, 2).rstrip()[-1:] in tuple("=+*×÷^√")
-        or _ARITHMETIC.match(match.string, match.end())
-        or "−" in match.group()
-    )
-    if "—" in match.group() and not sum_:
-        return match.group()
-    return f"{match.group(1)} {'minus' if sum_ else 'to'} {match.group(2)}"
-
-
-@signs_of_numbers.add(
-    rf"(?<=[0-9%]) [-–] (?={NUM} ?(?:{UNIT_NAMES}|%|percent|[a-z]{{2,20}}(?:s|ths))(?![A-Za-z0-9]))", needs="-–"
-)
-def spaced_range(match: re.Match[str]) -> str:
-    return " to "  # "1 - 3 mM" and "10 - 20 minutes"; without a unit it is a subtraction
-
-
-@signs_of_numbers.add(r"(?<=[0-9]) – (?=[0-9])", needs="–")
-def spaced_dash(match: re.Match[str]) -> str:
-    left, right = before(match), after(match)
-    in_formula = re.search(r"[=+*/×÷^(]", left + right) or not re.search("[a-z]{3}", left)
-    return match.group() if in_formula else " to "  # "children aged 5 – 12"
-
-
-@signs_of_numbers.add(rf"(?<![\w)\].'^{{-])[-−–](?=(?:{NUM}|√))", needs="-−–")
-def negative_number(match: re.Match[str]) -> str:
-    return "minus "
-
-
-@signs_of_numbers.add(
-    rf"(?<=[=(,<>+*/×|] )[-−](?={_VARIABLE})|(?<=[=(,<>|])[-−](?=[0-9]*{_VARIABLE})|(?<![^\n])[-−](?={_VARIABLE})",
-    needs="-−",
-)
-def negative_variable(match: re.Match[str]) -> str:
-    return "minus "
-
-
-@signs_of_numbers.add(
-    rf"(?<=[0-9)\]]) [-−–—] (?=[0-9(\\√]|[0-9]*{_VARIABLE})|(?<=[^A-Za-z0-9'][A-Za-z]) [-−–] (?=[0-9(])"
-    rf"|(?<=[0-9][A-Za-z{_GREEK_LETTERS}]) [-−–] (?=[0-9(]|{_VARIABLE})|(?<=^[A-Za-z]) [-−–] (?=[0-9(])"
-    rf"|(?<=[0-9)])[-−](?=[0-9]*[b-fjkn-rt-z{_GREEK_LETTERS}](?![A-Za-z])(?!-[A-Za-z]{{2}})"
-    rf"|[0-9]+i(?![A-Za-z]))|(?<=[\s(][a-z]) - (?=[a-z]{{1,3}}\^)|(?<=\^[0-9])[-−](?=[0-9])"
-    rf"|(?<=\))—(?=[0-9(]+[=+*/])|(?<=[0-9)\]])[-−](?=\()"
-    rf"|(?<![A-Za-z'’.-][a-z])(?<![A-Za-z][a-z])(?<=[b-hj-z{_GREEK_LETTERS}])[-−](?=[0-9]{{1,4}}(?![0-9A-Za-z-])|\()"
-    rf"|(?<=[0-9(=|,+][b-hj-z])[-−](?=[a-z](?![A-Za-z]))",
-    needs="-−–—",
-)
-def minus(match: re.Match[str]) -> str:
-    if re.search(r"[a-z]{3}[^()\[\]]*[)\]]{1,2}\Z|\[[a-z]\]\)?\Z", before(match)):
-        return match.group()  # "(source in Zambia) - 2,740 km": a dash after a note
-    return " minus "
-
 
 # --- powers and indices ----------------------------------------------------------------------------------------------
 
@@ -123,22 +41,38 @@ def _power(exponent: str) -> str:
     return f" to the power of {tokens(exponent)}"
 
 
-@rules.add(
-    r"(?<![A-Za-z0-9.])([0-9]{1,3}|[nkrm])!(?= ?[-+*/=×÷)^]|[0-9(])|(?<=[=/*×÷(] )([0-9]{1,3}"
-    r"|[nkrm])!(?=\W|$)|(?<=[=/*×÷(])([0-9]{1,3}|[nkrm])!(?=\W|$)|\)!(?= ?[-+*/=×÷)^])|\A([0-9]{1,3}"
-    r"|[nkrm])!\Z",
-    needs="!",
+_COUNTS_OF_ORDERS = re.compile(
+    r" (?:ways|permutations|arrangements|possible|possibilities|orders|orderings|different|distinct|elements|is|are|equals|terms|grows)"
+    r"(?![a-z])"
 )
+_IN_BRACKETS = re.compile(r"\((?:[0-9]*[A-Za-z]?(?: ?(?:[-+*/·×−–]|minus|plus|times|over|factorial) ?)?){1,6}\Z")
+
+
+@rules.add(r"(?<![A-Za-z0-9.])(?:[0-9]{0,3}[nkrmN]|[0-9]{1,3})!(?!!)|(?<=\))!(?!!)", needs="!")
 def factorial(match: re.Match[str]) -> str:
-    return match.group().rstrip("!") + " factorial"
+    # "I scored 5!" and "five (5)!" are exclamations.
+    left, right, written = before(match), after(match), match.group()
+    of_bracket = _IN_BRACKETS.search(left[:-1]) if written == "!" else None
+    if (
+        written == "!"
+        and (of_bracket is None or re.fullmatch(r"\([0-9]*", of_bracket.group()))
+        and not is_in_formula(match)
+    ):
+        return written
+    in_formula = re.match(r" ?[-+*/=×÷)^·<>≤≥](?!-)|[0-9(√]", right) or re.search(r"[=/*×÷(+·^−-] ?\Z", left)
+    asked = is_asked(left) and re.match(r"[.?]?\s*\Z", right)
+    alone = not left.strip() and not right.strip()
+    if not (in_formula or asked or alone or of_bracket or _COUNTS_OF_ORDERS.match(right)):
+        return written
+    return f"{written[:-1]} factorial"
 
 
 @rules.add(
-    rf"(?<=[0-9)\]{_SUPERS}]) ?/ ?(?=[0-9(√]|\? =|{_VARIABLE})|(?<=factorial) ?/ ?(?=[0-9(nk])"
+    rf"(?<=[0-9)\]{_SUPERS}]) ?/ ?(?=[0-9(√]|\? =|{VARIABLE})|(?<=factorial) ?/ ?(?=[0-9(nk])"
     rf"|(?<=\A[a-mo-z])/(?=[a-z]\Z)|(?<=∂[A-Za-z]) ?/ ?(?=∂)|(?:(?<=volts)|(?<=volt))/(?=c(?![A-Za-z]))"
-    rf"|(?<![A-Za-z0-9/])(?<=[{_GREEK_LETTERS}]) ?/ ?(?=[0-9(]|{_VARIABLE})"
-    rf"|(?<=[ =(+*-][a-z])/(?=[0-9(])|(?<=^[a-z])/(?=[0-9(])|(?<=[0-9][A-Za-zπ])/(?=[0-9(]|{_VARIABLE})"
-    rf"|(?<=[=+*×-][ ][A-Za-z]) ?/ ?(?={_VARIABLE}|[0-9(])|(?<=[=+*×-][A-Za-z])/(?={_VARIABLE}|[0-9(])",
+    rf"|(?<![A-Za-z0-9/])(?<=[{GREEK}]) ?/ ?(?=[0-9(]|{VARIABLE})"
+    rf"|(?<=[ =(+*-][a-z])/(?=[0-9(])|(?<=^[a-z])/(?=[0-9(])|(?<=[0-9][A-Za-zπ])/(?=[0-9(]|{VARIABLE})"
+    rf"|(?<=[=+*×-][ ][A-Za-z]) ?/ ?(?={VARIABLE}|[0-9(])|(?<=[=+*×-][A-Za-z])/(?={VARIABLE}|[0-9(])",
     needs="/",
 )
 def over(match: re.Match[str]) -> str:
@@ -147,25 +81,31 @@ def over(match: re.Match[str]) -> str:
 
 
 def _is_written_fraction(match: re.Match[str]) -> bool:
-    above = re.search(r"(?<![0-9.,^_/])(?<![^A-Za-z][A-Za-z])(?<!^[A-Za-z])(?:[0-9]{1,4} )?[0-9]{1,2}\Z", before(match))
+    above = re.search(
+        r"(?<![0-9.,^_/])(?<!\^[−–-])(?<![^A-Za-z][A-Za-z])(?<!^[A-Za-z])(?:[0-9]{1,4} )?[0-9]{1,2}\Z", before(match)
+    )
     below = re.match(r"(?:10|16|32|64|100|[2-9])(?![0-9A-Za-z/]|[.,][0-9])", after(match))
     return bool(above and below and match.group() == "/")
 
 
 @rules.add(
     rf"\^(\{{[+-]?[A-Za-z0-9]{{1,12}}[+-]?\}}|\([+-–]?[A-Za-z0-9]{{1,12}}\)"
-    rf"|[+−–-]?[0-9]{{1,12}}(?:\.[0-9]+)?|[+-](?![A-Za-z0-9])"
-    rf"|[A-Za-z*'°])(?![A-Za-z])|\^([A-Za-z]{{1,12}})(?![A-Za-z])|[{_SUPERS}]+",
+    rf"|[+−–-]?[0-9]{{1,12}}(?:\.[0-9]+)?|[+-](?![A-Za-z0-9(])"
+    rf"|[−–-]?[0-9]*[A-Za-z{GREEK}]|[−–-][0-9]*[A-Za-z]{{2,3}}|[*'°])(?![A-Za-z])|\^([A-Za-z]{{1,12}})(?![A-Za-z])|[{_SUPERS}]+",
     needs=f"^{_SUPERS}",
 )
 def power(match: re.Match[str]) -> str:
     return _power(match.group(1) or match.group(2) or match.group().translate(_SUPER))
 
 
-@rules.add(r"\^(?:\{([^{}\n]{1,40})\}|\(([^()\n]{1,40})\)|\[([^\[\]\n]{1,40})\])", needs="^")
+@rules.add(r"\^([-−–]?)(?:\{([^{}\n]{1,40})\}|\(([^()\n]{1,40})\)|\[([^\[\]\n]{1,40})\])", needs="^")
 def power_of_expression(match: re.Match[str]) -> str:
-    exponent = match.group(1) or match.group(2) or match.group(3)
-    return f" to the {_expression(exponent)} power"
+    sign, *exponents = match.groups()
+    exponent = next(filter(None, exponents))
+    words = _expression(exponent)
+    if sign:
+        words = f"minus open parenthesis {words} close parenthesis" if _OPERATOR.search(words) else f"minus {words}"
+    return f" to the {words} power"
 
 
 def _expression(text: str) -> str:
@@ -174,7 +114,7 @@ def _expression(text: str) -> str:
 
 
 @rules.add(
-    rf"(?<=[A-Za-z0-9){_GREEK_LETTERS}])_?"
+    rf"(?<=[A-Za-z0-9){GREEK}])_?"
     rf"(?:([{_SUBS}]+)|(?<=[A-Za-z)]_)\{{([A-Za-z0-9]{{1,12}})\}}|(?<=\b[A-Za-z]_)([0-9]{{1,6}}){END})",
     needs=f"_{_SUBS}",
 )
@@ -185,8 +125,8 @@ def index(match: re.Match[str]) -> str:
 
 
 @rules.add(
-    rf"(?<![A-Za-z0-9_])(?<=[A-Za-z{_GREEK_LETTERS}])_(?=[A-Za-z0-9]{{1,4}}(?![A-Za-z0-9_]))"
-    rf"|(?<![A-Za-z0-9_][A-Za-z{_GREEK_LETTERS}])(?<=[A-Za-z{_GREEK_LETTERS}])_(?=[A-Za-z0-9]{{1,4}}"
+    rf"(?<![A-Za-z0-9_])(?<=[A-Za-z{GREEK}])_(?=[A-Za-z0-9]{{1,4}}(?![A-Za-z0-9_]))"
+    rf"|(?<![A-Za-z0-9_][A-Za-z{GREEK}])(?<=[A-Za-z{GREEK}])_(?=[A-Za-z0-9]{{1,4}}"
     rf"(?![A-Za-z0-9_]))",
     needs="_",
 )
@@ -202,21 +142,24 @@ def index_of_expression(match: re.Match[str]) -> str:
 # --- fractions and products ------------------------------------------------------------------------------------------
 
 
-@rules.add(r"(?<![0-9])([0-9]{1,2})['’′] ?([0-9]{1,2})(?:\"|”|″|'')", needs="'’′")
-def height(match: re.Match[str]) -> str:
-    feet, inches = match.groups()
-    foot_word, inch_word = "foot" if feet == "1" else "feet", "inch" if inches == "1" else "inches"
-    return f"{cardinal(feet)} {foot_word} {cardinal(inches)} {inch_word}"
-
-
-@rules.add(rf"{START}([0-9]{{1,4}})/([0-9]{{1,4}})(?:rds|ths|nds|th|rd|nd)(?![A-Za-z])", needs="/")
+@rules.add(rf"{START}([0-9]{{1,4}})/([0-9]{{1,4}})(?:rds|ths|nds|th|rd|nd)(?![A-Za-z])", needs="/", also=DIGITS)
 def named_fraction(match: re.Match[str]) -> str:
     return part(int(match.group(1)), int(match.group(2)))
 
 
-@rules.add(rf"{START}({INT})(?:st|nd|rd|th)(?![A-Za-z0-9])", needs=DIGITS)
+@rules.add(rf"{START}([0-9]{{1,2}}) ?st\.? ?([0-9]{{1,2}}) ?lbs?(?![A-Za-z])", needs=DIGITS, also="s")
+def stones_and_pounds(match: re.Match[str]) -> str:
+    stones, pounds = match.groups()
+    return f"{cardinal(stones)} stone {cardinal(pounds)} pound{'' if pounds == '1' else 's'}"
+
+
+@rules.add(rf"{START}({INT})(st|nd|rd|th)(?![A-Za-z0-9])", needs=DIGITS, also="snrt")
 def ordinal_number(match: re.Match[str]) -> str:
-    return ordinal(match.group(1))
+    digits, ending = match.groups()
+    small = int(digits.replace(",", "")[-2:])
+    if ending != ("th" if 10 < small < 20 else {1: "st", 2: "nd", 3: "rd"}.get(small % 10, "th")):
+        raise Unspeakable(f"an ordinal with the ending of another: {match.group()!r}", "unclear")
+    return ordinal(digits)
 
 
 @rules.add(rf"(?:{START}([0-9]{{1,6}}) ?)?([{''.join(VULGAR)}])", needs="".join(VULGAR))
@@ -228,6 +171,7 @@ def vulgar_fraction(match: re.Match[str]) -> str:
 @rules.add(
     rf"{START}(?<!/)(?:([0-9]{{1,4}})[ -])?([0-9]{{1,2}})/(10|16|32|64|100|[2-9])(?:(th)s?)?(?![0-9A-Za-z/]|[.,][0-9])",
     needs="/",
+    also=DIGITS,
 )
 def written_fraction(match: re.Match[str]) -> str:
     whole, above, below, _ = match.groups()
@@ -237,9 +181,9 @@ def written_fraction(match: re.Match[str]) -> str:
 
 
 @rules.add(
-    r"(?<![A-Za-z0-9'’])([A-Za-z]) [-−–] ([A-Za-z0-9](?![A-Za-z])|(?=\())"
+    r"(?=(?:[A-Za-z] ?| )?[-−–*∗])(?:(?<![A-Za-z0-9'’])([A-Za-z]) [-−–] ([A-Za-z0-9](?![A-Za-z])|(?=\())"
     r"|(?<![A-Za-z])([A-Za-z]) ?[*∗] ?(?=[A-Za-z0-9(])|(?<=[0-9]) ?[*∗] ?(?=[A-Za-z0-9(])"
-    r"|(?<=[)\]}]) ?[*∗] ?(?=[A-Za-z0-9(])",
+    r"|(?<=[)\]}]) ?[*∗] ?(?=[A-Za-z0-9(]))",
     needs="-−–*∗",
 )
 def minus_and_times_of_letters(match: re.Match[str]) -> str:
@@ -258,7 +202,7 @@ def times_between_numbers(match: re.Match[str]) -> str:
     return " times "
 
 
-@rules.add(r"(?<=[a-z]) x (?=[a-z]{3})", needs="x")
+@rules.add(r"(?<=[a-z])(?<! of) x (?!(?:minus|plus|times|over|equals|squared|cubed|sub|to) )(?=[a-z]{3})", needs="x")
 def times_between_nouns(match: re.Match[str]) -> str:
     # "force = mass x acceleration"
     return " times " if re.search(r"= ?[a-z ]{3,30}\Z", before(match, 40)) else match.group()
@@ -289,12 +233,12 @@ _FUNCTIONS = {
     "mod": "mod", "det": "determinant", "Var": "variance", "var": "variance", "Cov": "covariance",
     "Pr": "probability", "abs": "absolute value",
 }  # fmt: skip
-_NAMES = "|".join(sorted(_FUNCTIONS, key=len, reverse=True))
+_NAMES = any_of(_FUNCTIONS)
 
 
 @rules.add(
-    r"(?<![A-Za-z])log(?:_\{?| )?(?:base )?([0-9]{1,2}|(?<=_)[a-z]|(?<=_\{)[a-z])\}? ?(?=\()"
-    r"|(?<![A-Za-z])log(?:_\{([0-9a-z]{1,2})\}|_([0-9]{1,2}|[a-z]))(?: of)? ?(?=[0-9a-z])",
+    r"log(?<![A-Za-z]log)(?:_\{?| )?(?:base )?([0-9]{1,2}|(?<=_)[a-z]|(?<=_\{)[a-z])\}? ?(?=\()"
+    r"|log(?<![A-Za-z]log)(?:_\{([0-9a-z]{1,2})\}|_([0-9]{1,2}|[a-z]))(?: of)? ?(?=[0-9a-z])",
     needs="l",
 )
 def logarithm(match: re.Match[str]) -> str:
@@ -314,7 +258,7 @@ def order_of_growth(match: re.Match[str]) -> str:
 @rules.add(
     rf"(?<![A-Za-z_.])({_NAMES})(?:( ?\^ ?[-−]?[0-9]| squared| cubed"
     rf"| to the power of minus one)?(?: ?(\()"
-    rf"| (?=[0-9]*(?:[b-hj-zB-HJ-Z{_GREEK_LETTERS}](?![A-Za-z'’])|[0-9]))|(?=[{_GREEK_LETTERS}])))",
+    rf"| (?=[0-9]*(?:[b-hj-zB-HJ-Z{GREEK}](?![A-Za-z'’])|[0-9]))|(?=[{GREEK}])))",
     needs="snxgpdtbhvVCP",
 )
 def function(match: re.Match[str]) -> str:
@@ -329,7 +273,7 @@ def function(match: re.Match[str]) -> str:
 
 @rules.add(
     r"(?<![A-Za-z0-9_'’])([fghFGHPEpuvφψΦΨ])(?: prime)?(['′]{1,2}"
-    r"| inverse)?\((?=[^()\n]{1,40}(?:\([^()\n]{0,20}\)[^()\n]{0,20})?\))(?![a-z]{2,} )",
+    r"| inverse)?\((?=[^()\n]{1,40}(?:\([^()\n]{0,20}\)[^()\n]{0,20})?\))(?!(?!minus )[a-z]{2,} )",
     needs="(",
 )
 def value_of_function(match: re.Match[str]) -> str:
@@ -337,6 +281,21 @@ def value_of_function(match: re.Match[str]) -> str:
         return match.group()
     prime = {"": "", "'": " prime", "′": " prime"}.get(match.group(2) or "", " double prime")
     return f"{match.group(1)}{prime} of ("
+
+
+_ENDS_OF_STRANDS = (
+    "cap|end|UTR|phosphate|OH|hydroxyl|untranslated|carbon|position|exonuclease|termin|splice|side|direction|ss|ends"
+)
+
+
+@rules.add(
+    rf"(?<![0-9])([35])['’′](?=[ -](?:{_ENDS_OF_STRANDS}))|(?<![0-9])([35])['’′](-|–|→| to | -> )([35])['’′](?![0-9A-Za-z])",
+    needs="'’′",
+    also="35",
+)
+def end_of_strand(match: re.Match[str]) -> str:
+    end, first, _, second = match.groups()
+    return f"{end} prime" if end else f"{first} prime to {second} prime"
 
 
 @rules.add(r"(?<![A-Za-z0-9])([a-zA-Z])′(?!′)|(?<![A-Za-z'’])([f-hxy])'(?= ?[=(+])", needs="′'")
@@ -387,7 +346,7 @@ def grouping_brackets(match: re.Match[str]) -> str:
     if not _is_expression(inner):
         return match.group()
     touches = (
-        re.search(rf"(?:[0-9)\]]|(?<![A-Za-z])[A-Za-z{_GREEK_LETTERS}])\Z", left) is not None
+        re.search(rf"(?:[0-9)\]]|(?<![A-Za-z])[A-Za-z{GREEK}])\Z", left) is not None
         or re.search(
             r"(?:[-+*/=×÷·^−√~¬∪∩∧∨⊃≡•]|\b(?:times|plus|minus|over|power of|root of|not|open parenthesis"
             r"|exists [a-z]|all [a-z])) ?\Z",
@@ -395,7 +354,7 @@ def grouping_brackets(match: re.Match[str]) -> str:
         )
         is not None
         or re.match(
-            rf"(?: ?[-+*/=×÷·^−∪∩∧∨⊃≡•<>≤≥](?!-)|[(A-Za-z{_GREEK_LETTERS}](?![a-z]{{2}})| ?(?:squared|cubed"
+            rf"(?: ?[-+*/=×÷·^−∪∩∧∨⊃≡•<>≤≥](?!-)|[(A-Za-z{GREEK}](?![a-z]{{2}})| ?(?:squared|cubed"
             rf"|to the|over|times|plus|minus|close parenthesis)\b|²|³)",
             right,
         )
@@ -415,7 +374,7 @@ def grouping_brackets(match: re.Match[str]) -> str:
 
 
 _ARGUMENT = re.compile(
-    rf"(?:(?<![A-Za-z])[A-Za-z{_GREEK_LETTERS}](?: prime| double prime| inverse)?"
+    rf"(?:(?<![A-Za-z])[A-Za-z{GREEK}](?: prime| double prime| inverse)?"
     rf"|(?:{'|'.join(sorted(set(_FUNCTIONS.values())))})"
     r"(?: squared| cubed)?| base [0-9a-z]+) of ?\Z| mod ?\Z"
 )  # what rules above put before the bracket of a function
@@ -446,7 +405,9 @@ def _is_expression(text: str) -> bool:
 # --- plain numbers
 
 
-@rules.add(r"(?<=[0-9A-Za-z)]),? ?(?:\.\.\.|…)(?= ?, ?[0-9A-Za-z(][0-9A-Za-z]?(?:[^A-Za-z]|$))", needs=".…")
+@rules.add(
+    r"(?=,? ?(?:\.\.\.|…))(?<=[0-9A-Za-z)]),? ?(?:\.\.\.|…)(?= ?, ?[0-9A-Za-z(][0-9A-Za-z]?(?:[^A-Za-z]|$))", needs=".…"
+)
 def and_so_on(match: re.Match[str]) -> str:
     if not re.search(
         r"(?:^|[^A-Za-z])[0-9A-Za-z)]$", match.string[max(0, match.start() - 1) : match.start() + 1].rstrip(", .…")
@@ -455,6 +416,6 @@ def and_so_on(match: re.Match[str]) -> str:
     return ", dot dot dot"
 
 
-@rules.add(rf"{START}(?:{INT}(?:\.[0-9]+)*|(?<![A-Za-z0-9])\.[0-9]+(?:\.[0-9]+)*)|[0-9]+", needs=DIGITS)
+@rules.add(rf"{START}(?:{INT}(?:\.[0-9]+)*|{BARE}(?:\.[0-9]+)*)|[0-9]+", needs=DIGITS)
 def plain_number(match: re.Match[str]) -> str:
     return number(match.group())

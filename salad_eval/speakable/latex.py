@@ -70,6 +70,12 @@ _BIG = {"sum": "sum", "prod": "product", "int": "integral", "oint": "contour int
         "bigcap": "intersection"}  # fmt: skip
 _ESCAPED = {"$": "$", "%": "%", "&": "&", "#": "#", "_": "_", "{": "{", "}": "}", "|": "∥", "\\": "\n"}
 
+_DASHES = "-−–"
+_TWO_NUMBERS = re.compile(
+    r"\$[0-9.,]+ ?[-–] ?[0-9.,]+(?:\\?%)?\$ ?(?:%|(?!(?:is|are|and|or|equals)(?![a-z]))[a-z]{2,})"
+)
+_DASH_AT_END = re.compile(r"(?<![a-z]{2})(?<![-–])(?:(?<=[a-z]{2} )|(?<![a-z]{2} ))([-−–])(?:(?<![a-z]{2} .) )?\Z")
+_DASH_BEFORE_OPERAND = re.compile(r" ?([-−–]) ?(?=[0-9({.]|\\[A-Za-z]|[A-Za-z](?![A-Za-z'’]|-[A-Za-z]{2}))")
 _COMMAND = re.compile(r"\\(?:[A-Za-z]+\*?|[^A-Za-z\n])")
 _DOLLARS = re.compile(
     r"(?<![A-Za-z0-9\\$])(\$\$?)(?=[A-Za-z0-9\\(\[|{+.=<>-])((?:\\.|[^$\\\n])*?(?:\\.|[^$\\\s]))\1(?![0-9$])"
@@ -79,7 +85,7 @@ _PROSE = re.compile(
 )
 _TEXT_ARGUMENT = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname|sqrt|d?frac)[a-z]*|\\[A-Za-z]+")
 _PLAIN_SCRIPT = re.compile(r"[+-]?[A-Za-z0-9]{1,12}")
-_SIMPLE = re.compile(r"[+-]?(?:[0-9][0-9.,]*|[0-9]*[A-Za-z](?:\^[0-9])?|[a-z]{2,8})'?")
+_SIMPLE = re.compile(r"(?:[+-]|minus )?(?:[0-9][0-9.,]*|[0-9]*[A-Za-z](?:\^[0-9])?|[a-z]{2,8})'?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Latex:
 
     name: ClassVar[str] = "latex"
     needs: ClassVar[frozenset[str]] = frozenset("\\$")
+    also: ClassVar[frozenset[str]] = frozenset()
     silences: ClassVar[str] = "markup"
 
     def __call__(self, text: str, edits: list[Edit] | None = None) -> str:
@@ -154,7 +161,7 @@ class _Reader:
     # --- what is in them
 
     def _read(self, at: int, end: int, formula: bool) -> None:
-        triggers = re.compile(r"[\\{}~^_!]" if formula else r"[\\^_]")
+        triggers = re.compile(r"[\\{}~^_!−–-]" if formula else r"[\\^_]")
         while match := triggers.search(self.text, at, end):
             at = self._construct(match.start(), match.group(), end, formula)
 
@@ -162,15 +169,57 @@ class _Reader:
         if character == "\\":
             if not formula and self.text[at + 1 : at + 2] not in _ESCAPED and not self.text[at + 1 : at + 2].isalpha():
                 return at + 1  # a backslash in prose, which has a name
-            return self._command(at, end)
+            if formula or self._is_mark_up(at):
+                return self._command(at, end)
+            self._minus_before(at)
+            return self._minus_after(self._command(at, end), end)
         if character == "!":
             if at and (self.text[at - 1].isalnum() or self.text[at - 1] in ")}"):
                 self.edit(at, at + 1, " factorial")
             return at + 1
         if character in "^_":
             return self._script(at, end, formula)
+        if character in _DASHES:
+            if not self._is_hyphen(at) and not self._is_range(at):
+                self._minus(at, at + 1)
+            return at + 1
         self.edit(at, at + 1, " " if character == "~" else "")
         return at + 1
+
+    # --- dashes: in a formula each is a minus, in prose those beside a command are
+
+    def _minus(self, start: int, end: int) -> None:
+        left, right = self.text[start - 1 : start], self.text[end : end + 1]
+        opened = left in ("", "(", "[", "{", " ", "$", "|")
+        self.edit(start, end, f"{'' if opened else ' '}minus{'' if right.isspace() else ' '}")
+
+    def _is_hyphen(self, at: int) -> bool:
+        """Whether the dash is a part of an arrow or of a longer dash, or stands between words."""
+        left, right = self.text[max(at - 2, 0) : at], self.text[at + 1 : at + 3]
+        return (
+            right[:1] in (">", "-") or left[-1:] == "-" or (len(left) == len(right) == 2 and (left + right).isalpha())
+        )
+
+    def _is_range(self, at: int) -> bool:
+        """Whether the dash is in two numbers that are all of a formula, before a noun or unit: "$3-4$ days"."""
+        start = self.text.rfind("$", 0, at)
+        return start >= 0 and _TWO_NUMBERS.match(self.text, start) is not None
+
+    def _is_mark_up(self, at: int) -> bool:
+        command = _COMMAND.match(self.text, at)
+        return command is None or command.group()[1:].rstrip("*") in _AS_IS | _SILENT | _ESCAPED.keys()
+
+    def _minus_before(self, at: int) -> None:
+        dash = _DASH_AT_END.search(self.text, max(at - 24, self.edits[-1].end if self.edits else 0), at)
+        if dash is not None:
+            self._minus(dash.start(1), dash.end(1))
+
+    def _minus_after(self, after: int, end: int) -> int:
+        dash = _DASH_BEFORE_OPERAND.match(self.text, after, end)
+        if dash is None:
+            return after
+        self._minus(dash.start(1), dash.end(1))
+        return dash.end(1)
 
     def _script(self, at: int, end: int, formula: bool) -> int:
         if self.text[at + 1 : at + 2] == "\\":

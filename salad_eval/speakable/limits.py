@@ -12,7 +12,9 @@ symbols    more than ``MAX_SIGNS_IN_A_ROW`` signs in a row; or signs that are mo
            with at least ``MIN_SIGNS`` of them: ASCII art
 complexity brackets more than ``MAX_DEPTH`` deep or more than ``MAX_OPERATORS`` operators in a line without a word between,
            LaTeX more than three arguments deep or of more than forty commands, an ordinal of more than fifteen digits
+unclear    a sign or number that is read in two ways, with nothing to tell by which: ``7-3`` in the midst of a sentence, ``2st``
 symbol     a character without a name in our tables
+silent     nothing but punctuation: ``!`` alone makes a synthesiser say a breath or its name
 lost       a rule would leave no word of what it replaces (never seen; the guard of last resort)
 ========== ============================================================================================================
 """
@@ -25,7 +27,9 @@ import unicodedata
 from salad_eval.speakable.engine import NO_WIDTH, Unspeakable
 from salad_eval.speakable.symbols import GREEK_LETTERS, SIGNS
 
-REJECTS = ("script", "garbled", "markup", "layout", "code", "symbols", "complexity", "symbol", "lost")
+REJECTS = (
+    "script", "garbled", "markup", "layout", "code", "symbols", "complexity", "unclear", "symbol", "silent", "lost",
+)  # fmt: skip
 """The kinds of ``Unspeakable``, in the order of the table above."""
 
 MAX_SIGNS_IN_A_ROW = 5  # not counting blanks: "____", and rules "-----" and ". . . ."

@@ -92,7 +92,8 @@ def part(above: int, below: int) -> str:
 # A number is entered at its first digit only (no digit, or point or comma after a digit, before it): each is read once.
 START = r"(?<![0-9])(?<![0-9][.,])"
 INT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
-NUM = rf"(?:{INT}(?:\.[0-9]+)?|(?<![A-Za-z0-9])\.[0-9]+)"
+BARE = r"(?<![A-Za-z0-9.)\]])\.[0-9]+"  # a decimal without its zero; after a full stop, a bracket or a word the point is not its
+NUM = rf"(?:{INT}(?:\.[0-9]+)?|{BARE})"
 END = r"(?![A-Za-z0-9])"
 DIGITS = "0123456789"
 

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from salad_eval.speakable.engine import NO_WIDTH, Rules, after, before
+from salad_eval.speakable.engine import NO_WIDTH, Rules, after, any_of, before
 
 rules = Rules()
 
@@ -100,7 +100,7 @@ def slash_between_words(match: re.Match[str]) -> str:
     return " slash "
 
 
-@rules.add("|".join(re.escape(sign) for sign in sorted(SIGNS, key=len, reverse=True)), needs="".join(SIGNS))
+@rules.add(any_of(SIGNS), needs="".join(SIGNS))
 def sign(match: re.Match[str]) -> str:
     left, right = before(match, 1), after(match, 1)
     spaces = "" if left.isspace() or left in '("' else " ", "" if right.isspace() or right in ').,;:?!"' else " "
@@ -116,13 +116,15 @@ _SAME = {
     "„": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "‒": "–", "―": "—", "…": "...", "µ": "μ", "⁄": "/", "∕": "/",
     "℃": "°C", "℉": "°F", "˚": "°", "¿": "", "¡": "", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
     "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "þ": "th", "Þ": "Th", "ð": "th", "Ð": "Th", "ı": "i",
-    "ʿ": "'", "ʾ": "'",
+    "ʿ": "'", "ʾ": "'", "﹣": "-", "˗": "-", "➖": "−", "➕": "+", "➗": "÷", "✖": "×", "✕": "×", "⨯": "×",
     **dict.fromkeys(NO_WIDTH, ""),
 }  # fmt: skip
-# Ranges whose characters are other shapes of plain ones: ligatures, full and half width, letters for mathematics, circled.
-_SHAPES = (("\ufb00", "\ufb06"), ("\uff01", "\uff5e"), ("\uffe0", "\uffe6"), ("\U0001d400", "\U0001d7ff"), ("\u2460", "\u2473"),
+# Ranges whose characters are other shapes of plain ones: ligatures, full and half width, letters for mathematics, Roman numerals.
+_SHAPES = (("\ufb00", "\ufb06"), ("\uff01", "\uff5e"), ("\uffe0", "\uffe6"), ("\U0001d400", "\U0001d7ff"), ("\u2160", "\u217f"),
            ("\u210a", "\u210e"), ("\u2110", "\u2113"), ("\u212a", "\u212b"), ("\u2070", "\u2071"))  # fmt: skip
 _SHAPES_KEPT = frozenset("⁰ⁱℓ")
+# Numbers and letters in a circle, in brackets or with a full stop: each is one sign, and is not read with the digit beside it.
+_IN_CIRCLES = (("\u2460", "\u24ff"), ("\u2776", "\u2793"), ("\u3251", "\u325f"), ("\u32b1", "\u32bf"))
 
 
 @lru_cache(maxsize=4096)
@@ -170,8 +172,8 @@ def small_print(match: re.Match[str]) -> str:
 
 
 @forms.add(
-    r"(?<=[a-z])Õ(?=(?:s|t|d|m|re|ve|ll)(?![a-zA-Z]))|(?<=s)Õ(?=[\s.,;:])|(?<!\S)Ò(?=[A-Za-z])"
-    r"|(?<=[A-Za-z.,?!])Ó(?=[\s.,;:?!)]|$)",
+    r"(?<=[a-z])Õ(?=(?:s|t|d|m|re|ve|ll)(?![a-zA-Z]))|(?<=s)Õ(?![A-Za-zÀ-ÿ])|(?<![A-Za-zÀ-ÿ])Ò(?=[A-Za-z])"
+    r"|(?<=[A-Za-z.,?!])Ó(?![A-Za-zÀ-ÿ])",
     needs="ÕÒÓ",
     silences="encoding",
 )
@@ -189,12 +191,31 @@ def degrees_of_temperature(match: re.Match[str]) -> str:
     return f"°{match.group(1).upper()}"
 
 
+@forms.add(
+    "[" + "".join(f"{low}-{high}" for low, high in _IN_CIRCLES) + "]",
+    needs=[chr(c) for low, high in _IN_CIRCLES for c in range(ord(low), ord(high) + 1)],
+)
+def in_circle(match: re.Match[str]) -> str:
+    number = unicodedata.numeric(match.group(), None)
+    return f" {int(number) if number is not None else unicodedata.normalize('NFKC', match.group()).strip('().')} "
+
+
+@forms.add(r"(?<=[0-9])[\u00ad\u200b\u200c\u200d\ufeff]+(?=[0-9])", needs=NO_WIDTH)
+def no_width_between_digits(match: re.Match[str]) -> str:
+    return " "
+
+
+@forms.add(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))", needs="\u00a0\u2009\u202f")
+def thin_blank_of_thousands(match: re.Match[str]) -> str:
+    return ","
+
+
 @forms.add(r"[^\x00-\x7f]")
 def letter_form(match: re.Match[str]) -> str:
     return _form(match.group())
 
 
-@forms.add(r"[^\S\n ]|\s{2,}|\A\s+|\s+\Z")
+@forms.add(r"[^\S\n ]|\s{2,}|\A\s|\s\Z")
 def blanks(match: re.Match[str]) -> str:
     if match.start() == 0 or match.end() == len(match.string):
         return ""
@@ -216,7 +237,7 @@ def plain_letter(match: re.Match[str]) -> str:
     return base if base.isascii() else character
 
 
-@tidy.add(r"\s*(?:—|--+|(?<=\s)–(?=\s))\s*", needs="—-–")
+@tidy.add(r"(?:(?<!\s)\s+)?(?:—|--+|(?<=\s)–(?=\s))\s*", needs="—-–")
 def dash(match: re.Match[str]) -> str:
     return " " if before(match, 1) in (".", ",", ";", ":", "?", "!") else ", "
 
@@ -226,12 +247,12 @@ def short_dash(match: re.Match[str]) -> str:
     return "-"
 
 
-@tidy.add(r"\s{2,}|\n|\A\s+|\s+\Z")
+@tidy.add(r"\s{2,}|\n|\A\s|\s\Z")
 def one_blank(match: re.Match[str]) -> str:
     return "" if match.start() == 0 or match.end() == len(match.string) else " "
 
 
-@tidy.add(r"\s+(?=[.,;:?!)])|(?<=\()\s+")
+@tidy.add(r"\s(?=[.,;:?!)])|(?<=\()\s")
 def blank_at_mark(match: re.Match[str]) -> str:
     return ""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from salad_eval.speakable.engine import Rules, after, before
-from salad_eval.speakable.numbers import DIGITS, cardinal, ordinal
+from salad_eval.speakable.engine import Rules, after, any_of, before, is_anywhere
+from salad_eval.speakable.numbers import DIGITS
 
 # --- layout ----------------------------------------------------------------------------------------------------------
 
@@ -14,14 +14,19 @@ layout = Rules()
 
 @layout.add(r"(?m)^ ?(?:\(([A-J])\)|([A-J])\)) +(?=\S)", needs=")")
 def option_in_brackets(match: re.Match[str]) -> str:
-    return f"{match.group(1) or match.group(2)}: "
+    letter = match.group(1) or match.group(2)
+    return match.group() if _is_numeral(letter, match.string) else f"{letter}: "
+
+
+def _is_numeral(letter: str, text: str) -> bool:
+    return letter == "I" and is_anywhere(r"(?<![A-Za-z])(?:I[IV]|III)(?![A-Za-z])", text)
 
 
 @layout.add(r"(?<![^\n])A\. (?=[^\n]*\nB\. )|(?<=\n)[B-J]\. ", needs="\n")
 def option_in_list(match: re.Match[str]) -> str:
     # "A. Einstein" alone may be a name; with a line "B. …" below it, it is a list. A lone "B. Franklin" at the start of
     # a later line is read as an option: a pause too many, no word too few.
-    return f"{match.group()[0]}: "
+    return match.group() if _is_numeral(match.group()[0], match.string) else f"{match.group()[0]}: "
 
 
 @layout.add(r"(?<=[^\n])\n(?=[A-J]: )", needs="\n")
@@ -39,12 +44,17 @@ def pause_between_formulas(match: re.Match[str]) -> str:
     return "; " if formulas else match.group()
 
 
-@layout.add(r"(?<=[0-9]),(?=[-−]?[0-9])", needs=",")
+@layout.add(r"(?<=[0-9]),(?=[-−]?[0-9])", needs=",", also=DIGITS)
 def comma_of_list(match: re.Match[str]) -> str:
     # "(-4.79,2.19)" and "0,1,2": a comma that parts thousands has at most three digits before it and just three after.
     left, right = re.search(r"[0-9.]+\Z", before(match, 20)), re.match("[0-9]+", after(match, 20))
     thousands = left and right and len(left.group()) <= 3 and "." not in left.group() and len(right.group()) == 3
     return match.group() if thousands else ", "
+
+
+@layout.add(r"(?<![0-9.,])(?<![0-9] )[0-9]{1,3}(?: 000)+(?![0-9.,]| [0-9])", needs="0", also=" ")
+def blank_of_thousands(match: re.Match[str]) -> str:
+    return match.group().replace(" ", ",")
 
 
 @layout.add(
@@ -176,9 +186,7 @@ _FULL_STOP_STAYS = {"etc.", "&c.", "Jr.", "Sr.", "Inc.", "Ltd.", "Corp.", "et al
 
 
 @abbreviations.add(
-    r"(?<![A-Za-z.])(?<![0-9/])(?:"
-    + "|".join(re.escape(short) for short in sorted(_ABBREVIATIONS, key=len, reverse=True))
-    + r")(?![A-Za-z])(?![0-9/])(?=( [A-Z]|\s*$)?)",
+    r"(?<![A-Za-z.])(?<![0-9/])(?:" + any_of(_ABBREVIATIONS) + r")(?![A-Za-z])(?![0-9/])(?=( [A-Z]|\s*$)?)",
     needs="./v&",
 )
 def abbreviation(match: re.Match[str]) -> str:
@@ -209,26 +217,3 @@ _BEFORE_NUMBER = {
 def abbreviation_before_number(match: re.Match[str]) -> str:
     word = _BEFORE_NUMBER[match.group(1).lower()]
     return (word.capitalize() if match.group(1)[0].isupper() else word) + " "
-
-
-_ROMAN = {
-    "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "X": 10, "XI": 11, "XII": 12,
-    "XIII": 13, "XIV": 14, "XV": 15, "XVI": 16, "XVII": 17, "XVIII": 18, "XIX": 19, "XX": 20,
-}  # fmt: skip
-_ROMANS = "|".join(sorted(_ROMAN, key=len, reverse=True))
-_COUNTED = (
-    "War|Chapter|chapter|Part|part|Act|Volume|volume|Book|Phase|phase|Type|type|Stage|stage|Class|class|Section|Article"
-)
-_RULERS = (
-    "Henry|Louis|Charles|George|Edward|William|Elizabeth|James|Richard|Philip|Napoleon|Catherine|Frederick|Wilhelm|Pius"
-)
-
-
-@abbreviations.add(rf"(?<![A-Za-z])({_COUNTED}) ({_ROMANS})(?![A-Za-z0-9'.-])", needs="IVX")
-def roman_cardinal(match: re.Match[str]) -> str:
-    return f"{match.group(1)} {cardinal(str(_ROMAN[match.group(2)]))}"
-
-
-@abbreviations.add(rf"(?<![A-Za-z])({_RULERS}) ({_ROMANS})(?![A-Za-z0-9-])", needs="IVX")
-def roman_ordinal(match: re.Match[str]) -> str:
-    return f"{match.group(1)} the {ordinal(str(_ROMAN[match.group(2)]))}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from salad_eval.speakable.engine import Rules, after, before
-from salad_eval.speakable.numbers import DIGITS, NUM, START, cardinal, number, part
+from salad_eval.speakable.engine import Rules, after, any_of, before
+from salad_eval.speakable.numbers import DIGITS, NUM, START, cardinal, number, ordinal, part
 
+powers = Rules()  # before the signs: the dash of "s-1" is none
 rules = Rules()
 
 _UNITS = {
@@ -36,9 +37,13 @@ _UNITS = {
     "cc": "cubic centimeter", "pm": "picometer", "dm": "decimeter", "pc": "parsec", "yr": "year",
     "wk": "week", "nmi": "nautical mile", "kbit": "kilobit",
     "μmol": "micromole", "nmol": "nanomole", "kVA": "kilovolt ampere", "Nm": "newton meter", "tbsps": "tablespoon",
-    "bbl": "barrel", "μU": "microunit", "mU": "milliunit", "mIU": "milli-international unit",
+    "J s": "joule second", "J·s": "joule second", "Pa s": "pascal second", "N m": "newton meter", "N s": "newton second",
+    "kg m": "kilogram meter", "kW h": "kilowatt hour", "W h": "watt hour", "Wh": "watt hour", "MWh": "megawatt hour",
+    "GWh": "gigawatt hour", "Ah": "ampere hour", "mAh": "milliampere hour",
+    "tsps": "teaspoon", "qts": "quart", "yds": "yard", "mpg": "mile per gallon", "fps": "foot per second", "pt": "pint",
+    "secs": "second", "mins": "minute", "bbl": "barrel", "μU": "microunit", "mU": "milliunit", "mIU": "milli-international unit",
 }  # fmt: skip
-UNIT_NAMES = _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
+UNIT_NAMES = _UNIT = any_of(_UNITS)
 
 _DENOMINATORS = {**_UNITS, "C": "coulomb", "day": "day", "year": "year", "hour": "hour", "minute": "minute",
                  "second": "second", "person": "person", "week": "week", "month": "month"}  # fmt: skip
@@ -49,20 +54,20 @@ _SAME_PLURAL = frozenset({
 _OPERATORS = tuple("+=*^/×÷·<>−")
 _SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻−–", "0123456789+---")
 _EXPONENT = r"(?:\^\{?[-−–]?[1-4]\}?|⁻?[¹²³⁴]|(?<=m)[23](?![0-9])|(?<=[a-zK])[-−–][1-3](?![0-9.,]))"
-_BELOW = "|".join(re.escape(unit) for unit in sorted(_DENOMINATORS, key=len, reverse=True))
+_BELOW = any_of(_DENOMINATORS)
 _FACTOR = rf"(?:{_UNIT}){_EXPONENT}?"
 _DIVISOR = rf"(?:{_BELOW}){_EXPONENT}?"
 _CHAIN = (
     rf"(?:(?:sq|cu)\.? )?{_FACTOR}(?: ?[·•∙⋅*] ?{_FACTOR}| (?:{_UNIT})(?:\^\{{?[-−–][1-4]\}}?|⁻[¹²³⁴]"
     rf"|[-−–][1-3](?![0-9.,])))*"
-    rf"(?:(?: ?/ ?| per )(?:\({_DIVISOR}(?:(?: ?[·•∙⋅*] ?| ){_DIVISOR})*\)|{_DIVISOR}))*"
+    rf"(?:(?: ?/ ?| per )(?:\({_DIVISOR}(?:(?: ?[·•∙⋅*-] ?| ){_DIVISOR})*\)|{_DIVISOR}(?:[-·](?=[K°]){_DIVISOR})?))*"
 )
 _SQUARES = {"2": "square ", "3": "cubic "}
 
 
 def _unit(unit: str, exponent: str, many: bool) -> str:
     """A unit with its exponent: ``square meters``, ``second squared``; ``per mole`` for a negative one."""
-    name = _DENOMINATORS[unit]
+    name = _NAMES[unit]
     power = exponent.translate(_SUPER).strip("^{}")
     below = power.startswith("-")
     power = power.lstrip("-")
@@ -74,8 +79,8 @@ def _unit(unit: str, exponent: str, many: bool) -> str:
         name = f"{name} {'squared' if power == '2' else 'cubed'}"
     elif power in ("2", "3"):
         name = _SQUARES[power] + name
-    elif power == "4":
-        name = f"{name} to the fourth"
+    elif power in ("4", "5", "6"):
+        name = f"{name} to the {ordinal(power)}"
     return f"per {name}" if below else name
 
 
@@ -98,6 +103,76 @@ def _chain(chain: str, many: bool) -> str:
     return " ".join(words)
 
 
+# --- negative powers -------------------------------------------------------------------------------------------------
+
+# Units that are too short to be told from variables and labels but in a chain with others.
+_IN_CHAINS = {"A": "ampere", "T": "tesla", "Wb": "weber", "cd": "candela", "M": "molar", "d": "day", "F": "farad", "S": "siemens",
+              "bar": "bar", "mbar": "millibar", "sr": "steradian", "mN": "millinewton", "mPa": "millipascal", "pmol": "picomole",
+              "Gy": "gray", "Sv": "sievert", "mSv": "millisievert", "fs": "femtosecond", "ps": "picosecond", "mT": "millitesla",
+              "kcal": "kilocalorie", "dS": "decisiemens", "mS": "millisiemens", "t": "tonne", "erg": "erg", "dyn": "dyne",
+              "GPa": "gigapascal", "TW": "terawatt", "kK": "kilokelvin", "nA": "nanoampere", "pN": "piconewton"}  # fmt: skip
+_NAMES = {**_IN_CHAINS, **_DENOMINATORS}
+_WORDS = frozenset({"day", "year", "hour", "minute", "second", "person", "week", "month", "pm", "in"})
+_LINK = any_of(unit for unit in _NAMES if unit not in ("ms", "Nm", "pm", "person") and " " not in unit)
+_NEGATIVE = r"(?:\^?[{(]?[-−–][1-6][)}]?|⁻[¹²³⁴⁵⁶]|\*\*[-−–][1-6])"
+_POSITIVE = r"(?:\^\{?[1-6]\}?|[¹²³⁴⁵⁶]|(?<=[mL])[23])"
+_FACTOR_OF_CHAIN = re.compile(rf"({_LINK})({_NEGATIVE}|{_POSITIVE})?")
+_ABOUT_UNITS = re.compile(
+    r"(?i)(?:unit|constant|frequenc(?:y|ies)|rate|wavenumber|dimension|measured|expressed|given)s?\b[^.?!]{0,24}\Z"
+)
+
+
+_WITH_HYPHEN = {"N-m": "newton meter", "ft-lb": "foot pound", "lb-ft": "pound foot", "kW-h": "kilowatt hour", "A-h": "ampere hour",
+                "N-s": "newton second", "kg-m": "kilogram meter", "man-h": "man hour"}  # fmt: skip
+
+
+@powers.add(rf"(?<=[0-9}}])( ?)({'|'.join(_WITH_HYPHEN)})(?![A-Za-z0-9-])", needs="-", also=DIGITS)
+def product_with_hyphen(match: re.Match[str]) -> str:
+    one = re.search(r"(?<![0-9.,])1\Z", before(match)) is not None
+    return f" {_WITH_HYPHEN[match.group(2)]}{'' if one else 's'}"
+
+
+@powers.add(
+    rf"(?<![^\W\d])(?<![\^\\/.–-])(?:(?:{_LINK})(?:{_NEGATIVE}|{_POSITIVE})?(?:\.| ?[·⋅∙•*] ?| )?(?![0-9])){{0,5}}"
+    rf"(?:{_LINK}){_NEGATIVE}(?![0-9A-Za-z(]|[.,][0-9])",
+    needs="-−–⁻",
+    also="123456¹²³⁴⁵⁶",
+)
+def negative_powers(match: re.Match[str]) -> str:
+    """``5 m s-1``, ``mol L⁻¹ s⁻¹``, ``J·kg^{-1}·K^{-1}``, ``9.8 ms-2``: units below a line that is not drawn."""
+    written, left = match.group(), before(match)
+    factors = [(unit, _plain_power(power)) for unit, power in _FACTOR_OF_CHAIN.findall(written)]
+    if not _are_units(factors, written, left, after(match)):
+        return written
+    many = re.search(r"(?<![0-9.,])1 ?\Z", left) is None
+    last = max(next(k for k, (_, power) in enumerate(factors) if power.startswith("-")) - 1, 0)
+    return " ".join(_unit(unit, power, many and k == last) for k, (unit, power) in enumerate(factors))
+
+
+def _plain_power(power: str) -> str:
+    return re.sub(r"[(){}^*]", "", power.translate(_SUPER))
+
+
+def _are_units(factors: list[tuple[str, str]], written: str, left: str, right: str) -> bool:
+    """Whether a chain of symbols that may be units is one, and no variable with a number taken from it (``2m-1``, ``s-1``)."""
+    unit = factors[0][0]
+    explicit = re.search(r"[⁻^]|\*\*", written) is not None
+    counted = re.search(r"[0-9)}⁰¹²³⁴-⁹]( ?)\Z", left)
+    if re.match(rf" (?:{_UNIT})(?![A-Za-z0-9⁻^-])", right) and len(factors) == 1 and not explicit:
+        return False  # "10 g-2 kg"
+    if len(factors) > 1:
+        glued = re.search(r"[ ·⋅∙•*.]", written) is None
+        if glued and counted is None and not explicit and (len(factors) > 2 or written.isupper() or unit in _IN_CHAINS):
+            return False  # "VLS-1" and "Add-1" are names
+        all_below = all(power.startswith("-") for _, power in factors)
+        return unit not in ("A", "T", "M", "t", "d") or counted is not None or len(factors) > 2 or explicit or all_below
+    if unit in _WORDS or (unit in _IN_CHAINS and len(unit) == 1 and not explicit):
+        return False
+    if counted is not None:
+        return len(unit) > 1 or explicit or counted.group(1) == " "
+    return len(unit) > 1 or _ABOUT_UNITS.search(left) is not None
+
+
 _WINDS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 
 
@@ -105,6 +180,7 @@ _WINDS = {"N": "north", "S": "south", "E": "east", "W": "west"}
     rf"{START}([0-9]{{1,3}}) ?°"
     r"(?: ?([0-9]{1,2}) ?['′](?: ?([0-9]{1,2}(?:\.[0-9]+)?) ?[\"″])? ?([NSEW](?![A-Za-z0-9]))?| ?([NSEW])(?![A-Za-z0-9]))",
     needs="°",
+    also=DIGITS,
 )
 def degrees_and_minutes(match: re.Match[str]) -> str:
     degrees, minutes, seconds, *winds = match.groups()
@@ -126,10 +202,34 @@ def inches_spelled(match: re.Match[str]) -> str:
     return f"{match.group(1)} inch{'' if match.group(1) == '1' else 'es'}"
 
 
+_WITH_STOPS = {
+    "m.p.h": "mph", "k.p.h": "kph", "r.p.m": "rpm", "p.p.m": "ppm", "p.p.b": "ppb", "m.p.g": "mpg", "b.p.m": "bpm",
+    "p.s.i": "psi", "h.p": "hp", "c.c": "cc", "k.w.h": "kWh", "kw.h": "kWh", "f.p.s": "fps",
+}  # fmt: skip
+
+
+@rules.add(rf"(?<=[0-9])([ -]?)({'|'.join(map(re.escape, _WITH_STOPS))})\.?(?![A-Za-z])", needs=".", also=DIGITS)
+def unit_with_stops(match: re.Match[str]) -> str:
+    ends = "." if match.group().endswith(".") and re.match(r"\s*\Z|\s+[A-Z]", after(match)) else ""
+    return f"{match.group(1) or ' '}{_WITH_STOPS[match.group(2)]}{ends}"
+
+
+@rules.add(
+    r"(?<=[0-9½¼¾⅓⅔])( ?(?:sq\. ?|cu\. ?)?(?:lbs?|ft|hrs?|oz|tsps?|tbsps?|min|secs?|mi|yds?|gal|qts?|cm|mm|km|kg|ml|mg|in))\."
+    r"(?=[,;)]| (?![A-Z])| [A-Z]{2})",
+    needs=".",
+    also=DIGITS,
+)
+def stop_of_unit(match: re.Match[str]) -> str:
+    return match.group(1) if match.group(1).strip() != "in" else match.group()
+
+
 _OLD_MONEY = re.compile(r"£|[0-9] ?d\.|shilling|[0-9]s\.[^0-9]{1,12}[0-9]{1,2}s\.")
 
 
-@rules.add(rf"{START}([0-9]{{1,3}}) ?s\.(?:[ :]?([0-9]{{1,2}}) ?d\.)?|{START}([0-9]{{1,2}}) ?d\.", needs=DIGITS)
+@rules.add(
+    rf"{START}([0-9]{{1,3}}) ?s\.(?:[ :]?([0-9]{{1,2}}) ?d\.)?|{START}([0-9]{{1,2}}) ?d\.", needs=DIGITS, also="."
+)
 def shillings_and_pence(match: re.Match[str]) -> str:
     shillings, pence, only_pence = match.groups()
     if not _OLD_MONEY.search(before(match, 200) + match.group() + after(match, 200)):
@@ -141,12 +241,12 @@ def shillings_and_pence(match: re.Match[str]) -> str:
     return " ".join(words) + ends
 
 
-@rules.add(rf"{START}(?<!/)([0-9]{{2,3}}) ?/ ?([0-9]{{2,3}})(?= ?mm ?Hg(?![A-Za-z]))", needs="/")
+@rules.add(rf"{START}(?<!/)([0-9]{{2,3}}) ?/ ?([0-9]{{2,3}})(?= ?mm ?Hg(?![A-Za-z]))", needs=DIGITS, also="/")
 def blood_pressure(match: re.Match[str]) -> str:
     return f"{match.group(1)} over {match.group(2)}"
 
 
-@rules.add(rf"{START}([0-9]{{1,2}}) ?ft\.?,? ([0-9]{{1,2}}) ?in(?![A-Za-z])\.?(?! [a-z])", needs=DIGITS)
+@rules.add(rf"{START}([0-9]{{1,2}}) ?ft\.?,? ([0-9]{{1,2}}) ?in(?![A-Za-z])\.?(?! [a-z])", needs=DIGITS, also="f")
 def feet_and_inches(match: re.Match[str]) -> str:
     feet, inches = match.groups()
     return (
@@ -155,10 +255,39 @@ def feet_and_inches(match: re.Match[str]) -> str:
 
 
 @rules.add(
+    r"(?<![0-9.,°])([0-9]{1,3}) ?['’′] ?([0-9]{1,2}(?:\.[0-9]+)?(?: ?[½¼¾]| [1-9]/[2-8])?) ?(?:[\"”″]|''|′′)(?![A-Za-z0-9])",
+    needs="'’′",
+    also=DIGITS,
+)
+def height(match: re.Match[str]) -> str:
+    feet, inches = match.groups()
+    one = inches == "1"
+    return f"{cardinal(feet)} {'foot' if feet == '1' else 'feet'} {inches} inch{'' if one else 'es'}"
+
+
+@rules.add(r"(?<![0-9.,°/])([0-9]{1,3}) ?['’′] ?[x×] ?([0-9]{1,3}) ?['’′](?![A-Za-z0-9])", needs="x×", also="'’′")
+def feet_by_feet(match: re.Match[str]) -> str:
+    return " by ".join(f"{feet} {'foot' if feet == '1' else 'feet'}" for feet in match.groups())
+
+
+@rules.add(
+    r"(?<![0-9.,°/])([0-9]{1,3}) ?['’′](?=(?: ?[x×] ?| by )[0-9]| (?:tall|long|wide|high|deep|thick|above|below|away|apart"
+    r"|in (?:height|length|width|depth|diameter))(?![a-z]))"
+    r"|(?:(?<=[x×])|(?<=[x×] )|(?<=' by )|(?<=feet by ))([0-9]{1,3}) ?['’′](?![A-Za-z0-9])",
+    needs="'’′",
+    also=DIGITS,
+)
+def feet_by_mark(match: re.Match[str]) -> str:
+    feet = match.group(1) or match.group(2)
+    return f"{feet} {'foot' if feet == '1' else 'feet'}"
+
+
+@rules.add(
     rf"{START}"
     r"(?<![\w/^.])([0-9]+(?:\.[0-9]+)?) ?[x×] ?([0-9]+(?:\.[0-9]+)?)(?: ?[x×] ?([0-9]+(?:\.[0-9]+)?))?"
     rf"(?=[ -]?(?:(?:{_UNIT}|inch|feet|foot|meter|yard)(?:es|s)?(?![A-Za-z0-9])|[\"”″]))",
     needs="x×",
+    also=DIGITS,
 )
 def dimensions(match: re.Match[str]) -> str:
     return " by ".join(part for part in match.groups() if part)
@@ -175,6 +304,7 @@ def _quotation_is_open(text: str) -> bool:
     rf"|[0-9]{{1,2}}/[0-9]{{1,2}}|[0-9]*[½⅓⅔¼¾⅛⅜⅝⅞])"
     rf" ?(?:[\"”″]|'')(?![A-Za-z0-9])",
     needs=DIGITS + "½⅓⅔¼¾⅛⅜⅝⅞",
+    also="\"”″'",
 )
 def inch_mark(match: re.Match[str]) -> str:
     if match.group()[-1] in '"”' and _quotation_is_open(before(match, 200)):
@@ -199,6 +329,7 @@ _AFTER_INCHES = (
     rf"{START}(?<![/.^_A-Za-z])(?:([0-9]{{1,4}})(?: |-|(?=[½⅓⅔¼¾⅛⅜⅝⅞])))?(?:([0-9]{{1,2}})/(10|16|32"
     rf"|64|100|[2-9])|([½⅓⅔¼¾⅛⅜⅝⅞]))( ?|-)({_CHAIN})(?![A-Za-z0-9°²³^])",
     needs="/½⅓⅔¼¾⅛⅜⅝⅞",
+    also=DIGITS + "½⅓⅔¼¾⅛⅜⅝⅞",
 )
 def part_of_unit(match: re.Match[str]) -> str:
     whole, above, below, sign, link, chain = match.groups()
@@ -222,14 +353,14 @@ VULGAR = {
 
 @rules.add(
     rf"{START}(?<![\^_A-Za-z])(?<![\^_{{][-−–])({NUM})( thousand| million| billion| trillion)?( ?"
-    rf"|-)({_CHAIN})(?![A-Za-z0-9°²³^⁻]|/(?!c(?![A-Za-z]))[A-Za-z(])",
+    rf"|-)({_CHAIN})(?![A-Za-z0-9°²³^⁻]|['’]s(?![a-z])|/(?!c(?![A-Za-z]))[A-Za-z(])",
     needs=DIGITS,
 )
 def quantity(match: re.Match[str]) -> str:
     amount, scale, link, chain = match.groups()
     left, right = before(match, 4).rstrip(), after(match, 4).lstrip()
     if re.fullmatch(r"[A-Za-z]{1,2}(?:\^[0-9]|[23²³])?", chain):
-        if link == "" and (left.endswith(_OPERATORS) or right.startswith(_OPERATORS)):
+        if link == "" and (left.endswith(_OPERATORS) or right.startswith((*_OPERATORS, "min", "plu"))):
             return match.group()  # "3m + 4" is algebra
         if link == "" and re.search(r"[A-Za-z]\(\Z", before(match, 4)):
             return match.group()  # "f(2N)"
@@ -243,6 +374,7 @@ def quantity(match: re.Match[str]) -> str:
     rf"{START}({NUM}) M(?= (?:solution|[A-Z][A-Za-z]?[A-Z0-9a-z]*(?:[0-9A-Z]|Cl|Br)|(?:in"
     rf"|of) [A-Z])(?![A-Za-z]))|{START}([0-9]*\.[0-9]+) M(?![A-Za-z0-9])",
     needs=DIGITS,
+    also="M",
 )
 def molarity(match: re.Match[str]) -> str:
     return f"{number(match.group(1) or match.group(2))} molar"
@@ -262,7 +394,7 @@ _LONE_RATIOS = [
 ]  # fmt: skip
 
 
-_LONG_UNIT = "|".join(unit for unit in _UNIT.split("|") if len(unit) > 1 and unit.isascii() and unit.isalpha())
+_LONG_UNIT = any_of(unit for unit in _UNITS if len(unit) > 1 and unit.isascii() and unit.isalpha())
 
 
 @rules.add(
@@ -292,11 +424,12 @@ def per_unit(match: re.Match[str]) -> str:
     r"(?<=[0-9])/(mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|hr|sec|hour|day|week|month|year|minute|second"
     r"|person|cm H2O)(?![A-Za-z0-9/])",
     needs="/",
+    also=DIGITS,
 )
 def rate(match: re.Match[str]) -> str:
     return f" per {_chain(match.group(1), False)}"
 
 
-@rules.add(r"(?<=[0-9]) ?(U|mEq)/(L|mL|dL)(?![A-Za-z])", needs="/")
+@rules.add(r"(?<=[0-9]) ?(U|mEq)/(L|mL|dL)(?![A-Za-z])", needs="/", also=DIGITS)
 def units_per(match: re.Match[str]) -> str:
     return f" {'units' if match.group(1) == 'U' else 'milliequivalents'} per {_chain(match.group(2), False)}"

@@ -71,6 +71,54 @@ def test_a_recogniser_that_writes_and_one_that_spells_are_equal(written: str, sp
     assert normalise(written) == normalise(spoken)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("OK", "okay"),
+        ("O.K.", "okay"),
+        ("U.S.", "US"),
+        ("the U S A", "the U.S.A."),
+        ("p.m.", "pm"),
+        ("5 p.m.", "five PM"),
+        ("it is", "it's"),
+        ("it has not", "it hasn't"),
+        ("you cannot", "you can't"),
+        ("colour", "color"),
+        ("the centre was realised", "the center was realized"),
+        ("one hundred and one", "101"),
+        ("one thousand and one", "1,001"),
+        ("two and a half", "2.5"),
+        ("two and a half", "2 1/2"),
+        ("the war of eighteen twelve", "The War of 1812"),
+        ("nineteen hundred and five", "1905"),
+        ("fifteen hundred", "1,500"),
+        ("two and a half million", "2,500,000"),
+        ("negative five", "-5"),
+        ("fifty per cent", "50%"),
+    ],
+)
+def test_what_sounds_alike_is_equal(one: str, other: str) -> None:
+    assert normalise(one) == normalise(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("one hundred one", "one hundred, two"),
+        ("it is", "it was"),
+        ("it is", "it is not"),
+        ("five", "minus five"),
+        ("two and a half", "two and a quarter"),
+        ("three and four", "thirty-four"),
+        ("wise", "wide"),
+        ("a us dollar", "a dollar"),
+        ("fourteen", "forty"),
+    ],
+)
+def test_what_differs_to_the_ear_stays_apart(one: str, other: str) -> None:
+    assert normalise(one) != normalise(other)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_normalises_to_words_that_normalise_to_themselves(text: str) -> None:
