@@ -1,13 +1,14 @@
 """ASR plug-in ``faster-whisper`` (an extra): Whisper on CTranslate2, several times faster than torch on a CPU.
 
-Asked in the same way as the plug-in ``whisper``: greedy unless ``beam_size`` says otherwise, no temperature fallback, nothing of one
-piece of sound told to the next, no voice activity filter that would leave sound out. With ``timestamps`` the package hears a window
-again from the last time it wrote, where sound is left after it.
+It hears and decodes as the plug-in ``whisper`` does, by the same rules, and with the same seed makes the same draws; at temperature 0
+``beam_size`` may widen the search. Of the package its loader, its feature extractor and its tokenizer are used. Its own loop is not: it
+fills up a short recording with other numbers than Whisper saw in training, and its sampling cannot be seeded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from salad_eval.asr import pieces as sound
+from salad_eval.asr.whisper_decoding import TEMPERATURES, Attempt, Noise, decode, decoding_rules
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
 from salad_eval.checkpoints import explained, folder_identity
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
@@ -32,7 +34,8 @@ class FasterWhisper:
     """Transcripts by a Whisper model in CTranslate2's format.
 
     ``pretrained`` is a folder that ``ct2-transformers-converter`` made, a hub id, or a size such as ``small.en``. ``language``, ``task``,
-    ``timestamps``, ``max_new_tokens`` and ``longest_seconds`` are those of the plug-in ``whisper``. ``compute_type`` is
+    ``timestamps``, ``max_new_tokens``, ``longest_seconds``, ``temperatures``, the three thresholds and ``seed`` are those of the plug-in
+    ``whisper``. ``beam_size`` is that of the attempt at temperature 0. ``compute_type`` is
     CTranslate2's (``default``: as the model was saved; ``int8``, ``float32``, …) and ``device`` ``auto``, ``cpu`` or ``cuda``.
     ``threads``: of a CPU; 0 leaves it to the library.
 
@@ -48,6 +51,11 @@ class FasterWhisper:
         timestamps: bool = False,
         beam_size: int = 1,
         max_new_tokens: int | None = None,
+        temperatures: Sequence[float] | float = TEMPERATURES,
+        compression_ratio_threshold: float | None = 2.4,
+        logprob_threshold: float | None = -1.0,
+        no_speech_threshold: float | None = 0.6,
+        seed: int = 0,
         longest_seconds: float | None = None,
         compute_type: str = "default",
         device: str = "auto",
@@ -59,6 +67,9 @@ class FasterWhisper:
             raise UserInputError(f"beam_size is {beam_size!r}; expected a whole number from 1 up.")
         if device not in ("auto", "cpu", "cuda"):
             raise UserInputError(f"device is {device!r}; expected auto, cpu or cuda.")
+        self._rules = decoding_rules(
+            temperatures, compression_ratio_threshold, logprob_threshold, no_speech_threshold, seed
+        )
         source = locate_pretrained(pretrained)
         package = _package()
         folder = _folder(package, source, revision)
@@ -66,39 +77,28 @@ class FasterWhisper:
             self._model = package.WhisperModel(
                 str(folder), device=device, compute_type=compute_type, cpu_threads=threads
             )
-        extractor = self._model.feature_extractor
-        if len(extractor.mel_filters) != self._model.model.n_mels:
+        self._extractor = self._model.feature_extractor
+        if len(self._extractor.mel_filters) != self._model.model.n_mels:
             raise ModelError(
                 f"{source} wants {self._model.model.n_mels} mel bands and its feature extractor makes "
-                f"{len(extractor.mel_filters)}. Copy preprocessor_config.json of the model it was converted from into that folder."
+                f"{len(self._extractor.mel_filters)}. Copy preprocessor_config.json of the model it was converted from into that folder."
             )
-        self.sample_rate_hz = int(extractor.sampling_rate)
-        window = float(extractor.chunk_length)
+        self.sample_rate_hz = int(self._extractor.sampling_rate)
+        window = float(self._extractor.chunk_length)
         self.longest_seconds = window if longest_seconds is None else longest_seconds
         sound.check_longest(self.longest_seconds, window, source)
         self.max_new_tokens = new_tokens(max_new_tokens, DECODER_POSITIONS, MOST_NEW_TOKENS)
         known = {str(code) for code in self._model.supported_languages}
-        multilingual = bool(self._model.model.is_multilingual)
-        self._language = language_code(source, language, task, known if multilingual else None)
-        self._options: dict[str, Any] = {
-            "language": None if self._language == AUTO else self._language,
-            "task": task,
-            "beam_size": beam_size,
-            "without_timestamps": not timestamps,
-            "max_new_tokens": _asked_tokens(self.max_new_tokens, (3 if multilingual else 1) + (not timestamps)),
-            "temperature": 0.0,
-            "compression_ratio_threshold": None,
-            "log_prob_threshold": None,
-            "no_speech_threshold": None,
-            "condition_on_previous_text": False,
-            "vad_filter": False,
-        }
+        self._multilingual = bool(self._model.model.is_multilingual)
+        self._language = language_code(source, language, task, known if self._multilingual else None)
+        self._task, self._timestamps, self._beam_size = task, timestamps, beam_size
+        self._suppressed = _suppressed(folder)
         weights = folder_identity(folder) if Path(source).is_dir() else f"hub:{source}@{folder.name}"
         tokenizer = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:12]
         self._fingerprint = (
             f"faster-whisper({weights},compute_type={self._model.model.compute_type},tokenizer={tokenizer},"
             f"language={self._language},task={task},timestamps={timestamps},beam_size={beam_size},"
-            f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,"
+            f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,{self._rules},"
             f"faster-whisper={version('faster-whisper')},ctranslate2={version('ctranslate2')})"
         )
 
@@ -119,17 +119,80 @@ class FasterWhisper:
         )
 
     def _text(self, wave: np.ndarray) -> str:
-        segments, _ = self._model.transcribe(wave, **self._options)
-        return " ".join(segment.text for segment in segments)
+        window = np.zeros(self._extractor.n_samples, np.float32)  # silence is what fills it up in training too
+        window[: len(wave)] = wave
+        encoded = self._model.encode(self._extractor(window, padding=0))
+        tokenizer = self._tokenizer(encoded)
+
+        def attempt(places: Sequence[int], temperature: float) -> list[Attempt]:
+            if temperature == 0:
+                return [self._searched(encoded, tokenizer) for _ in places]
+            return [self._sampled(encoded, tokenizer, Noise(self._rules, temperature, wave)) for _ in places]
+
+        return decode(1, attempt, self._rules)[0]
+
+    def _tokenizer(self, encoded: Any) -> Any:
+        from faster_whisper.tokenizer import Tokenizer
+
+        language = self._language
+        if language == AUTO:
+            language = self._model.model.detect_language(encoded)[0][0][0].strip("<|>")
+        return Tokenizer(self._model.hf_tokenizer, self._multilingual, task=self._task, language=language)
+
+    def _searched(self, encoded: Any, tokenizer: Any) -> Attempt:
+        prompt = [*tokenizer.sot_sequence, *([] if self._timestamps else [tokenizer.no_timestamps])]
+        found = self._model.model.generate(
+            encoded,
+            [prompt],
+            beam_size=self._beam_size,
+            max_length=_asked_length(self.max_new_tokens, len(prompt)),
+            return_scores=True,
+            return_no_speech_prob=True,
+        )[0]
+        tokens = found.sequences_ids[0]
+        # The score is of one token; the end counts among them on neither side of Whisper's own average but the divisor.
+        average = found.scores[0] * len(tokens) / (len(tokens) + 1)
+        return Attempt(tokenizer.decode(tokens), average, found.no_speech_prob)
+
+    def _sampled(self, encoded: Any, tokenizer: Any, noise: Noise) -> Attempt:
+        """Token by token, each taken with ``noise``: what is written so far is given to CTranslate2 as the start of its answer."""
+        prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+        tokens: list[int] = []
+        total, no_speech = 0.0, 0.0
+        while len(tokens) < self.max_new_tokens:
+            found = self._model.model.generate(
+                encoded,
+                [[*prompt, *tokens]],
+                beam_size=1,
+                max_length=_asked_length(len(tokens) + 1, len(prompt) + len(tokens)),
+                return_logits_vocab=True,
+                return_no_speech_prob=True,
+                suppress_blank=False,
+                suppress_tokens=[],
+            )[0]
+            no_speech = found.no_speech_prob
+            logits = np.array(found.logits[0][len(tokens)], np.float32)
+            logits[self._suppressed["always"]] = -np.inf
+            if not tokens:
+                logits[self._suppressed["first"]] = -np.inf
+            chosen = noise.choose(logits)
+            total += float(logits[chosen]) - float(np.logaddexp.reduce(logits, dtype=np.float64))
+            if chosen == tokenizer.eot:
+                break
+            tokens.append(chosen)
+        return Attempt(tokenizer.decode(tokens), total / (len(tokens) + 1), no_speech)
 
 
-def _asked_tokens(n_new: int, n_prompt: int) -> int:
-    """What the package must be asked for to get ``n_new`` tokens.
+def _asked_length(n_new: int, n_prompt: int) -> int:
+    """What CTranslate2 must be asked for to give ``n_new`` tokens: half of it, or what the prompt (without its first token) leaves of
+    it if that is less, is what it gives."""
+    return max(2 * n_new, n_new + n_prompt - 1)
 
-    It adds the prompt, and of the sum CTranslate2 gives half, or what the prompt (without its first token) leaves of it if that is
-    less.
-    """
-    return max(2 * n_new, n_new + n_prompt - 1) - n_prompt
+
+def _suppressed(folder: Path) -> dict[str, list[int]]:
+    """Tokens that no transcript has, and those that none begins with, as the model's own config.json lists them."""
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {"always": settings.get("suppress_ids", []), "first": settings.get("suppress_ids_begin", [])}
 
 
 def _package() -> Any:

@@ -4,6 +4,9 @@
 quietest: each piece ends in the middle of the quietest fifth of a second between two thirds of ``longest_seconds`` and
 all of it. So a piece is never longer than ``longest_seconds``, a cut falls into a pause wherever there is one, and
 where the cuts fall depends on the sound alone, not on what else is heard with it.
+
+**The rule for silence.** A piece in which no frame of 10 ms is louder than ``SILENCE_RMS`` (-50 dB of full scale) is not
+heard: its text is empty. Recognisers that learned from subtitles put words into silence.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from salad_eval.audio.sound import FRAME_SECONDS, frame_rms, resample
+from salad_eval.audio.sound import FRAME_SECONDS, SILENCE_RMS, frame_rms, resample
 from salad_eval.errors import AudioError, UserInputError
 from salad_eval.types import Audio
 
@@ -94,8 +97,8 @@ def heard_in_pieces(
 ) -> list[str]:
     """What ``hear`` makes of each recording, the pieces of a long one joined by single spaces.
 
-    ``hear`` takes waveforms (n,) and gives their texts; ``together`` says, from the lengths of all pieces in samples, which places
-    are heard in one call. Raises ``AudioError`` as ``waveform`` does.
+    ``hear`` takes waveforms (n,) and gives their texts; ``together`` says, from the lengths in samples of all pieces that are
+    heard, which places are heard in one call. Raises ``AudioError`` as ``waveform`` does.
     """
     waves = [waveform(place, audio, sample_rate_hz) for place, audio in enumerate(audios)]
     parts = [
@@ -104,8 +107,10 @@ def heard_in_pieces(
         for first, last in pieces(wave, sample_rate_hz, longest_seconds)
     ]
     heard = [""] * len(parts)
-    for batch in together([len(wave) for _, wave in parts]):
-        for k, text in zip(batch, hear([parts[k][1] for k in batch]), strict=True):
+    audible = [k for k, (_, wave) in enumerate(parts) if frame_rms(wave, sample_rate_hz).max() > SILENCE_RMS]
+    for batch in together([len(parts[k][1]) for k in audible]):
+        places = [audible[k] for k in batch]
+        for k, text in zip(places, hear([parts[k][1] for k in places]), strict=True):
             heard[k] = text
     texts: list[list[str]] = [[] for _ in waves]
     for (place, _), text in zip(parts, heard, strict=True):

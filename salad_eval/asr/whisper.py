@@ -1,8 +1,8 @@
 """ASR plug-in ``whisper``: Whisper and its relatives (Distil-Whisper, fine-tuned ones) by transformers.
 
-Greedy, without temperature fallback: OpenAI's own program decodes again with sampling where it mistrusts a transcript, and so
-may answer differently each time. Every piece of sound is heard in a window of its own, 30 s in all released models, and
-without the text of the piece before it, so that a transcript depends on the recording alone.
+It decodes as ``whisper_decoding`` says: greedily, and where a transcript is not to be trusted again with sampling, which is seeded.
+Every piece of sound is heard in a window of its own, 30 s in all released models, and without the text of the piece before it, so
+that a transcript depends on the recording alone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers import LogitsProcessor, LogitsProcessorList, WhisperConfig, WhisperForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
+from salad_eval.asr.whisper_decoding import TEMPERATURES, Attempt, Noise, decode, decoding_rules
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
 from salad_eval.checkpoints import Weights, model_identity, resolve_device
 from salad_eval.errors import ModelError, UserInputError
@@ -33,7 +35,8 @@ class Whisper:
     ``language`` (``en``, ``english``, or ``auto`` to have it found) and ``task`` (``transcribe``, or ``translate`` into English)
     are asked of multilingual checkpoints; English-only ones know only ``en`` and ``transcribe``. ``timestamps`` lets the model
     write times between its words, as it was mostly trained to; they are not part of the transcript. ``max_new_tokens``: of a piece;
-    by default half of the decoder's positions, as in OpenAI's program. ``longest_seconds``: longer sound is cut at pauses
+    by default half of the decoder's positions, as in OpenAI's program. ``temperatures``, the three thresholds and ``seed`` are those of
+    ``DecodingRules``; attempts above temperature 0 are made without timestamps. ``longest_seconds``: longer sound is cut at pauses
     (``sound.pieces``) into pieces that are heard one by one; by default, and at most, the model's own window. ``batch_size``: pieces
     in one pass, each padded to the whole window.
 
@@ -48,6 +51,11 @@ class Whisper:
         task: Task = "transcribe",
         timestamps: bool = False,
         max_new_tokens: int | None = None,
+        temperatures: Sequence[float] | float = TEMPERATURES,
+        compression_ratio_threshold: float | None = 2.4,
+        logprob_threshold: float | None = -1.0,
+        no_speech_threshold: float | None = 0.6,
+        seed: int = 0,
         longest_seconds: float | None = None,
         batch_size: int = 8,
         dtype: str = "float32",
@@ -59,6 +67,9 @@ class Whisper:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserInputError(f"batch_size is {batch_size!r}; expected a whole number from 1 up.")
         check_task(task)
+        self._rules = decoding_rules(
+            temperatures, compression_ratio_threshold, logprob_threshold, no_speech_threshold, seed
+        )
         opened = open_checkpoint(
             pretrained, lambda config: WhisperForConditionalGeneration,
             kinds=(WhisperConfig,), names=("WhisperForConditionalGeneration",), role="a Whisper speech recogniser",
@@ -78,8 +89,8 @@ class Whisper:
         self._asked: dict[str, str] = {} if languages is None else {"task": task}
         if languages is not None and self._language != AUTO:
             self._asked["language"] = self._language
-        # Greedy, once: what a checkpoint's own settings say of beams, sampling and thresholds is for the program that falls
-        # back to sampling. max_length counts the new tokens alone: Whisper's generate adds the prompt to it.
+        # What a checkpoint's own settings say of beams, sampling and thresholds does not count: _Chooser takes every token, and
+        # the rules are ours. max_length counts the new tokens alone: Whisper's generate adds the prompt to it.
         settings.update(
             do_sample=False, num_beams=1, temperature=None, top_k=None, top_p=None, return_dict_in_generate=False,
             compression_ratio_threshold=None, logprob_threshold=None, no_speech_threshold=None, forced_decoder_ids=None,
@@ -94,7 +105,7 @@ class Whisper:
             f"whisper({model_identity(pretrained, model, weights=weights)},dtype={dtype},"
             f"processor={processor_digest(self._extractor, self._tokenizer, settings.to_diff_dict())},"
             f"language={self._language},task={task},timestamps={timestamps},"
-            f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,greedy,transformers={transformers.__version__})"
+            f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,{self._rules},transformers={transformers.__version__})"
         )
 
     def fingerprint(self) -> str:
@@ -116,19 +127,80 @@ class Whisper:
 
     @torch.inference_mode()
     def _texts(self, waves: Sequence[np.ndarray]) -> list[str]:
-        inputs = self._extractor(
-            list(waves), sampling_rate=self.sample_rate_hz, return_attention_mask=True, return_tensors="pt"
-        ).to(self._model.device)
+        features = self._extractor(list(waves), sampling_rate=self.sample_rate_hz, return_tensors="pt").input_features
+        hidden = self._model.get_encoder()(features.to(self._model.device, self._model.dtype)).last_hidden_state
+        no_speech = self._no_speech_probs(hidden)
+
+        def attempt(places: Sequence[int], temperature: float) -> list[Attempt]:
+            rows = hidden[list(places)]
+            noise = [Noise(self._rules, temperature, waves[place]) for place in places] if temperature > 0 else None
+            texts, logprobs = self._decoded(rows, noise)
+            return [
+                Attempt(text, logprob, no_speech[place])
+                for place, text, logprob in zip(places, texts, logprobs, strict=True)
+            ]
+
+        return decode(len(waves), attempt, self._rules)
+
+    def _no_speech_probs(self, hidden: torch.Tensor) -> list[float]:
+        """The probability of the token for no speech, right after the start: (n, positions, width) → n."""
+        settings = self._model.generation_config
+        start = torch.full((len(hidden), 1), settings.decoder_start_token_id, device=hidden.device)
+        logits = self._model(encoder_outputs=BaseModelOutput(hidden), decoder_input_ids=start).logits[:, 0].float()
+        # The token stands right before the one for no timestamps, in all of Whisper's vocabularies.
+        found: list[float] = logits.softmax(-1)[:, settings.no_timestamps_token_id - 1].tolist()
+        return found
+
+    def _decoded(self, hidden: torch.Tensor, noise: Sequence[Noise] | None) -> tuple[list[str], list[float]]:
+        """Texts and average log-probabilities of windows, from what the encoder made of them; without ``noise`` greedily."""
+        chooser = _Chooser(self._model.generation_config.eos_token_id, noise)
         ids = self._model.generate(
-            inputs["input_features"].to(self._model.dtype),
-            attention_mask=inputs["attention_mask"],
-            return_timestamps=self.timestamps,
+            encoder_outputs=BaseModelOutput(hidden),
+            attention_mask=torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device),
+            return_timestamps=self.timestamps and noise is None,
             condition_on_prev_tokens=False,
             force_unique_generate_call=True,  # one pass a window: with timestamps it would go on into the padding
+            logits_processor=LogitsProcessorList([chooser]),
             **self._asked,
         )
         texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return texts
+        return texts, chooser.avg_logprobs
+
+
+class _Chooser(LogitsProcessor):
+    """The last of generate's processors: it takes each token itself, greedily or with noise, and keeps count of its log-probability."""
+
+    def __init__(self, end: int | Sequence[int], noise: Sequence[Noise] | None) -> None:
+        self._ends = {end} if isinstance(end, int) else set(end)
+        self._noise = noise
+        self._sums: list[float] = []
+        self._sizes: list[int] = []
+        self._ended: list[bool] = []
+
+    @property
+    def avg_logprobs(self) -> list[float]:
+        """Of each window's tokens, with its end counted as one of them whether it came or not, as Whisper's program does."""
+        return [total / (size + 1) for total, size in zip(self._sums, self._sizes, strict=True)]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if not self._sums:
+            n = len(scores)
+            self._sums, self._sizes, self._ended = [0.0] * n, [0] * n, [False] * n
+        logprobs = scores.float().log_softmax(-1)
+        if self._noise is None:
+            chosen = logprobs.argmax(-1).tolist()
+        else:
+            table = logprobs.cpu().numpy()
+            chosen = [noise.choose(row) for noise, row in zip(self._noise, table, strict=True)]
+        only = torch.full_like(scores, -torch.inf)
+        for row, token in enumerate(chosen):
+            only[row, token] = 0.0
+            if self._ended[row]:
+                continue
+            self._sums[row] += float(logprobs[row, token])
+            self._ended[row] = token in self._ends
+            self._sizes[row] += not self._ended[row]
+        return only  # type: ignore[return-value]
 
 
 def _check_window(source: str, extractor: Any, config: Any) -> None:

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from salad_eval.gap.compare import Comparison
 
 # A step's number is raised whenever what it makes of equal inputs changes; its old lines are then not used again.
-STEP_VERSION: Mapping[str, str] = {"render": "1", "transcribe": "1", "respond": "1", "score": "2", "divergence": "1"}
+STEP_VERSION: Mapping[str, str] = {"render": "1", "transcribe": "2", "respond": "1", "score": "2", "divergence": "1"}
 ITEMS_AT_A_TIME = (
     16  # in the steps that hold audio; fixed, so that batches are the same in a run that was killed and resumed
 )

@@ -134,3 +134,23 @@ def test_batches_hold_everything_once_and_no_more_than_the_limit(lengths: list[i
     for batch in found:
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= limit
         assert not equal or len({lengths[place] for place in batch}) == 1
+
+
+# --- silence
+
+
+def test_a_piece_without_a_sound_is_not_heard() -> None:
+    """2.9 s of noise, 3 s of near silence, 2.9 s of noise in pieces of 3 s, and a recording that is silent throughout."""
+    asked: list[int] = []
+
+    def hear(waves: list[np.ndarray]) -> list[str]:
+        asked.extend(len(wave) for wave in waves)
+        return [f"word{len(asked) - len(waves) + k}" for k in range(len(waves))]
+
+    quiet = speech((8, 0.001))
+    audios = [Audio(quiet, RATE_HZ), Audio(speech((2.9, 0.3), (6, 0.001), (2.9, 0.3)), RATE_HZ)]
+    texts = sound.heard_in_pieces(audios, RATE_HZ, 3.0, hear, lambda sizes: [[k] for k in range(len(sizes))])
+    n_pieces = len(sound.pieces(audios[1].samples, RATE_HZ, 3.0))
+    assert texts[0] == ""
+    assert 2 <= len(asked) < n_pieces
+    assert texts[1] == " ".join(f"word{k}" for k in range(len(asked)))

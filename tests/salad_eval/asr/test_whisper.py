@@ -82,7 +82,7 @@ def greedy(processor: Any, model: Any, audio: Audio, prompt: list[str], n_tokens
 def test_it_hears_what_the_model_says(
     kind: str, options: dict[str, Any], prompt: list[str], checkpoints: dict[str, Path]
 ) -> None:
-    asr = Whisper(str(checkpoints[kind]), max_new_tokens=12, **options)
+    asr = Whisper(str(checkpoints[kind]), max_new_tokens=12, temperatures=0, **options)
     prompt = ["<|startoftranscript|>", *prompt]
     processor = WhisperProcessor.from_pretrained(checkpoints[kind])
     model = WhisperForConditionalGeneration.from_pretrained(checkpoints[kind]).eval()
@@ -126,7 +126,7 @@ def test_a_transcript_ends_after_so_many_tokens(copy_of: Callable[[str], Path]) 
     edit(folder / "generation_config.json", lambda t: t["suppress_tokens"].append(t["eos_token_id"]))  # it never ends
     for timestamps in (False, True):
         for n_tokens in (1, 7, 36):
-            asr = Whisper(str(folder), max_new_tokens=n_tokens, timestamps=timestamps)
+            asr = Whisper(str(folder), max_new_tokens=n_tokens, timestamps=timestamps, temperatures=0)
             sizes: list[int] = []
             decode = asr._tokenizer.batch_decode
             prompt = 3 if timestamps else 4
@@ -187,9 +187,28 @@ def test_nothing_to_hear(multilingual: Whisper) -> None:
     assert multilingual.transcribe([]) == []
 
 
-def test_silence_and_the_shortest_sound_are_heard_without_failing(multilingual: Whisper) -> None:
+def test_silence_has_no_words_and_the_shortest_sound_is_heard_without_failing(multilingual: Whisper) -> None:
     silence = Audio(np.zeros(RATE_HZ, np.float32), RATE_HZ)
-    assert len(multilingual.transcribe([silence, Audio(np.full(800, 0.1, np.float32), RATE_HZ)])) == 2
+    shortest = Audio(np.full(800, 0.1, np.float32), RATE_HZ)
+    assert multilingual.transcribe([silence, shortest]) == ["", *multilingual.transcribe([shortest])]
+
+
+def test_a_doubtful_transcript_is_made_again_by_the_seed(checkpoints: dict[str, Path]) -> None:
+    folder = str(checkpoints["multilingual"])
+
+    def heard(**options: Any) -> list[str]:
+        return Whisper(folder, **options).transcribe(sounds())
+
+    greedy_texts = heard(temperatures=0)
+    assert heard(logprob_threshold=-1e9, compression_ratio_threshold=None) == greedy_texts, "all are believed"
+    unlikely = {"logprob_threshold": 0.0, "temperatures": [0, 1.5], "no_speech_threshold": None}
+    tried = [heard(**unlikely, seed=seed) for seed in (0, 0, 1)]
+    assert tried[0] == tried[1]
+    sampled = [heard(temperatures=1.5, no_speech_threshold=None, seed=seed) for seed in (0, 1)]
+    assert sampled[0] != sampled[1]
+    for texts, drawn in zip(tried[1:], sampled, strict=True):
+        assert all(text in (first, second) for text, first, second in zip(texts, greedy_texts, drawn, strict=True))
+    assert heard(logprob_threshold=0.0, no_speech_threshold=-1.0) == [""] * len(sounds()), "no speech expected anywhere"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +240,8 @@ def test_the_fingerprint_is_that_of_weights_processor_and_settings(
     assert Whisper(str(folder), batch_size=1).fingerprint() == base  # changes no transcript
     options: list[dict[str, Any]] = [
         {"language": "de"}, {"language": "auto"}, {"task": "translate"}, {"timestamps": True}, {"max_new_tokens": 5},
-        {"longest_seconds": 1.5}, {"dtype": "bfloat16"},
+        {"longest_seconds": 1.5}, {"dtype": "bfloat16"}, {"temperatures": 0}, {"seed": 1}, {"compression_ratio_threshold": None},
+        {"logprob_threshold": -2}, {"no_speech_threshold": 0.5},
     ]  # fmt: skip
     found = {base, *(Whisper(str(folder), **one).fingerprint() for one in options)}
     edit(folder / "generation_config.json", lambda table: table.update(begin_suppress_tokens=[1]))
