@@ -26,20 +26,12 @@ from salad_eval.records import to_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
 from salad_eval.report.json import write_atomic
 from salad_eval.types import GapReport, Item
-from salad_train.recipe import (
-    Recipe,
-    documents_of,
-    load_recipe,
-    natural_source,
-    parse_record,
-    replay_documents,
-    voice_of,
-)
+from salad_train.corpus.sources import documents_of
+from salad_train.recipe import Recipe, load_recipe, parse_record, stage2_data, voice_of
 from salad_train.selection.files import SelectPlan, read_selection, write_selection
 from salad_train.selection.select import Voice, open_readers, read_steering, select
 from salad_train.speech.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
 from salad_train.training.stage_plan import Stage2Plan
-from salad_train.training.stages import SpeechSource, Stage2Data, borders_of
 from salad_train.types import Corpus, Selection, TextDocument, Trainer
 
 STEER_ON, MEASURE_ON = "validation", "test"
@@ -247,12 +239,8 @@ def trained(
     """The checkpoint that the trainer makes of all documents selected so far."""
 
     def make() -> Path:
-        data = Stage2Data(
-            SpeechSource(documents, voice_of(recipe, audio), borders_of),
-            natural_source(recipe, audio=audio, work=frames),
-            replay_documents(recipe),
-            frames,
-        )
+        ours = dataclasses.replace(recipe, stage2=stage)
+        data = stage2_data(ours, documents, audio=audio, work=frames, frames=frames)
         trainer: Trainer = plugins.create("salad.trainers", plan.trainer, plan.trainer_options)
         return trainer.fit(stage, selection, data, out)
 

@@ -7,7 +7,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -16,21 +16,19 @@ from typing import Any, TypeVar, cast
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UnknownNameError, UserInputError, did_you_mean
 from salad_eval.pipeline.plan import Options, read_table, with_overrides
-from salad_eval.types import Item
-from salad_train.corpus.decontaminate import ItemNgrams
-from salad_train.corpus.filters import CorpusPlan, not_in
-from salad_train.corpus.read import build_corpus, read_corpus
+from salad_train.corpus.filters import CorpusPlan
+from salad_train.corpus.sources import documents_of
 from salad_train.speech.alignment import AlignerPlan, with_word_times
 from salad_train.speech.manifests import ManifestPlan, Recording, RecordingReject, Recordings, collect, iter_recordings
 from salad_train.speech.natural import NaturalSpeaker
 from salad_train.speech.speaker import TTSSpeaker
+from salad_train.training.processes import first_process_first
 from salad_train.training.stage_plan import Stage1Plan, Stage2Plan
-from salad_train.training.stages import SpeechSource, borders_of
-from salad_train.types import Corpus, TextDocument
+from salad_train.training.stages import SpeechSource, Stage2Data, borders_of
+from salad_train.types import TextDocument
 
 T = TypeVar("T")
 
-EMBEDDED_DATA = ("nano/corpus", "nano/narrow_speech", "nano/questions", "nano/narrow_questions")
 STATE_FILE = "state.json"
 MOST_FAULTS = 5
 _RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -228,54 +226,31 @@ def _required(annotation: Any) -> Any:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def documents_of(source: CorpusPlan | str, *, against: Sequence[Item] = ()) -> Corpus:
-    """The texts of a plan, or of a source by its name; ``against`` are items of a benchmark that none of them may hold.
-
-    ``nano/corpus`` and ``nano/narrow_speech`` name the embedded world's corpus and what its Stage I hears of it;
-    ``nano/questions`` and ``nano/narrow_questions`` the questions with answers among them. They are taken as they are: a plan
-    may limit how many documents, and decides what counts as holding an item; other filters are refused.
-    Everything else is ``read_corpus``'s.
-    """
-    plan = CorpusPlan(source=source) if isinstance(source, str) else source
-    name = plan.source
-    if not isinstance(name, str) or not name.startswith("nano/") or Path(name).exists():
-        return read_corpus(plan, against=against)
-    if name not in EMBEDDED_DATA:
-        raise UnknownNameError("embedded data", name, EMBEDDED_DATA)
-    counts = {key: getattr(plan, key) for key in ("max_documents", "ngram_words", "ngram_threshold")}
-    if plan != CorpusPlan(source=name, **counts):
-        raise UserInputError(
-            f"{name} is taken as it is: of its plan only max_documents, ngram_words and ngram_threshold can be set."
-        )
-    filters = [not_in(ItemNgrams(against, n=plan.ngram_words, threshold=plan.ngram_threshold))] if against else []
-    return build_corpus(_embedded(name), filters, max_documents=plan.max_documents, where=name)
-
-
-def _embedded(name: str) -> Iterator[TextDocument]:
-    from salad_train.nano import train, world
-
-    made_by = train.NanoPlan()
-    documents = world.corpus(made_by.seed)
-    if name in ("nano/narrow_speech", "nano/narrow_questions"):
-        # The corpus' order is random: its first documents of a kind are a fair sample. See ``nano.train.train_speech``.
-        budget = {
-            "question": made_by.n_questions,
-            "statements": made_by.n_statements,
-            "narrative": made_by.n_narrative,
-        }
-        narrow = world.narrow_speech(documents)
-        documents = [d for kind, n in budget.items() for d in [d for d in narrow if d.kind == kind][:n]]
-    if name in ("nano/questions", "nano/narrow_questions"):
-        documents = [one for one in documents if one.kind == "question"]
-    # What Stage I hears is cut as it was when the shipped model was made.
-    borders = train.question_borders if name.startswith("nano/narrow") else train.completion_borders
-    for one in documents:
-        yield TextDocument(one.id, one.text, one.domain, tuple(borders(one) or ()))
-
-
 def replay_documents(recipe: Recipe) -> tuple[TextDocument, ...]:
     """What is read as plain text."""
     return documents_of(recipe.text).documents
+
+
+def stage2_data(
+    recipe: Recipe,
+    documents: Sequence[TextDocument],
+    *,
+    audio: AudioStore | None = None,
+    work: Path | None = None,
+    frames: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Stage2Data:
+    """What Stage II of a recipe reads: selected documents, and beside them Stage I's kind of speech and plain text, each only where
+    the plan gives it a share of the batches.
+
+    Args:
+        frames: keeps encoded speech, where runs on one encoder share it; see ``natural_source`` for the others.
+    """
+    plan = recipe.stage2
+    with first_process_first(plan.device):
+        natural = natural_source(recipe, audio=audio, work=work, tell=tell) if plan.natural_share > 0 else None
+        replay = replay_documents(recipe) if plan.replays else ()
+    return Stage2Data(SpeechSource(documents, voice_of(recipe, audio), borders_of), natural, replay, frames)
 
 
 def natural_source(

@@ -89,10 +89,9 @@ def train_stage2(
 ) -> Path:
     """Stage II of a recipe on what was selected and spoken; returns what the trainer plug-in made."""
     from salad_eval import plugins
-    from salad_train.recipe import natural_source, replay_documents, voice_of
+    from salad_train.recipe import stage2_data
     from salad_train.selection.files import read_selection
     from salad_train.speech.synthesise import read_synthesis, spoken_documents
-    from salad_train.training.stages import SpeechSource, Stage2Data, borders_of
 
     # All that is cheap to find wrong is looked at before anything is read that takes long.
     fit = plugins.create("salad.trainers", trainer, options).fit
@@ -101,13 +100,10 @@ def train_stage2(
     spoken = read_synthesis(synthesis, chosen, plan)
     check_start(recipe)
     documents = spoken_documents(chosen, spoken)
-    with first_process_first(plan.device):
-        natural = natural_source(recipe, work=out, tell=say) if plan.natural_share > 0 else None
-        replay = replay_documents(recipe)
-    data = Stage2Data(SpeechSource(documents, voice_of(recipe), borders_of), natural, replay)
+    data = stage2_data(recipe, documents, work=out, tell=say)
     say(
         f"{len(documents):,} selected documents ({spoken.seconds / 3600:,.2f} hours), "
-        f"{0 if natural is None else len(natural.documents):,} of Stage I's kind, {len(data.replay):,} to read; to {out}"
+        f"{0 if data.natural is None else len(data.natural.documents):,} of Stage I's kind, {len(data.replay):,} to read; to {out}"
     )
     result: Path = fit(plan, chosen, data, out)
     return result

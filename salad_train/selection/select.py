@@ -96,7 +96,8 @@ def select_from_run(
         asr: transcribes the probes, so that clusters with bad synthesis can be told.
         audio: where sound is kept; by default the recipe's store.
     """
-    from salad_train.recipe import documents_of, voice_of
+    from salad_train.corpus.sources import documents_of
+    from salad_train.recipe import voice_of
     from salad_train.speech.synthesise import tokenizer_of
 
     steering = read_steering(run) if run is not None else None

@@ -15,18 +15,18 @@ import yaml
 from salad_eval.audio.sound import write_audio
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, UnknownNameError, UserInputError
-from salad_eval.types import Audio, Item
+from salad_eval.types import Audio
 from salad_train.nano import train as nano_train
 from salad_train.nano import world as nano_world
 from salad_train.recipe import (
     Recipe,
     checkpoint_before_decay,
-    documents_of,
     known_recipes,
     load_recipe,
     natural_source,
     parse_record,
     replay_documents,
+    stage2_data,
     voice_of,
 )
 from salad_train.speech.interleave import WordRange
@@ -37,6 +37,7 @@ from salad_train.speech.utterances import Utterance
 from salad_train.training.batches import BatchLimits
 from salad_train.training.stage_plan import AdapterSize, Stage1Plan
 from salad_train.training.stages import SpeechSource, borders_of
+from salad_train.types import TextDocument
 
 SMALL: dict[str, Any] = {
     "natural": {"documents": {"source": "nano/narrow_speech"}},
@@ -262,52 +263,6 @@ def test_stage_two_can_go_on_from_any_stage_one(tmp_path: Path) -> None:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_embedded_corpus_is_taken_as_it_is() -> None:
-    found = documents_of("nano/corpus")
-    made = nano_world.corpus(0)
-    assert [(d.id, d.domain, d.text) for d in found.documents] == [(d.id, d.domain, d.text) for d in made]
-    assert found.rejects == ()
-    question = next(d for d in found.documents if d.text.startswith("Question:"))
-    end = question.text.index("\nAnswer:")
-    assert question.borders == (len("Question:"), end)
-    statements = next(d for d in found.documents if not d.text.startswith("Question:") and len(d.borders) > 2)
-    assert statements.text[: statements.borders[1]].endswith(".")
-    assert len(statements.text[statements.borders[0] : statements.borders[1]].split()) == 2
-    limited = documents_of(load_recipe("nano", {"corpus.max_documents": 7}).corpus)
-    assert limited.documents == found.documents[:7]
-
-
-@pytest.mark.parametrize(("part", "whole"), [("questions", "corpus"), ("narrow_questions", "narrow_speech")])
-def test_the_questions_among_the_embedded_data(part: str, whole: str) -> None:
-    asked = [(d.id, d.text) for d in documents_of(f"nano/{part}").documents]
-    among = [(d.id, d.text) for d in documents_of(f"nano/{whole}").documents if d.text.startswith("Question:")]
-    assert asked == among
-    assert asked
-
-
-def test_the_embedded_corpus_can_be_decontaminated() -> None:
-    first = documents_of(load_recipe("nano", {"corpus.max_documents": 1}).corpus).documents[0]
-    item = Item("q1", "t", "test", "d", first.text, ("a", "b"), 0, "q1", ())
-    found = documents_of("nano/corpus", against=[item])
-    assert first.id not in {document.id for document in found.documents}
-    assert [reject.reason for reject in found.rejects] == ["contaminated"]
-
-
-def test_an_embedded_name_that_is_none_and_a_filter_it_does_not_take() -> None:
-    with pytest.raises(UnknownNameError, match=r"'nano/corpora'; did you mean 'nano/corpus'\?"):
-        documents_of("nano/corpora")
-    with pytest.raises(UserInputError, match="only max_documents"):
-        documents_of(load_recipe("nano", {"corpus.max_words": 5}).corpus)
-
-
-def test_other_sources_go_to_the_corpus_reader(tmp_path: Path) -> None:
-    texts = tmp_path / "texts.jsonl"
-    texts.write_text('{"text": "A dog barked at the old man."}\n{"text": "Ha."}\n')
-    found = documents_of(str(texts))
-    assert [document.text for document in found.documents] == ["A dog barked at the old man."]
-    assert [reject.reason for reject in found.rejects] == ["too_short"]
-
-
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     """Two recordings, one with times for its words."""
@@ -365,3 +320,31 @@ def test_the_voice_is_the_recipe_s(tmp_path: Path) -> None:
     assert isinstance(voice, TTSSpeaker)
     assert (voice.tts, voice.options, voice.workers, voice.store.root) == ("pyttsx3", {"x": 1}, 2, tmp_path / "sound")
     assert voice_of(recipe, AudioStore(tmp_path / "other")).store.root == tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_natural", "n_replay"),
+    [
+        ({}, 1, None),
+        ({"stage2.natural_share": 0.0}, None, None),
+        ({"stage2.train.tune": "full", "stage2.train.lm_lr": 1e-4}, 1, 2),
+        ({"stage2.train.tune": "full", "stage2.train.lm_lr": 1e-4, "stage2.replay_share": 0.0}, 1, None),
+    ],
+)
+def test_stage_two_reads_only_what_has_a_share(
+    changes: dict[str, Any], n_natural: int | None, n_replay: int | None, tmp_path: Path
+) -> None:
+    spoken, read = tmp_path / "spoken.jsonl", tmp_path / "read.jsonl"
+    spoken.write_text('{"text": "A dog barked at the old man."}\n')
+    read.write_text('{"text": "The old man went home."}\n{"text": "It was a dark night."}\n')
+    sources = {"natural.documents.source": str(spoken), "text": {"source": str(read)}}
+    recipe = load_recipe("nano", {**sources, **changes})
+    documents = [TextDocument("a", "Gold is a metal.", "chemistry", (4,))]
+    data = stage2_data(recipe, documents, audio=AudioStore(tmp_path / "audio"), frames=tmp_path / "frames")
+    assert (data.selected.documents, data.selected.preferred, data.frames) == (
+        documents,
+        borders_of,
+        tmp_path / "frames",
+    )
+    assert (None if data.natural is None else len(data.natural.documents)) == n_natural
+    assert (len(data.replay) or None) == n_replay

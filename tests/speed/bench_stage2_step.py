@@ -88,8 +88,9 @@ def make_world(shape: str, steps: int, folder: Path) -> World:
 
 
 def nano_world(folder: Path) -> tuple[World, Any, Any]:
+    from salad_train.corpus.sources import documents_of
     from salad_train.loop import dotted, load_loop
-    from salad_train.recipe import documents_of, load_recipe
+    from salad_train.recipe import load_recipe
 
     loop = load_loop("nano")
     stage = load_recipe(loop.recipe, dotted(loop.settings)).stage2

@@ -20,6 +20,7 @@ from salad_eval.pipeline.render import jobs_for, render
 from salad_eval.pipeline.run import Speech, read_items, read_tasks
 from salad_eval.types import CLEAN, Item, Rendering
 from salad_train.corpus.filters import corpus_fingerprint
+from salad_train.corpus.sources import documents_of
 from salad_train.loop import dotted, load_loop
 from salad_train.measure import measure_documents, pooled
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
@@ -27,25 +28,23 @@ from salad_train.model.system import SaladSystem
 from salad_train.nano import world
 from salad_train.nano.study.answers import as_hex
 from salad_train.nano.study.plan import Breadth, Checkpoint, Record, Stage1Run, Stage2Run, run_key
-from salad_train.recipe import Recipe, documents_of, load_recipe, natural_source
+from salad_train.recipe import Recipe, load_recipe, stage2_data, voice_of
 from salad_train.selection.files import SelectPlan
 from salad_train.selection.select import Steering, Voice, open_readers, read_steering, select
-from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import spoken_documents, synthesise
 from salad_train.training.batches import Batch, Example
 from salad_train.training.frames import FrameStore
+from salad_train.training.hf import HfTrainer
 from salad_train.training.stage_plan import Stage2Plan
 from salad_train.training.stages import (
     Heard,
     SpeechSource,
-    Stage2Data,
     borders_of,
     build,
     mixed_batches,
     open_models,
     open_store,
     speak_documents,
-    stage2,
     texts_of,
 )
 from salad_train.training.train import train
@@ -88,9 +87,10 @@ class Bench:
     def __init__(self, place: Workplace) -> None:
         self.place = place
         self.audio = AudioStore(place.work / "audio")
-        self.speaker = TTSSpeaker(self.audio, SPOKEN_BY)
         loop = load_loop("nano")  # Stage II as the loop that ships has it
-        self.recipe: Recipe = load_recipe(loop.recipe, dotted(loop.settings))
+        own = {"text.max_documents": REPLAY_DOCUMENTS, "voice.tts": SPOKEN_BY, "voice.workers": 1}
+        self.recipe: Recipe = load_recipe(loop.recipe, {**dotted(loop.settings), **own})
+        self.speaker = voice_of(self.recipe, self.audio)
         self.embedder = loop.select.embedder_options
 
     # --- data
@@ -103,11 +103,6 @@ class Bench:
     @cached_property
     def narrow(self) -> tuple[TextDocument, ...]:
         return documents_of("nano/narrow_speech").documents
-
-    @cached_property
-    def natural(self) -> SpeechSource:
-        """What of Stage I's kind is heard again in Stage II."""
-        return natural_source(self.recipe, audio=self.audio)
 
     @cached_property
     def steering(self) -> Steering:
@@ -329,13 +324,10 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
         steering=bench.steering,
     )
     synthesis = synthesise(selection, plan, readers.processor.tokenizer, bench.speaker)
-    data = Stage2Data(
-        bench.source(spoken_documents(selection, synthesis)),
-        bench.natural,
-        bench.documents[:REPLAY_DOCUMENTS],
-        bench.place.frames / "speech",
-    )
-    trained = stage2(plan, data, folder)
+    recipe = dataclasses.replace(bench.recipe, stage2=plan)
+    spoken = spoken_documents(selection, synthesis)
+    data = stage2_data(recipe, spoken, audio=bench.audio, frames=bench.place.frames / "speech")
+    trained = HfTrainer().fit(plan, selection, data, folder)
     student, processor, _ = open_models(dataclasses.replace(plan, init=str(trained)))
     store = open_store(bench.place.frames / "speech", student)
     found = bench.measured(
