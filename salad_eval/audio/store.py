@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -168,17 +168,35 @@ class AudioStore:
         return self.root / "requests" / _short(request.tts_fingerprint) / f"{_short(request.voice)}.jsonl"
 
     def _load(self, file: Path) -> dict[str, StoredSound]:
-        """The notes of one engine and voice, read once; an unfinished line is skipped."""
+        """The notes of one engine and voice, read once."""
         if file not in self._answers:
-            answers: dict[str, StoredSound] = {}
-            for line in file.read_bytes().splitlines() if file.exists() else ():
-                try:
-                    answer = records.loads(_Answer, line)
-                except DataError:
-                    continue
-                answers[answer.key] = StoredSound(answer.sha256, answer.sample_rate_hz, answer.n_samples)
-            self._answers[file] = answers
+            self._answers[file] = self.notes(file)
         return self._answers[file]
+
+    # --- for upkeep
+
+    def request_files(self) -> Iterator[Path]:
+        """The files of notes, one an engine and voice."""
+        yield from sorted((self.root / "requests").glob("*/*.jsonl"))
+
+    def notes(self, file: Path) -> dict[str, StoredSound]:
+        """The notes in a file by the request's key, the last for each; an unfinished line is skipped."""
+        answers: dict[str, StoredSound] = {}
+        for line in file.read_bytes().splitlines() if file.exists() else ():
+            try:
+                answer = records.loads(_Answer, line)
+            except DataError:
+                continue
+            answers[answer.key] = StoredSound(answer.sha256, answer.sample_rate_hz, answer.n_samples)
+        return answers
+
+    def write_notes(self, file: Path, notes: Mapping[str, StoredSound]) -> None:
+        """Put these notes in the place of a file's."""
+        lines = [
+            records.dumps(_Answer(key, sound.sha256, sound.sample_rate_hz, sound.n_samples)) + "\n"
+            for key, sound in notes.items()
+        ]
+        self._write(file, "".join(lines).encode())
 
 
 def _write_file(path: Path, data: bytes) -> None:

@@ -124,7 +124,12 @@ def _store() -> Iterator[Finding]:
     if not os.access(there, os.W_OK):
         yield Finding("audio store", "broken", f"{root}: cannot be written to", "set SALAD_CACHE to a folder of yours")
     elif free < LOW_DISK_BYTES:
-        yield Finding("audio store", "note", found, "an hour of speech takes 0.12 GB; set SALAD_CACHE to a larger disk")
+        yield Finding(
+            "audio store",
+            "note",
+            found,
+            "an hour of speech takes 0.12 GB; make room (salad store gc) or set SALAD_CACHE",
+        )
     else:
         yield Finding("audio store", "ok", found)
 

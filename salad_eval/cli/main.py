@@ -19,6 +19,7 @@ from salad_eval.cli.report import compare_command, report_command
 from salad_eval.cli.run import run_command
 from salad_eval.cli.share import card_command, export_command, import_command
 from salad_eval.cli.speech import render_command, transcribe_command
+from salad_eval.cli.store import store_app
 from salad_eval.cli.tasks import tasks_app
 from salad_eval.errors import SaladError
 
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(plugins_app, name="plugins")
+app.add_typer(store_app, name="store")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
