@@ -33,7 +33,7 @@ from salad_eval.errors import ModelError, UserInputError
 from salad_eval.progress import track
 from salad_eval.types import Estimate
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
-from salad_train.training.batches import Batch, BatchLimits, Example, collate, pack
+from salad_train.training.batches import Batch, BatchLimits, Example, collate
 from salad_train.training.frames import FrameStore
 from salad_train.training.objective import (
     CachedPositions,
@@ -137,7 +137,7 @@ def measure_documents(
     for lm in (model.language_model, *readers[1:]):
         check_head(lm)
     lengths = [max(example.length, len(example.teacher_ids)) for example in examples]
-    batches = list(pack(sorted(scored, key=lambda k: (lengths[k], k)), lengths, limits))
+    batches = limits.batches(lengths, scored)
     of_example: dict[int, DocumentDivergence] = {}
     with evaluating(*readers):
         for batch in track(batches, "measuring divergence"):

@@ -12,7 +12,7 @@ heard: its text is empty. Recognisers that learned from subtitles put words into
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -70,22 +70,6 @@ def pieces(wave: np.ndarray, sample_rate_hz: int, longest_seconds: float) -> lis
         found.append((start, cut))
         start = cut
     return [*found, (start, len(wave))]
-
-
-def batches(lengths: Sequence[int], limit: int, *, equal: bool = False) -> Iterator[list[int]]:
-    """Places of sounds of similar length (in samples), so many that padded they hold at most ``limit`` samples; one at least.
-
-    ``equal``: only sounds of one length go together, for models in which padding changes the result.
-    """
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        mixed = bool(batch) and equal and lengths[batch[0]] != lengths[place]
-        if batch and (mixed or lengths[place] * (len(batch) + 1) > limit):
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def heard_in_pieces(

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.pieces import MIN_SECONDS as MIN_SECONDS
+from salad_eval.batches import of_like_length
 from salad_eval.checkpoints import Weights, model_identity, resolve_device
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
@@ -99,7 +100,7 @@ class TransformersCTC:
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Places of recordings of similar length; of equal length where the model does not mask what padding adds."""
         limit = int(self.batch_seconds * self.sample_rate_hz)
-        return sound.batches(lengths, limit, equal=self._output_lengths is None)
+        return of_like_length(lengths, limit, equal=self._output_lengths is None)
 
     @torch.inference_mode()
     def _logits(self, waves: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

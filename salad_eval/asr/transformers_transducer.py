@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_RNNT_MAPPING, MODEL
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
+from salad_eval.batches import of_like_length
 from salad_eval.checkpoints import Weights, model_identity, resolve_device
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
@@ -78,7 +79,7 @@ class TransformersTransducer:
         """
         limit = int(self.batch_seconds * self.sample_rate_hz)
         return sound.heard_in_pieces(
-            audios, self.sample_rate_hz, self.longest_seconds, self._texts, lambda sizes: sound.batches(sizes, limit)
+            audios, self.sample_rate_hz, self.longest_seconds, self._texts, lambda sizes: of_like_length(sizes, limit)
         )
 
     @torch.inference_mode()

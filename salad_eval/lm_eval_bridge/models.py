@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
 
+    from salad_eval.systems.causal import CausalSystem
+
 logger = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 
@@ -478,13 +480,7 @@ def _answering(system: Any) -> Any:
 
 
 def _tokenizer(system: Any) -> Any:
-    from salad_eval.systems.speech.system import SpeechLLMSystem
-
-    answering = _answering(system)
-    if isinstance(answering, SpeechLLMSystem):
-        return answering.speech.tokenizer
-    found = getattr(answering, "tokenizer", None)
-    return found if found is not None else getattr(getattr(answering, "processor", None), "tokenizer", None)
+    return getattr(_answering(system), "tokenizer", None)
 
 
 def _wraps_itself(system: Any) -> bool:
@@ -493,42 +489,25 @@ def _wraps_itself(system: Any) -> bool:
     return bool(getattr(answering, "chat_template", None) or getattr(answering, "chat", None))
 
 
-@dataclass(frozen=True, slots=True)
-class _TextModel:
-    """A causal LM that can be asked for token log-probabilities, and how long a sequence it reads."""
+def _text_model(system: Any) -> CausalSystem:
+    """The causal LM that can be asked for token log-probabilities."""
+    from salad_eval.systems.causal import CausalSystem
 
-    lm: Any
-    tokenizer: Any
-    max_length: int
-    batch_tokens: int
-
-
-def _text_model(system: Any) -> _TextModel:
-    from salad_eval.systems.hf_text import HFTextSystem
-    from salad_eval.systems.speech.system import SpeechLLMSystem
-
-    answering, tokenizer = _answering(system), _tokenizer(system)
-    length = getattr(answering, "max_length", None)
-    if isinstance(answering, HFTextSystem):
-        lm = answering.model
-    elif isinstance(answering, SpeechLLMSystem):
-        lm = answering.speech.language_model(has_audio=False)
-    else:
-        lm = getattr(getattr(answering, "model", None), "language_model", None)
-        lm = lm if getattr(lm, "get_output_embeddings", lambda: None)() is not None else None
-    if lm is None or tokenizer is None or length is None:
+    answering = _answering(system)
+    if not isinstance(answering, CausalSystem):
         raise ModelError(
             f"{system.fingerprint()} shows no causal LM, tokenizer and length, so there is no loglikelihood_rolling of it. "
             "Perplexity is of text LLMs, of cascades, and of speech LLMs whose LM can be reached."
         )
-    return _TextModel(lm, tokenizer, int(length), int(getattr(answering, "batch_tokens", None) or 4096))
+    return answering
 
 
-def _windows_logprob(reader: _TextModel, windows: Sequence[tuple[list[int], list[int]]], score: Any) -> float:
+def _windows_logprob(reader: CausalSystem, windows: Sequence[tuple[list[int], list[int]]], score: Any) -> float:
     import torch
 
     contexts = [torch.tensor(context) for context, _ in windows]
-    scored = score(reader.lm, contexts, [[ids] for _, ids in windows], max_batch_tokens=reader.batch_tokens)
+    lm = reader.llm.language_model(has_audio=False)
+    scored = score(lm, contexts, [[ids] for _, ids in windows], max_batch_tokens=reader.batch_tokens)
     return float(sum(value for (option,) in scored for value in option))
 
 

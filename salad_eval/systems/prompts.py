@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.types import AudioSegment, Request, TextSegment
+from salad_eval.types import AudioSegment, Segment, TextSegment
 
 DEFAULT_MAX_LENGTH = 2048  # lm-eval's, for models that do not state theirs
 _CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx")
@@ -43,18 +43,6 @@ class EncodedPair:
                 f"a continuation of {len(self.continuation)} tokens does not fit a model of {max_length} positions."
             )
         return self if len(self.context) <= room else EncodedPair(self.context[-room:], self.continuation)
-
-
-@dataclass(frozen=True, slots=True)
-class SpokenPrompt:
-    """A prompt with audio: token ids and audio in order, and each continuation's ids.
-
-    ``pieces`` holds no empty id tuple; the text after the last audio is the context in which the continuations were
-    encoded.
-    """
-
-    pieces: tuple[tuple[int, ...] | AudioSegment, ...]
-    continuations: tuple[tuple[int, ...], ...]
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -129,6 +117,13 @@ def encode_context(tokenizer: Any, context: str, *, max_length: int | None = Non
     return tuple(ids if max_length is None else ids[-max_length:])
 
 
+def encode_continuation(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Token ids of a continuation by itself, as generated text would be; ``ModelError`` where it has none."""
+    ids = encode(tokenizer, text, add_special_tokens=False)
+    _check_tokens(ids, text)
+    return tuple(ids)
+
+
 def _check_tokens(ids: Sequence[int], continuation: str) -> None:
     if not ids:
         raise ModelError(
@@ -150,14 +145,14 @@ def max_length(config: Any, tokenizer: Any) -> int:
 # --- text and audio --------------------------------------------------------------------------------------------------
 
 
-def split_at_audio(request: Request) -> tuple[str | AudioSegment, ...]:
-    """The prompt as texts and audio in turn: adjacent texts joined, and whitespace right before audio dropped.
+def split_at_audio(segments: Sequence[Segment]) -> tuple[str | AudioSegment, ...]:
+    """Segments as texts and audio in turn: adjacent texts joined, and whitespace right before audio dropped.
 
     In a byte-pair vocabulary the space before a word belongs to that word's token; where the word is spoken, its space
     is not text. Texts left empty are dropped.
     """
     pieces: list[str | AudioSegment] = []
-    for segment in request.prompt:
+    for segment in segments:
         if isinstance(segment, AudioSegment):
             if pieces and isinstance(pieces[-1], str):
                 pieces[-1] = pieces[-1].rstrip()
@@ -168,37 +163,6 @@ def split_at_audio(request: Request) -> tuple[str | AudioSegment, ...]:
             else:
                 pieces.append(segment.text)
     return tuple(piece for piece in pieces if not (isinstance(piece, str) and piece == ""))
-
-
-def encode_spoken_prompt(tokenizer: Any, request: Request) -> SpokenPrompt:
-    """Token ids of the texts around the audio, and of each continuation in the context of the last text.
-
-    The special tokens that begin a sequence stand at the very start, before audio too; a text after audio gets none.
-    Whitespace at the end of the last text moves to the continuations, as it does for text. Without continuations
-    (generation) it stays. Raises ``ModelError`` where the request holds no audio.
-    """
-    pieces = split_at_audio(request)
-    if not any(isinstance(piece, AudioSegment) for piece in pieces):
-        raise ModelError(f"item {request.item_id!r}: a speech prompt without audio; nothing would be heard.")
-    tail = pieces[-1] if isinstance(pieces[-1], str) else ""
-    body = pieces[:-1] if tail else pieces
-    encoded: list[tuple[int, ...] | AudioSegment] = []
-    for index, piece in enumerate(body):
-        if isinstance(piece, AudioSegment):
-            encoded.append(piece)
-        else:
-            encoded.append(tuple(encode(tokenizer, piece, add_special_tokens=None if index == 0 else False)))
-    if isinstance(body[0], AudioSegment):
-        encoded.insert(0, tuple(encode(tokenizer, "")))
-    context = tail.rstrip() if request.continuations else tail
-    context_ids = encode(tokenizer, context, add_special_tokens=False) if context else []
-    encoded.append(tuple(context_ids))
-    continuations = []
-    for continuation in request.continuations:
-        ids = encode(tokenizer, tail + continuation, add_special_tokens=False)[len(context_ids) :]
-        _check_tokens(ids, continuation)
-        continuations.append(tuple(ids))
-    return SpokenPrompt(tuple(piece for piece in encoded if piece != ()), tuple(continuations))
 
 
 # --- generation ------------------------------------------------------------------------------------------------------
@@ -246,12 +210,28 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     """Sha256 (16 hex digits) of what decides token ids: vocabulary, merges, normalisation, added tokens; not padding or
     truncation.
     """
+    return _sha256(_reading(tokenizer))
+
+
+def tokenizer_identity(tokenizer: Any) -> str:
+    """As ``tokenizer_fingerprint``, and of what else decides an answer: how ids become text, and which tokens begin a text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        state = json.loads(backend.to_str())
-        decisive = {
-            key: state.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
-        }
-    else:
-        decisive = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    writing = {
+        "decoder": None if backend is None else json.loads(backend.to_str()).get("decoder"),
+        "clean_up": getattr(tokenizer, "clean_up_tokenization_spaces", None),
+        "special": sorted(getattr(tokenizer, "all_special_ids", ())),
+        "prefix": [tokenizer.bos_token_id, tokenizer.eos_token_id],
+    }
+    return _sha256([_reading(tokenizer), writing])
+
+
+def _reading(tokenizer: Any) -> dict[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    state = json.loads(backend.to_str())
+    return {key: state.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")}
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,12 +103,11 @@ class SaladProcessor(ProcessorMixin):
         """
         checked = [self._checked(samples) for samples in audio]
         if self.fixed_window:
-            longest = max(len(samples) for samples in checked)
-            window = int(self.feature_extractor.n_samples)
-            if longest > window:
+            longest = max(len(samples) for samples in checked) / self.sampling_rate
+            if longest > self.window_seconds:
                 raise AudioError(
-                    f"a recording of {longest / self.sampling_rate:.1f} s is longer than this encoder's window of "
-                    f"{window / self.sampling_rate:.1f} s; cut it at a pause and pass the pieces."
+                    f"a recording of {longest:.1f} s is longer than this encoder's window of {self.window_seconds:.1f} s; cut it at a "
+                    f"pause and pass the pieces."
                 )
         output = self.feature_extractor(
             checked,
@@ -124,13 +124,27 @@ class SaladProcessor(ProcessorMixin):
             features = features[:, 0]  # (n, 1, samples) of codec extractors
         return BatchFeature({"input_features": features, "input_features_mask": mask.long()})
 
+    @property
+    def window_seconds(self) -> float:
+        """The full window of an extractor that has one."""
+        return float(self.feature_extractor.n_samples / self.sampling_rate)
+
+    def padded_seconds(self, seconds: float) -> float:
+        """How much sound the encoder computes for a recording: its window, where it has one."""
+        if not self.fixed_window:
+            return seconds
+        samples = self._window_samples(math.ceil(seconds * self.sampling_rate)) if self.windows else None
+        return self.window_seconds if samples is None else samples / self.sampling_rate
+
     def _window(self, recordings: Sequence[np.ndarray]) -> dict[str, int]:
         """The largest window that one of the recordings has; each is encoded in its own."""
         if not self.windows:
             return {}
+        return {"max_length": self._window_samples(max(map(len, recordings)))}
+
+    def _window_samples(self, n_samples: int) -> int:
         hop = int(self.feature_extractor.hop_length)
-        longest = max(-(-len(samples) // hop) for samples in recordings)
-        return {"max_length": window_of(longest, self.windows, self.margin) * hop}
+        return window_of(-(-n_samples // hop), self.windows, self.margin) * hop
 
     def _asks_for_mask(self) -> dict[str, bool]:
         import inspect

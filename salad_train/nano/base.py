@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_scheduler
 
+from salad_eval.batches import of_like_length
 from salad_eval.progress import track
 from salad_train.training.optim import CombinedOptimizer, ParameterGroup, make_optimizer
 from salad_train.training.saving import save_float16
@@ -57,18 +58,10 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
 
 def batches(lengths: Sequence[int], tokens_per_batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """One epoch of index batches: similar lengths together, batches in random order, ``tokens_per_batch`` padded tokens at most each."""
-    jitter = rng.uniform(0, 1, len(lengths))
-    order = np.lexsort((jitter, np.asarray(lengths)))
-    groups: list[list[int]] = [[]]
-    longest = 0
-    for index in order:
-        longest = max(longest, lengths[index])
-        if groups[-1] and longest * (len(groups[-1]) + 1) > tokens_per_batch:
-            groups.append([])
-            longest = lengths[index]
-        groups[-1].append(int(index))
+    order = np.argsort(rng.uniform(0, 1, len(lengths)))  # which of equal lengths come together is drawn anew
+    groups = [order[batch] for batch in of_like_length([lengths[i] for i in order], tokens_per_batch)]
     for k in rng.permutation(len(groups)):
-        yield np.asarray(groups[k])
+        yield groups[k]
 
 
 def optimizer_for(model: LlamaForCausalLM, plan: BasePlan) -> CombinedOptimizer:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from salad_eval.batches import of_like_length
 from salad_eval.errors import MissingExtraError, UserInputError
 from salad_eval.progress import track
 
@@ -149,12 +150,12 @@ class LanguageModelEmbedder:
         model, tokenizer = self._loaded
         backbone = model.base_model
         encoded = [self._encode(tokenizer, text) for text in texts]
-        lengths = np.array([len(ids) for ids, _ in encoded], dtype=np.int64)
+        lengths = [len(ids) for ids, _ in encoded]
         states = np.zeros((len(texts), model.get_input_embeddings().weight.shape[1]), dtype=np.float32)
-        known = [int(i) for i in np.argsort(lengths, kind="stable") if any(encoded[i][1])]
-        batches = list(_batches_by_length(known, lengths, self._batch_tokens or default_batch_tokens(model)))
+        known = [i for i, (_, content) in enumerate(encoded) if any(content)]
+        batches = list(of_like_length(lengths, self._batch_tokens or default_batch_tokens(model), places=known))
         for rows in track(batches, "embedding"):
-            width = int(lengths[rows[-1]])
+            width = lengths[rows[-1]]
             ids = torch.zeros((len(rows), width), dtype=torch.long)
             real, pooled = torch.zeros_like(ids), torch.zeros((len(rows), width, 1))
             for place, row in enumerate(rows):
@@ -246,15 +247,3 @@ def _sample(texts: Sequence[str], most: int, seed: int) -> Sequence[str]:
 
 def _parts(n: int, size: int, description: str) -> Iterator[slice]:
     yield from track([slice(start, min(start + size, n)) for start in range(0, n, size)], description)
-
-
-def _batches_by_length(order: Sequence[int], lengths: np.ndarray, batch_tokens: int) -> Iterator[list[int]]:
-    """Runs of ``order`` (by rising length) of at most ``batch_tokens`` padded tokens, and at least one row."""
-    batch: list[int] = []
-    for row in order:
-        if batch and (len(batch) + 1) * lengths[row] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -6,12 +6,13 @@ Nothing here trains. Everything here can be rebuilt from the documents, the seed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from salad_eval.batches import of_like_length
 from salad_eval.errors import DataError, UserInputError
 from salad_train.speech.interleave import Interleaved, Layout, lay_out
 from salad_train.training.frames import FrameStore, pad_frames
@@ -126,6 +127,10 @@ class BatchLimits:
                 f"batches of {self.tokens} tokens and {self.sequences} sequences: expected both to be at least 1."
             )
 
+    def batches(self, lengths: Sequence[int], places: Sequence[int] | None = None) -> list[tuple[int, ...]]:
+        """Places (by default all) of ``lengths`` in batches within these limits, the shortest first."""
+        return [tuple(batch) for batch in of_like_length(lengths, self.tokens, places=places, most=self.sequences)]
+
 
 @dataclass
 class BatchOrder:
@@ -161,19 +166,6 @@ class BatchOrder:
         order = rng.permutation(len(self.lengths))
         packed: list[tuple[int, ...]] = []
         for start in range(0, len(order), self.window):
-            chunk = sorted(order[start : start + self.window].tolist(), key=lambda i: (self.lengths[i], i))
-            batches = list(pack(chunk, self.lengths, self.limits))
+            batches = self.limits.batches(self.lengths, order[start : start + self.window].tolist())
             packed += [batches[k] for k in rng.permutation(len(batches))]
         return packed
-
-
-def pack(order: Sequence[int], lengths: Sequence[int], limits: BatchLimits) -> Iterator[tuple[int, ...]]:
-    """Cut ``order`` (ascending in length) into batches within ``limits``."""
-    current: list[int] = []
-    for index in order:
-        if current and (len(current) == limits.sequences or lengths[index] * (len(current) + 1) > limits.tokens):
-            yield tuple(current)
-            current = []
-        current.append(index)
-    if current:
-        yield tuple(current)

@@ -45,7 +45,7 @@ from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_eval.progress import track
 from salad_eval.records import JsonlLog, read_jsonl, write_jsonl
 from salad_eval.systems.prompts import tokenizer_fingerprint
-from salad_train.training.batches import BatchLimits, Example, pack
+from salad_train.training.batches import BatchLimits, Example
 from salad_train.training.checkpoints import teacher_fingerprint
 from salad_train.training.frames import FrameStore
 from salad_train.training.objective import CachedPositions, LogitHead, check_head, position_chunks
@@ -264,8 +264,7 @@ def _fill(
 ) -> int:
     """Add what ``read`` makes of every text that is not kept yet, shortest first; returns how many those were."""
     missing = list({text_key(ids): ids for ids in texts if len(ids) > 1 and ids not in kept}.values())
-    lengths = [len(ids) for ids in missing]
-    batches = list(pack(sorted(range(len(missing)), key=lambda k: (lengths[k], k)), lengths, limits))
+    batches = limits.batches([len(ids) for ids in missing])
     done: list[np.ndarray] = []
     rows: list[np.ndarray] = []
     for batch in track(batches, "caching the teacher"):

@@ -211,7 +211,7 @@ class SpeechSystemChecks:
         assert max(abs(a - b) for a, b in zip(one, two, strict=True)) > 1e-3
 
     def test_sound_of_another_rate_is_resampled(self, system: SpeechLLMSystem) -> None:
-        own_rate = ask("a", "Q:", heard("a river in the rain", rate=system.speech.sampling_rate_hz), "A:")
+        own_rate = ask("a", "Q:", heard("a river in the rain", rate=system.llm.sampling_rate_hz), "A:")
         higher = ask("b", "Q:", heard("a river in the rain", rate=48_000), "A:")
         one, other = system.loglikelihoods([own_rate, higher])
         assert np.isfinite(other).all()
@@ -221,13 +221,13 @@ class SpeechSystemChecks:
 
     def test_equal_sound_is_encoded_once(self, system: SpeechLLMSystem, monkeypatch: pytest.MonkeyPatch) -> None:
         encoded: list[int] = []
-        original = system.speech.audio_rows
+        original = system.llm.audio_rows
 
         def counted(recordings: Sequence[np.ndarray]) -> list[torch.Tensor]:
             encoded.append(len(recordings))
             return original(recordings)
 
-        monkeypatch.setattr(system.speech, "audio_rows", counted)
+        monkeypatch.setattr(system.llm, "audio_rows", counted)
         system._heard.clear()
         requests = [ask(str(i), "Q:", heard("gold"), f" is {i}") for i in range(4)] + [ask("x", heard("rain"), " is")]
         system.loglikelihoods(requests)
@@ -274,17 +274,17 @@ class SpeechSystemChecks:
             np.testing.assert_allclose(other, row, atol=1e-4, rtol=0)
 
     def test_recordings_of_unlike_lengths_are_encoded_as_if_alone(self, system: SpeechLLMSystem) -> None:
-        sounds = [resample(heard(text).audio, system.speech.sampling_rate_hz).samples for text in LENGTHS]
-        together = system.speech.audio_rows(sounds)
+        sounds = [resample(heard(text).audio, system.llm.sampling_rate_hz).samples for text in LENGTHS]
+        together = system.llm.audio_rows(sounds)
         for sound, rows in zip(sounds, together, strict=True):
-            alone = system.speech.audio_rows([sound])[0]
+            alone = system.llm.audio_rows([sound])[0]
             assert alone.shape == rows.shape
             torch.testing.assert_close(rows, alone, atol=1e-4, rtol=0)
 
     def test_with_and_without_a_cached_prefix(self, system: SpeechLLMSystem, monkeypatch: pytest.MonkeyPatch) -> None:
         from salad_eval.systems import branching
 
-        assert branching.can_branch(system.speech.language_model(has_audio=True)) == self.can_branch
+        assert branching.can_branch(system.llm.language_model(has_audio=True)) == self.can_branch
         cached = system.loglikelihoods(self.requests())
 
         def unusable(*args: object, **kwargs: object) -> Any:
@@ -299,7 +299,7 @@ class SpeechSystemChecks:
         request = self.requests()[0]
         values = system.loglikelihoods([request])[0]
         for option, value, rows in zip(OPTIONS, values, system.distributions([request])[0], strict=True):
-            ids = self.answer_ids(system.speech.processor, option)
+            ids = self.answer_ids(system.llm.processor, option)
             assert rows.dtype == np.float32
             assert float(rows[np.arange(len(ids)), ids].sum()) == pytest.approx(value, abs=1e-3)
             np.testing.assert_allclose(np.exp(rows).sum(-1), 1.0, atol=1e-3)
@@ -389,7 +389,7 @@ class SpeechSystemChecks:
     def test_too_long_a_recording_is_refused(self, system: SpeechLLMSystem) -> None:
         if self.too_long_seconds is None:
             pytest.skip("this class hears recordings of any length that its LM holds")
-        rate = system.speech.sampling_rate_hz
+        rate = system.llm.sampling_rate_hz
         long = AudioSegment(Audio(np.zeros(int(self.too_long_seconds * rate), np.float32), rate), "0" * 64)
         with pytest.raises(AudioError, match=r"'a'.*hears"):
             system.loglikelihoods([ask("a", "Q:", long, "A:")])
@@ -401,7 +401,7 @@ class SpeechSystemChecks:
 
     def test_a_text_that_holds_the_placeholder_is_refused(self, system: SpeechLLMSystem) -> None:
         with pytest.raises(ModelError, match="placeholder"):
-            system.loglikelihoods([ask("a", f"Q {system.speech.audio_token}:", heard("gold"), "A:")])
+            system.loglikelihoods([ask("a", f"Q {system.llm.audio_token}:", heard("gold"), "A:")])
 
     def test_a_prompt_that_does_not_fit_is_refused(self, folder: Path) -> None:
         system = self.system_class(str(folder), device="cpu", chat_template=self.chat, max_length=16)

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, ParakeetCTCConfig, ParakeetFeatureExtractor, ParakeetForCTC
 
+from salad_eval.batches import of_like_length
 from salad_eval.systems import branching
 from salad_eval.types import Audio, AudioSegment, Request, TextSegment
 from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
 from salad_train.model.system import SaladSystem
-from salad_train.training.hearing import batches_by_length
 from tests.helpers.speech_llm_world import tokenizer
 
 
@@ -74,7 +74,7 @@ def main() -> None:
     audios = [request.prompt[1].audio for request in requests]  # type: ignore[union-attr]
     took: dict[str, float] = {"features": 0.0, "encoder": 0.0, "adapter": 0.0}
     with torch.no_grad():
-        for batch in batches_by_length(audios, args.batch_seconds):
+        for batch in of_like_length([audio.seconds for audio in audios], args.batch_seconds):
             t0 = time.process_time()
             features = processor.extract([audios[i].samples for i in batch])
             t1 = time.process_time()

@@ -1,8 +1,8 @@
-"""What a class of speech LLMs has to say about itself so that ``SpeechLLMSystem`` can ask it.
+"""What a class of speech LLMs has to say about itself so that ``CausalSystem`` can ask it.
 
-The system does what is the same for all: it loads, batches, remembers recordings by their sha256, scores and generates.
-A ``SpeechFamily`` knows the model class and its processor: how a prompt of text and recordings becomes token ids, what
-the LM reads where a recording stands, and which part of the model is the LM.
+The system does what is the same for all: it batches, remembers recordings by their sha256, scores and generates. A ``SpeechFamily``
+knows the model class and its processor: how a prompt of text and recordings becomes token ids, what the LM reads where a recording
+stands, and which part of the model is the LM.
 
 The seam, in the order in which the system uses it:
 
@@ -11,7 +11,7 @@ The seam, in the order in which the system uses it:
 2. ``audio_rows(recordings)``: the LM's input embeddings for each recording, (n, d), n ≥ 1.
 3. ``encode_pairs`` / ``encode_prompt``: token ids of a request, in which the ``audio_token_id`` stands once for each of
    those n rows.
-4. ``embed(ids)``: input embeddings (T, d) of those ids; the system then puts the recordings' rows in their places.
+4. ``embed(ids)``: input embeddings (T, d) of those ids; ``prefix`` puts the recordings' rows in their places.
 5. ``language_model(has_audio=…)``: the object that ``salad_eval.systems.branching`` runs, on (T, d) prefixes for
    requests with audio and on (T,) token ids for requests without.
 
@@ -21,25 +21,19 @@ of one placeholder token, and whose processor takes a string with placeholders. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 
-from salad_eval.checkpoints import explained
+from salad_eval.audio.sound import resample
+from salad_eval.checkpoints import Part, explained
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems import prompts
-from salad_eval.types import AudioSegment, Request
-
-
-@dataclass(frozen=True, slots=True)
-class ChatStyle:
-    """A request as one user turn of the checkpoint's chat template, after ``system_prompt`` where there is one."""
-
-    system_prompt: str | None = None
+from salad_eval.systems.chat import ChatStyle
+from salad_eval.systems.family import CausalFamily, default_template
+from salad_eval.types import AudioSegment, Request, Segment
 
 
 class LanguageModel:
@@ -89,9 +83,11 @@ class LanguageModel:
     __call__ = forward
 
 
-class SpeechFamily:
+class SpeechFamily(CausalFamily):
     """One class of speech LLMs: its model, its processor, and how the two make a prompt (see the module)."""
 
+    hears = True
+    reads_parts: ClassVar[tuple[Part, ...]] = ("weights", "processor")
     model_types: ClassVar[tuple[str, ...]]
     """``config.model_type`` of the checkpoints this family reads."""
     architecture: ClassVar[str]
@@ -101,10 +97,13 @@ class SpeechFamily:
     audio_markup: ClassVar[str]
     """A recording in a prompt without a chat template: the placeholder token, once, and the markers the model was
     trained with around it."""
+    placeholder_is_token: ClassVar[bool] = True
+    """Whether the tokenizer reads the placeholder as one token; where not, the text before, between and after recordings is
+    tokenised piece by piece."""
 
     def __init__(self, model: Any, processor: Any) -> None:
-        self.model, self.processor = model, processor
-        self.tokenizer = processor.tokenizer
+        super().__init__(model, processor.tokenizer)
+        self.processor = processor
 
     # --- 1: loading --------------------------------------------------------------------------------------------------
 
@@ -141,15 +140,6 @@ class SpeechFamily:
         return int(self.feature_extractor.sampling_rate)
 
     @property
-    def max_audio_seconds(self) -> float | None:
-        """Longest recording the model hears whole (``None``: what fits the LM); the end of a longer one would be lost."""
-        return None
-
-    def padded_seconds(self, seconds: float) -> float:
-        """How much sound the encoder computes for a recording, padding included; it decides what fits a batch."""
-        return seconds
-
-    @property
     def audio_token(self) -> str:
         """The placeholder of a recording, as a string."""
         return str(self.processor.audio_token)
@@ -158,23 +148,7 @@ class SpeechFamily:
     def audio_token_id(self) -> int:
         return int(self.tokenizer.convert_tokens_to_ids(self.audio_token))
 
-    @property
-    def has_chat_template(self) -> bool:
-        return bool(getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None))
-
-    def parts_fingerprint(self) -> str:
-        """What identifies weights that lie beside the checkpoint's own (an adapter in a folder below); part of the
-        system's fingerprint.
-        """
-        return ""
-
     def language_model(self, *, has_audio: bool) -> Any:
-        """The causal LM that ``branching`` runs on requests with audio, or on those without.
-
-        It takes ``input_ids`` or ``inputs_embeds``, ``attention_mask``, ``position_ids``, ``past_key_values``,
-        ``use_cache`` and ``logits_to_keep``, and has ``config`` and ``get_input_embeddings()``. The two differ where a
-        model reads text with other weights than speech (an adapter that is active with audio only).
-        """
         return LanguageModel(self.model.get_decoder(), self.model.get_output_embeddings())
 
     def embedding_consumer(self) -> torch.nn.Module:
@@ -183,6 +157,11 @@ class SpeechFamily:
         return decoder
 
     # --- 2: recordings -----------------------------------------------------------------------------------------------
+
+    def hear(self, recordings: Sequence[AudioSegment]) -> list[torch.Tensor]:
+        """``audio_rows`` of the recordings at the model's own rate."""
+        rate = self.sampling_rate_hz
+        return self.audio_rows([resample(recording.audio, rate).samples for recording in recordings])
 
     def audio_inputs(self, recordings: Sequence[np.ndarray]) -> Mapping[str, torch.Tensor]:
         """What the model's ``forward`` takes for prompts that hold nothing but one recording each, (n_samples,) float32
@@ -237,6 +216,54 @@ class SpeechFamily:
 
     # --- 3: prompts --------------------------------------------------------------------------------------------------
 
+    @property
+    def template(self) -> str | None:
+        """Some checkpoints keep the chat template with the tokenizer only."""
+        return default_template(self.processor) or default_template(self.tokenizer)
+
+    def chat_writer(self) -> Callable[..., Any]:
+        writer = self.processor if default_template(self.processor) else self.tokenizer
+        applied: Callable[..., Any] = writer.apply_chat_template
+        return applied
+
+    def content(self, segments: tuple[Segment, ...]) -> Any:
+        """A turn's texts and recordings as typed parts, or as a string in which each recording is its markup (``plain_turns``)."""
+        pieces = prompts.split_at_audio(segments)
+        if self.plain_turns:
+            return self._marked(pieces)
+        return [{"type": "text", "text": piece} if isinstance(piece, str) else {"type": "audio"} for piece in pieces]
+
+    def render(self, request: Request, chat: ChatStyle | None) -> str:
+        """The prompt as a string with one placeholder a recording."""
+        if chat is None and request.has_audio:
+            return self._marked(prompts.split_at_audio(request.prompt))
+        return super().render(request, chat)
+
+    def _marked(self, pieces: Sequence[str | AudioSegment]) -> str:
+        return "".join(piece if isinstance(piece, str) else self.audio_markup for piece in pieces)
+
+    def expanded(self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None) -> str:
+        """The prompt as one string in which each recording's placeholder stands as often as it has rows."""
+        recordings = recordings_of(request)
+        first, *others = self._around_recordings(request, len(recordings), chat)
+        return first + "".join(
+            self.audio_text(n_rows[recording.sha256]) + text for recording, text in zip(recordings, others, strict=True)
+        )
+
+    def _around_recordings(self, request: Request, n_recordings: int, chat: ChatStyle | None) -> list[str]:
+        """The texts before, between and after a prompt's recordings."""
+        text = self.render(request, chat)
+        if not n_recordings:
+            return [text]
+        parts = text.split(self.audio_token)
+        if len(parts) != n_recordings + 1:
+            raise ModelError(
+                f"item {request.item_id!r}: its prompt holds {n_recordings} recordings and {len(parts) - 1} "
+                f"placeholders {self.audio_token!r}. A text must not hold the placeholder, and a chat template must "
+                f"keep every recording."
+            )
+        return parts
+
     def encode_pairs(
         self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None
     ) -> tuple[prompts.EncodedPair, ...]:
@@ -245,61 +272,38 @@ class SpeechFamily:
         The conventions are those of text (see ``prompts``): whitespace at the end of the prompt moves to the
         continuation.
         """
-        text = self.expanded(request, n_rows, chat)
-        return tuple(prompts.encode_pair(self.tokenizer, text, option) for option in request.continuations)
+        if self.placeholder_is_token or not request.has_audio:
+            return super().encode_pairs(request, n_rows, chat)
+        head, tail = self._piecewise(request, n_rows, chat)
+        pairs = []
+        for option in self.options(request, chat):
+            if tail.strip():
+                end = prompts.encode_pair(self.tokenizer, tail, option, add_special_tokens=False)
+                pairs.append(prompts.EncodedPair((*head, *end.context), end.continuation))
+            else:  # nothing after the last recording: what whitespace there is belongs to the continuation
+                pairs.append(prompts.EncodedPair(head, prompts.encode_continuation(self.tokenizer, tail + option)))
+        return tuple(pairs)
 
     def encode_prompt(self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None) -> tuple[int, ...]:
-        """Token ids of the prompt to generate from."""
-        return prompts.encode_context(self.tokenizer, self.expanded(request, n_rows, chat))
+        if self.placeholder_is_token or not request.has_audio:
+            return super().encode_prompt(request, n_rows, chat)
+        head, tail = self._piecewise(request, n_rows, chat)
+        return (*head, *prompts.encode(self.tokenizer, tail, add_special_tokens=False))
 
-    def expanded(self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None) -> str:
-        """The prompt as one string in which each recording's placeholder stands as often as it has rows."""
-        text = self.render(request, chat)
+    def _piecewise(
+        self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None
+    ) -> tuple[tuple[int, ...], str]:
+        """Ids up to the end of the last recording, with ``audio_token_id`` once a row, and the text after it.
+
+        The special tokens that begin a sequence stand at the very start, before a recording too.
+        """
         recordings = recordings_of(request)
-        if not recordings:
-            return text
-        parts = text.split(self.audio_token)
-        if len(parts) != len(recordings) + 1:
-            raise ModelError(
-                f"item {request.item_id!r}: its prompt holds {len(recordings)} recordings and {len(parts) - 1} "
-                f"placeholders {self.audio_token!r}. A text must not hold the placeholder, and a chat template must "
-                f"keep every recording."
-            )
-        whole = parts[0]
-        for recording, part in zip(recordings, parts[1:], strict=True):
-            whole += self.audio_text(n_rows[recording.sha256]) + part
-        return whole
-
-    def render(self, request: Request, chat: ChatStyle | None) -> str:
-        """The prompt as a string with one placeholder a recording."""
-        if chat is None:
-            pieces = prompts.split_at_audio(request) if request.has_audio else (request.text,)
-            return "".join(piece if isinstance(piece, str) else self.audio_markup for piece in pieces)
-        # Some checkpoints keep the template with the tokenizer only.
-        writer = self.processor if getattr(self.processor, "chat_template", None) else self.tokenizer
-        try:
-            return str(
-                writer.apply_chat_template(self.messages(request, chat), tokenize=False, add_generation_prompt=True)
-            )
-        except TemplateError as cause:
-            raise ModelError(
-                f"item {request.item_id!r}: the chat template of {type(self.model).__name__} refuses the prompt: {cause}"
-            ) from cause
-
-    def messages(self, request: Request, chat: ChatStyle) -> list[dict[str, Any]]:
-        """The conversation that the chat template renders."""
-        said: Any
-        system: Any = chat.system_prompt
-        if self.plain_turns:
-            said = self.render(request, None)
-        else:
-            pieces = prompts.split_at_audio(request) if request.has_audio else (request.text,)
-            said = [
-                {"type": "text", "text": piece} if isinstance(piece, str) else {"type": "audio"} for piece in pieces
-            ]
-            system = [{"type": "text", "text": system}]
-        turns = [{"role": "user", "content": said}]
-        return turns if chat.system_prompt is None else [{"role": "system", "content": system}, *turns]
+        first, *others = self._around_recordings(request, len(recordings), chat)
+        ids = prompts.encode(self.tokenizer, first)
+        for recording, before in zip(recordings, ("", *others[:-1]), strict=True):
+            ids += prompts.encode(self.tokenizer, before, add_special_tokens=False) if before else []
+            ids += [self.audio_token_id] * n_rows[recording.sha256]
+        return tuple(ids), others[-1]
 
     # --- 4: embeddings -----------------------------------------------------------------------------------------------
 
@@ -309,6 +313,25 @@ class SpeechFamily:
         device = next(iter(table.parameters())).device
         rows: torch.Tensor = table(ids.to(device).masked_fill((ids == self.audio_token_id).to(device), 0))
         return rows
+
+    def prefix(self, request: Request, ids: tuple[int, ...], heard: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What the LM reads: token ids (T,) of a text; for a prompt with audio, input embeddings (T, d) with what was heard in
+        its places.
+        """
+        if not request.has_audio:
+            return super().prefix(request, ids, heard)
+        tokens = torch.tensor(ids, dtype=torch.long)
+        rows = torch.cat([heard[recording.sha256] for recording in recordings_of(request)])
+        places = tokens == self.audio_token_id
+        if int(places.sum()) != len(rows):
+            raise ModelError(
+                f"item {request.item_id!r}: its recordings fill {len(rows)} positions, and its prompt holds "
+                f"{int(places.sum())} placeholders {self.audio_token!r}. A text must not hold the placeholder."
+            )
+        with torch.no_grad():
+            prefix = self.embed(tokens)
+            prefix[places.to(prefix.device)] = rows.to(prefix.device, prefix.dtype)
+        return prefix
 
 
 # --- tools for families ----------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ hears through a LoRA adapter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,8 +17,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from salad_eval.checkpoints import explained, load_config
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems.speech import adapters
-from salad_eval.systems.speech.family import ChatStyle, LanguageModel, SpeechFamily
-from salad_eval.types import Request
+from salad_eval.systems.speech.family import LanguageModel, SpeechFamily
 
 
 class GraniteSpeechFeatures(GraniteSpeechFeatureExtractor):
@@ -101,6 +101,7 @@ class GraniteSpeechFamily(SpeechFamily):
 
     model_types = ("granite_speech",)
     architecture = "GraniteSpeechForConditionalGeneration"
+    libraries = (*SpeechFamily.libraries, "peft")
     plain_turns = True
     audio_markup: ClassVar[str] = "<|audio|>"
 
@@ -161,17 +162,9 @@ class GraniteSpeechFamily(SpeechFamily):
         if bool((embedded[places] == blank.to(embedded.device, embedded.dtype)).all(-1).any()):
             raise ModelError(f"{type(self.model).__name__} was given a recording, and it did not reach the LM.")
 
-    # --- prompts: the chat templates of Granite take strings, in which the placeholder stands ------------------------
-
-    def render(self, request: Request, chat: ChatStyle | None) -> str:
-        if chat is None:
-            return super().render(request, None)
-        template = self.processor.chat_template or self.tokenizer.chat_template
-        return str(
-            self.tokenizer.apply_chat_template(
-                self.messages(request, chat), chat_template=template, tokenize=False, add_generation_prompt=True
-            )
-        )
+    def chat_writer(self) -> Callable[..., Any]:
+        """The tokenizer's: Granite's templates take strings, in which the placeholder stands."""
+        return partial(self.tokenizer.apply_chat_template, chat_template=self.template)
 
 
 class GraniteSpeechPlusFamily(GraniteSpeechFamily):

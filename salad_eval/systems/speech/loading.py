@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from salad_eval.checkpoints import (
     Quantization,
@@ -28,6 +28,7 @@ from salad_eval.resources import resolve_pretrained
 if TYPE_CHECKING:
     from salad_eval.systems.speech.family import SpeechFamily
 
+F = TypeVar("F", bound="SpeechFamily")
 _HERE = "salad_eval.systems.speech"
 FAMILIES: Mapping[str, str] = MappingProxyType(
     {
@@ -54,7 +55,7 @@ _ELSEWHERE = MappingProxyType(
 
 def load_speech_llm(
     pretrained: str,
-    family: type[SpeechFamily] | None = None,
+    family: type[F] | None = None,
     *,
     dtype: str = "float32",
     device: str = "auto",
@@ -64,7 +65,7 @@ def load_speech_llm(
     quantization: Quantization | None = None,
     peft: str | None = None,
     **model_kwargs: Any,
-) -> SpeechFamily:
+) -> F:
     """A speech LLM in evaluation mode with its processor, as the family of its checkpoint (or as ``family``).
 
     The options are those of ``load_causal_lm``. Raises ``ModelError`` naming the path and what is wrong: not a speech
@@ -74,10 +75,10 @@ def load_speech_llm(
     check_foldable(stated, quantization)
     source = resolve_pretrained(stated.base)
     check_folder(source, weights=weights)
-    family = family_of(source, family, revision=revision, trust_remote_code=trust_remote_code)
+    chosen = cast("type[F]", family_of(source, family, revision=revision, trust_remote_code=trust_remote_code))
     _check_processor_files(source)
     origin = {"revision": revision, "trust_remote_code": trust_remote_code}
-    processor = family.load_processor(source, **origin)
+    processor = chosen.load_processor(source, **origin)
     kwargs: dict[str, Any] = {
         "dtype": torch_dtype(dtype),
         "use_safetensors": weights == "safetensors",
@@ -87,14 +88,14 @@ def load_speech_llm(
     if quantization is not None:
         kwargs["quantization_config"] = quantization_config(quantization)
         kwargs.setdefault("device_map", resolve_device(device))
-    model, info = family.load_model(source, **kwargs)
+    model, info = chosen.load_model(source, **kwargs)
     check_complete(source, info)
     check_vocabulary(source, model, processor.tokenizer)
     if stated.adapter is not None:
         model = with_adapter(model, stated.adapter)
     if "device_map" not in kwargs:
         model = model.to(resolve_device(device))
-    loaded = family(model.eval(), processor)
+    loaded = chosen(model.eval(), processor)
     _check_placeholder(source, loaded)
     return loaded
 

@@ -39,6 +39,7 @@ class Phi4MultimodalFamily(SpeechFamily):
 
     model_types = ("phi4_multimodal",)
     architecture = "Phi4MultimodalForCausalLM"
+    libraries = (*SpeechFamily.libraries, "peft")
     plain_turns = True
     adapter_folder: ClassVar[str] = "speech-lora"
 

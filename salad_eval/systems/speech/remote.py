@@ -7,7 +7,7 @@ found out by looking which embeddings are not those of their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,8 @@ import torch
 
 from salad_eval.checkpoints import explained
 from salad_eval.errors import ModelError
-from salad_eval.systems import prompts
-from salad_eval.systems.speech.family import ChatStyle, LanguageModel, SpeechFamily, merged_embeddings, recordings_of
-from salad_eval.types import Request
+from salad_eval.systems.family import default_template
+from salad_eval.systems.speech.family import LanguageModel, SpeechFamily, merged_embeddings
 
 _PLACEHOLDERS = ("audio_token", "audio_placeholder")
 
@@ -28,6 +27,7 @@ class RemoteSpeechFamily(SpeechFamily):
     model_types = ()
     architecture = "AutoModel"
     plain_turns = True
+    placeholder_is_token = False
 
     def __init__(self, model: Any, processor: Any) -> None:
         super().__init__(model, processor)
@@ -108,54 +108,10 @@ class RemoteSpeechFamily(SpeechFamily):
 
     # --- prompts -----------------------------------------------------------------------------------------------------
 
-    def encode_pairs(
-        self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None
-    ) -> tuple[prompts.EncodedPair, ...]:
-        if not request.has_audio:
-            return super().encode_pairs(request, n_rows, chat)
-        head, tail = self._split(request, n_rows, chat)
-        pairs = []
-        for option in request.continuations:
-            if tail.strip():
-                end = prompts.encode_pair(self.tokenizer, tail, option, add_special_tokens=False)
-                pairs.append(prompts.EncodedPair((*head, *end.context), end.continuation))
-            else:  # nothing after the last recording: what whitespace there is belongs to the continuation
-                ids = prompts.encode(self.tokenizer, tail + option, add_special_tokens=False)
-                if not ids:
-                    raise ModelError(f"item {request.item_id!r}: the continuation {option!r} has no tokens.")
-                pairs.append(prompts.EncodedPair(head, tuple(ids)))
-        return tuple(pairs)
-
-    def encode_prompt(self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None) -> tuple[int, ...]:
-        if not request.has_audio:
-            return super().encode_prompt(request, n_rows, chat)
-        head, tail = self._split(request, n_rows, chat)
-        return (*head, *prompts.encode(self.tokenizer, tail, add_special_tokens=False))
-
-    def _split(
-        self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None
-    ) -> tuple[tuple[int, ...], str]:
-        """Ids up to the end of the last recording, with ``audio_token_id`` once a row, and the text after it."""
-        recordings = recordings_of(request)
-        parts = self.render(request, chat).split(self.audio_token)
-        if len(parts) != len(recordings) + 1:
-            raise ModelError(
-                f"item {request.item_id!r}: its prompt holds {len(recordings)} recordings and {len(parts) - 1} "
-                f"placeholders {self.audio_token!r}. A text must not hold the placeholder."
-            )
-        ids = prompts.encode(self.tokenizer, parts[0])
-        for recording, before in zip(recordings, ("", *parts[1:-1]), strict=True):
-            ids += prompts.encode(self.tokenizer, before, add_special_tokens=False) if before else []
-            ids += [self.audio_token_id] * n_rows[recording.sha256]
-        return tuple(ids), parts[-1]
-
-    def render(self, request: Request, chat: ChatStyle | None) -> str:
-        if chat is None:
-            return super().render(request, None)
-        return str(
-            self.tokenizer.apply_chat_template(self.messages(request, chat), tokenize=False, add_generation_prompt=True)
-        )
-
     @property
-    def has_chat_template(self) -> bool:
-        return bool(getattr(self.tokenizer, "chat_template", None))
+    def template(self) -> str | None:
+        return default_template(self.tokenizer)
+
+    def chat_writer(self) -> Callable[..., Any]:
+        writer: Callable[..., Any] = self.tokenizer.apply_chat_template
+        return writer

@@ -19,8 +19,9 @@ import torch
 from salad_eval.audio.sound import resample
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.systems import prompts
-from salad_eval.systems.speech.family import ChatStyle, SpeechFamily
-from salad_eval.types import Audio, Request
+from salad_eval.systems.chat import ChatStyle, conversation, text_of
+from salad_eval.systems.speech.family import SpeechFamily
+from salad_eval.types import Audio, AudioSegment, Request, Segment
 
 CHUNK_SECONDS = 30.0  # of the encoder
 
@@ -31,6 +32,7 @@ class VoxtralFamily(SpeechFamily):
     model_types = ("voxtral",)
     architecture = "VoxtralForConditionalGeneration"
     audio_markup = "[BEGIN_AUDIO][AUDIO]"
+    libraries = (*SpeechFamily.libraries, "mistral-common")
 
     @classmethod
     def load_processor(cls, source: str, **kwargs: Any) -> Any:
@@ -43,15 +45,16 @@ class VoxtralFamily(SpeechFamily):
         return int(self.processor.audio_token_id)
 
     @property
-    def has_chat_template(self) -> bool:
-        """Always: it is part of mistral-common."""
-        return True
+    def template(self) -> str | None:
+        """Of no file: the format is part of mistral-common."""
+        return "mistral-common"
 
     def padded_seconds(self, seconds: float) -> float:
         return math.ceil(seconds / CHUNK_SECONDS) * CHUNK_SECONDS
 
     def audio_inputs(self, recordings: Sequence[np.ndarray]) -> Mapping[str, torch.Tensor]:
-        turns = [[{"role": "user", "content": [self._content(samples)]}] for samples in recordings]
+        rate = self.sampling_rate_hz
+        turns = [[{"role": "user", "content": [_recording(Audio(samples, rate))]}] for samples in recordings]
         inputs: Mapping[str, torch.Tensor] = self.processor.apply_chat_template(turns, tokenize=True, return_dict=True)
         return inputs
 
@@ -63,13 +66,10 @@ class VoxtralFamily(SpeechFamily):
             self._check_plain(request)
             return super().encode_pairs(request, n_rows, chat)
         context = self._chat_ids(request, chat)
-        pairs = []
-        for option in request.continuations:
-            ids = tuple(self.tokenizer.encode(option, add_special_tokens=False))
-            if not ids:
-                raise ModelError(f"item {request.item_id!r}: the continuation {option!r} has no tokens.")
-            pairs.append(prompts.EncodedPair(context, ids))
-        return tuple(pairs)
+        return tuple(
+            prompts.EncodedPair(context, prompts.encode_continuation(self.tokenizer, option))
+            for option in self.options(request, chat)
+        )
 
     def encode_prompt(self, request: Request, n_rows: Mapping[str, int], chat: ChatStyle | None) -> tuple[int, ...]:
         if chat is None:
@@ -90,25 +90,33 @@ class VoxtralFamily(SpeechFamily):
     def _chat_ids(self, request: Request, chat: ChatStyle) -> tuple[int, ...]:
         from mistral_common.exceptions import MistralCommonException
 
-        content = []
-        for piece in prompts.split_at_audio(request):
-            if isinstance(piece, str):
-                content.append({"type": "text", "text": piece})
-            else:
-                content.append(self._content(resample(piece.audio, self.sampling_rate_hz).samples))
-        turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if chat.system_prompt is not None:
-            turns.insert(0, {"role": "system", "content": chat.system_prompt})
+        messages = conversation(request, chat)
+        turns = [{"role": message.role, "content": self.content(message.content)} for message in messages]
+        begun = messages[-1].role == "assistant"
         try:
-            found = self.processor.apply_chat_template([turns], tokenize=True, return_dict=True)
+            found = self.processor.apply_chat_template(
+                [turns], tokenize=True, return_dict=True, continue_final_message=begun
+            )
         except (MistralCommonException, ValueError) as cause:
             raise ModelError(
                 f"item {request.item_id!r}: its prompt does not fit Voxtral's chat format: {cause}"
             ) from cause
         return tuple(found["input_ids"][0].tolist())
 
-    def _content(self, samples: np.ndarray) -> dict[str, str]:
-        return {"type": "audio", "base64": _wav_base64(Audio(samples, self.sampling_rate_hz))}
+    def content(self, segments: tuple[Segment, ...]) -> Any:
+        """A turn's texts and recordings as typed parts; one of text alone as a string, which is all that a system turn takes."""
+        if not any(isinstance(segment, AudioSegment) for segment in segments):
+            return text_of(segments)
+        return [
+            {"type": "text", "text": piece}
+            if isinstance(piece, str)
+            else _recording(resample(piece.audio, self.sampling_rate_hz))
+            for piece in prompts.split_at_audio(segments)
+        ]
+
+
+def _recording(audio: Audio) -> dict[str, str]:
+    return {"type": "audio", "base64": _wav_base64(audio)}
 
 
 def _wav_base64(audio: Audio) -> str:

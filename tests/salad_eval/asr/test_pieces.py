@@ -108,34 +108,6 @@ def test_a_length_beyond_what_a_model_hears() -> None:
         sound.check_longest(31.0, 30.0, "a model")
 
 
-# --- batches
-
-
-@pytest.mark.parametrize(
-    ("lengths", "limit", "equal", "expected"),
-    [
-        ([], 10, False, []),
-        ([5], 1, False, [[0]]),  # one at least
-        ([1, 1, 1], 3, False, [[0, 1, 2]]),
-        ([1, 1, 1], 2, False, [[0, 1], [2]]),
-        ([1, 4, 1, 4], 8, False, [[0, 2], [1, 3]]),
-        ([2, 1, 3], 100, False, [[1, 0, 2]]),
-        ([2, 1, 2], 100, True, [[1], [0, 2]]),
-    ],
-)
-def test_batches(lengths: list[int], limit: int, equal: bool, expected: list[list[int]]) -> None:
-    assert list(sound.batches(lengths, limit, equal=equal)) == expected
-
-
-@given(lengths=st.lists(st.integers(1, 50), max_size=30), limit=st.integers(1, 200), equal=st.booleans())
-def test_batches_hold_everything_once_and_no_more_than_the_limit(lengths: list[int], limit: int, equal: bool) -> None:
-    found = list(sound.batches(lengths, limit, equal=equal))
-    assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
-    for batch in found:
-        assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= limit
-        assert not equal or len({lengths[place] for place in batch}) == 1
-
-
 # --- silence
 
 

@@ -232,7 +232,7 @@ def test_speech_llms_of_transformers_hear_and_read_too(speech: Any, store: Audio
     (expected,) = system.loglikelihoods([Request("x", segments, (" a", " b"))])
     assert [value for value, _ in found] == pytest.approx(expected, abs=1e-4)
 
-    checks.save_text_lm(system.speech.model, tmp_path / "text_llm")
+    checks.save_text_lm(system.llm.model, tmp_path / "text_llm")
     model.tokenizer.save_pretrained(tmp_path / "text_llm")
     text_llm = HFLM(pretrained=str(tmp_path / "text_llm"), dtype="float32", device="cpu", batch_size=1)
     asked = instances("loglikelihood_rolling", [("Which planet has rings? Saturn.",)])

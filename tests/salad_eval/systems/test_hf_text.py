@@ -93,31 +93,9 @@ def test_a_continuation_without_tokens_is_refused(tokenizer):
 
 
 def test_texts_around_audio_lose_the_space_that_belongs_to_the_spoken_word():
-    request = Request(
-        "i", (TextSegment("Passage: "), TextSegment("\n "), SOUND, TextSegment(" \nAnswer:"), SOUND, SOUND)
-    )
-    assert prompts.split_at_audio(request) == ("Passage:", SOUND, " \nAnswer:", SOUND, SOUND)
-    assert prompts.split_at_audio(Request("i", (TextSegment("  "), SOUND))) == (SOUND,)
-
-
-def test_a_spoken_prompt_has_one_beginning_and_continues_its_last_text(tokenizer):
-    def plain(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer.encode(text, add_special_tokens=False))
-
-    bos = tuple(tokenizer.encode(""))
-    request = Request("i", (TextSegment("Question: "), SOUND, TextSegment("\nAnswer: ")), ("Paris", "red"))
-    spoken = prompts.encode_spoken_prompt(tokenizer, request)
-    assert spoken.pieces == (bos + plain("Question:"), SOUND, plain("\nAnswer:"))
-    assert spoken.continuations == (plain("\nAnswer: Paris")[len(plain("\nAnswer:")) :], plain(" red"))
-
-    ends_in_audio = prompts.encode_spoken_prompt(tokenizer, Request("i", (SOUND,), (" Paris",)))
-    assert ends_in_audio.pieces == ((bos, SOUND) if bos else (SOUND,))
-    assert ends_in_audio.continuations == (plain(" Paris"),)
-
-    generated = prompts.encode_spoken_prompt(tokenizer, Request("i", (SOUND, TextSegment("\nAnswer: "))))
-    assert generated.pieces[-1] == plain("\nAnswer: ")
-    with pytest.raises(ModelError, match="without audio"):
-        prompts.encode_spoken_prompt(tokenizer, ask("no sound", " here"))
+    segments = (TextSegment("Passage: "), TextSegment("\n "), SOUND, TextSegment(" \nAnswer:"), SOUND, SOUND)
+    assert prompts.split_at_audio(segments) == ("Passage:", SOUND, " \nAnswer:", SOUND, SOUND)
+    assert prompts.split_at_audio((TextSegment("  "), SOUND)) == (SOUND,)
 
 
 def test_a_tokenizers_fingerprint_is_its_vocabulary_not_its_padding():

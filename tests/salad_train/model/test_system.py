@@ -46,7 +46,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def system(folder: Path) -> SaladSystem:
-    return SaladSystem(str(folder), device="cpu")
+    return SaladSystem(str(folder), device="cpu", batch_seconds=60)  # two of Whisper's windows
 
 
 def test_it_comes_through_the_registry(folder: Path) -> None:
@@ -76,7 +76,7 @@ def test_speech_is_scored_as_the_model_scores_it(system: SaladSystem) -> None:
     """Against one plain forward pass a continuation, inputs built by the processor."""
     request = spoken("a", "Question: ", heard("What is the symbol for gold?"), "\nAnswer:")
     found = system.loglikelihoods([request])[0]
-    model, processor = system.model, system.processor
+    model, processor = system.model, system.llm.processor
     samples = hearing.resample(world.sound("What is the symbol for gold?"), processor.sampling_rate).samples
     for option, value in zip(OPTIONS, found, strict=True):
         batch = processor(text="Question: <|audio|>\nAnswer:" + option, audio=samples)
@@ -123,7 +123,7 @@ def test_a_batch_is_its_members_alone_and_order_does_not_matter(system: SaladSys
 
 def test_sound_of_another_rate_is_resampled(folder: Path) -> None:
     system = SaladSystem(str(folder), device="cpu")
-    at_rate = system.loglikelihoods([spoken("a", heard("gold", rate=system.processor.sampling_rate), " is")])[0]
+    at_rate = system.loglikelihoods([spoken("a", heard("gold", rate=system.llm.processor.sampling_rate), " is")])[0]
     higher = system.loglikelihoods([spoken("a", heard("gold", rate=48_000), " is")])[0]
     assert np.isfinite(higher).all()
     assert max(abs(a - b) for a, b in zip(at_rate, higher, strict=True)) < 1.0
@@ -131,13 +131,13 @@ def test_sound_of_another_rate_is_resampled(folder: Path) -> None:
 
 def test_equal_sound_is_encoded_once(system: SaladSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
-    original = hearing.audio_embeddings
+    original = system.llm.hear
 
-    def counted(model: object, processor: object, audios: list[Audio], *rest: float) -> list[torch.Tensor]:
-        encoded.append(len(audios))
-        return original(system.model, system.processor, audios, *rest)
+    def counted(recordings: list[AudioSegment]) -> list[torch.Tensor]:
+        encoded.append(len(recordings))
+        return original(recordings)
 
-    monkeypatch.setattr(hearing, "audio_embeddings", counted)
+    monkeypatch.setattr(system.llm, "hear", counted)
     system._heard.clear()
     requests = [spoken(str(i), heard("gold"), f" is {i}") for i in range(4)] + [spoken("x", heard("rain"), " is")]
     system.loglikelihoods(requests)
@@ -155,7 +155,7 @@ def test_kept_frames_answer_alike_and_are_encoded_once_for_all_checkpoints(
     assert np.allclose(kept, plain, atol=2e-2)  # float16
     assert kept != plain
     monkeypatch.setattr(type(system.model), "encode_audio", None)  # nothing is encoded any more
-    live = SaladSystem.live(system.model, system.processor, frames=str(tmp_path / "frames"))
+    live = SaladSystem.live(system.model, system.llm.processor, frames=str(tmp_path / "frames"))
     assert live.loglikelihoods(requests) == kept
 
 
@@ -167,8 +167,8 @@ def test_the_memory_for_sounds_is_bounded(folder: Path) -> None:
 
 def test_generation_from_speech_is_the_models_own(system: SaladSystem) -> None:
     request = spoken("a", "Say ", heard("gold"), " again:", options=())
-    samples = hearing.resample(world.sound("gold"), system.processor.sampling_rate).samples
-    batch = system.processor(text="Say <|audio|> again:", audio=samples)
+    samples = hearing.resample(world.sound("gold"), system.llm.processor.sampling_rate).samples
+    batch = system.llm.processor(text="Say <|audio|> again:", audio=samples)
     ids = system.model.generate(**batch, max_new_tokens=6, do_sample=False)[0, batch["input_ids"].shape[1] :].tolist()
     eos = system.tokenizer.eos_token_id
     expected = ids[: ids.index(eos)] if eos in ids else ids
@@ -204,7 +204,7 @@ def test_the_fingerprint_tells_checkpoints_and_settings_apart(folder: Path, tmp_
 
 
 def test_a_text_lm_is_no_speech_system(folder: Path) -> None:
-    with pytest.raises(ModelError, match="expected 'salad'"):
+    with pytest.raises(ModelError, match="SaladFamily reads salad"):
         SaladSystem(str(folder / "own-lm"), device="cpu")
 
 

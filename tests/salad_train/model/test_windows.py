@@ -15,6 +15,7 @@ from salad_eval.errors import AudioError, ModelError
 from salad_eval.types import Audio
 from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
 from salad_train.model.audio_encoders import spec_of
+from salad_train.model.family import SaladFamily
 from salad_train.model.loading import load_salad
 from salad_train.training.hearing import encoder_frames
 from salad_train.training.stages import encoder_fingerprint
@@ -78,6 +79,13 @@ def test_batch_mates_change_nothing() -> None:
     together = encoder_frames(model, processor, recordings(), batch_seconds=1000.0)
     for audio, frames in zip(recordings(), together, strict=True):
         np.testing.assert_allclose(encoder_frames(model, processor, [audio])[0], frames, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("windows", "costs"), [(None, [30.0] * 5), (WINDOWS, [2.0, 4.0, 2.0, 4.0, 30.0])])
+def test_a_recording_costs_its_window(windows: list[float] | None, costs: list[float]) -> None:
+    family = SaladFamily(*parts(windows))
+    assert [family.padded_seconds(seconds) for seconds in SECONDS] == costs
+    assert family.max_audio_seconds == 30
 
 
 def test_features_are_made_for_the_largest_window_that_is_needed() -> None:

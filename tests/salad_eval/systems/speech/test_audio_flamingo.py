@@ -69,7 +69,7 @@ class TestAudioFlamingo3(SpeechSystemChecks):
     def test_more_than_a_window_is_heard_in_parts(self, system: SpeechLLMSystem, own: tuple[Any, Any]) -> None:
         samples = np.sin(np.cumsum(np.linspace(0.01, 2, 35 * 16_000))).astype(np.float32)
         request = ask("a", "Q:", AudioSegment(Audio(samples, 16_000), "2" * 64), "\nAnswer:", options=(" H",))
-        assert system.speech.padded_seconds(35.0) == 60.0
+        assert system.llm.padded_seconds(35.0) == 60.0
         (rows,) = system._hear([request]).values()
         assert len(rows) == 35 * 25
         expected = self.own_logprobs(own, request)

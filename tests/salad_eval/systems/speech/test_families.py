@@ -9,14 +9,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import (
     GlmAsrConfig,
     GlmAsrForConditionalGeneration,
@@ -29,11 +27,11 @@ from transformers import (
 
 import salad_eval.systems.speech as speech_package
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.systems.speech.family import LanguageModel
+from salad_eval.systems.speech.family import LanguageModel, SpeechFamily
 from salad_eval.systems.speech.loading import FAMILIES, family_of
 from salad_eval.systems.speech.qwen2_audio import Qwen2AudioFamily
 from salad_eval.systems.speech.qwen_omni import QwenOmniFamily
-from salad_eval.systems.speech.system import SpeechLLMSystem, _batches
+from salad_eval.systems.speech.system import SpeechLLMSystem
 from salad_eval.types import AudioSegment
 from tests.helpers import remote_speech_llm
 from tests.helpers.speech_systems_world import LENGTHS, OPTIONS, SpeechSystemChecks, ask, heard, qwen_tokenizer
@@ -112,6 +110,50 @@ def test_naming_the_system_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+# --- a placeholder that is no token ------------------------------------------------------------------------------------
+
+
+class PieceFamily(SpeechFamily):
+    """Nothing but what the tokens of a prompt depend on."""
+
+    model_types = ()
+    architecture = ""
+    placeholder_is_token = False
+    audio_markup = "<|audio|>"
+    audio_token = "<|audio|>"
+    audio_token_id = -1
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_texts_around_a_recording_are_tokenised_piece_by_piece(bos: bool) -> None:
+    """One beginning, before a recording too; whitespace before one is dropped, whitespace at the end goes to the continuations."""
+    tokenizer = train_tokenizer(bos=bos)
+    family = PieceFamily(None, SimpleNamespace(tokenizer=tokenizer))
+    sound = heard("gold")
+
+    def plain(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+    def pairs(*prompt: str | AudioSegment, options: tuple[str, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        found = family.encode_pairs(ask("i", *prompt, options=options), {sound.sha256: 2}, None)
+        return [(pair.context, pair.continuation) for pair in found]
+
+    begin, context = tuple(tokenizer.encode("")), plain("\nAnswer:")
+    head = (*begin, *plain("Question:"), -1, -1)
+    assert pairs("Question: ", sound, "\nAnswer: ", options=("Paris", "red")) == [
+        ((*head, *context), plain("\nAnswer: Paris")[len(context) :]),
+        ((*head, *context), plain(" red")),
+    ]
+    assert pairs(sound, options=(" Paris",)) == [((*begin, -1, -1), plain(" Paris"))]
+    assert pairs(sound, " ", options=("Paris",)) == [((*begin, -1, -1), plain(" Paris"))]
+    free = ask("i", sound, " and", sound, "\nAnswer: ", options=())
+    assert family.encode_prompt(free, {sound.sha256: 2}, None) == (
+        *begin, -1, -1, *plain(" and"), -1, -1, *plain("\nAnswer: "),
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="no tokens of its own"):
+        pairs(sound, options=("",))
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +186,7 @@ def test_auto_takes_the_chat_template_where_there_is_one(folder: Path) -> None:
 
 def test_a_system_prompt_is_put_before_the_turn(folder: Path) -> None:
     system = SpeechLLMSystem(str(folder), device="cpu", system_prompt="Be brief.")
-    prompt = system.speech.render(ask("a", heard("gold"), "Answer."), system.chat)
+    prompt = system.llm.render(ask("a", heard("gold"), "Answer."), system.chat)
     assert prompt.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
     assert prompt.count("<|AUDIO|>") == 1
     other = SpeechLLMSystem(str(folder), device="cpu", system_prompt="Be long.")
@@ -153,24 +195,24 @@ def test_a_system_prompt_is_put_before_the_turn(folder: Path) -> None:
 
 def test_a_template_that_refuses_a_prompt_is_an_error_with_the_items_name(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    refusing = "{% if messages[-1]['role'] == 'user' %}{{ raise_exception('no questions') }}{% endif %}"
     whole = (copy / "chat_template.jinja").read_text()
     (copy / "chat_template.jinja").write_text(refusing + whole)
     system = SpeechLLMSystem(str(copy), device="cpu", system_prompt="Be brief.")
-    with pytest.raises(ModelError, match=r"'a'.*no system turns"):
+    with pytest.raises(ModelError, match=r"'a'.*no questions"):
         system.loglikelihoods([ask("a", heard("gold"), "Answer.")])
 
 
 def test_a_template_kept_with_the_tokenizer_is_found(folder: Path) -> None:
     system = SpeechLLMSystem(str(folder), device="cpu")
     request = ask("a", heard("gold"), "Answer.")
-    prompt = system.speech.render(request, system.chat)
-    template, system.speech.processor.chat_template = system.speech.processor.chat_template, None
-    system.speech.tokenizer.chat_template = None  # transformers gives a template of its own file to both
-    assert not system.speech.has_chat_template
-    system.speech.tokenizer.chat_template = template
-    assert system.speech.has_chat_template
-    assert system.speech.render(request, system.chat) == prompt
+    prompt = system.llm.render(request, system.chat)
+    template, system.llm.processor.chat_template = system.llm.processor.chat_template, None
+    system.llm.tokenizer.chat_template = None  # transformers gives a template of its own file to both
+    assert system.llm.template is None
+    system.llm.tokenizer.chat_template = template
+    assert system.llm.template == template
+    assert system.llm.render(request, system.chat) == prompt
 
 
 def test_the_memory_for_recordings_is_bounded(folder: Path) -> None:
@@ -195,7 +237,7 @@ def test_generation_that_leaves_no_room_is_refused(folder: Path) -> None:
 
 def test_a_recording_that_gives_no_position_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = SpeechLLMSystem(str(folder), device="cpu")
-    monkeypatch.setattr(system.speech, "audio_rows", lambda recordings: [torch.zeros(0, 32) for _ in recordings])
+    monkeypatch.setattr(system.llm, "audio_rows", lambda recordings: [torch.zeros(0, 32) for _ in recordings])
     with pytest.raises(Exception, match="nothing was heard"):
         system.loglikelihoods([ask("a", "Q:", heard("gold"), "A:")])
 
@@ -203,13 +245,13 @@ def test_a_recording_that_gives_no_position_is_an_error(folder: Path, monkeypatc
 def test_sound_that_is_dropped_without_a_word_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the old keyword ``audios=`` was: the prompt still holds the placeholder, and the features are gone."""
     system = SpeechLLMSystem(str(folder), device="cpu")
-    original = system.speech.audio_inputs
+    original = system.llm.audio_inputs
 
     def deaf(recordings: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         inputs = original(recordings)
         return {name: inputs[name] for name in ("input_ids", "attention_mask")}
 
-    monkeypatch.setattr(system.speech, "audio_inputs", deaf)
+    monkeypatch.setattr(system.llm, "audio_inputs", deaf)
     with pytest.raises(ModelError, match="did not reach the LM"):
         system.loglikelihoods([ask("a", "Q:", heard("gold"), "A:")])
 
@@ -223,27 +265,18 @@ def test_prompts_of_sound_alone_and_of_text_alone(folder: Path) -> None:
 # --- batches of recordings -------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(min_value=0.1, max_value=40), max_size=20), st.floats(min_value=0.5, max_value=100))
-def test_batches_hold_every_recording_once_and_keep_to_the_budget(seconds: list[float], budget: float) -> None:
-    lengths = {str(i): length for i, length in enumerate(seconds)}
-    batches = _batches(lengths, budget)
-    assert sorted(key for batch in batches for key in batch) == sorted(lengths)
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[key] for key in batch) <= budget + 1e-9
-
-
 def test_a_window_of_the_encoder_counts_as_a_whole(folder: Path) -> None:
     system = SpeechLLMSystem(str(folder), device="cpu", batch_seconds=60)
     encoded: list[int] = []
-    original = system.speech.audio_rows
-    system.speech.audio_rows = lambda sounds: encoded.append(len(sounds)) or original(sounds)  # type: ignore[method-assign,func-returns-value]
+    original = system.llm.audio_rows
+    system.llm.audio_rows = lambda sounds: encoded.append(len(sounds)) or original(sounds)  # type: ignore[method-assign,func-returns-value]
     system.loglikelihoods([ask(str(n), heard("gold" + "d" * n), " is") for n in range(5)])
     assert encoded == [2, 2, 1]  # each recording is short, and padded to 30 s
 
 
 def test_a_language_model_keeps_the_logits_that_are_read(folder: Path) -> None:
     system = SpeechLLMSystem(str(folder), device="cpu")
-    lm = system.speech.language_model(has_audio=True)
+    lm = system.llm.language_model(has_audio=True)
     assert isinstance(lm, LanguageModel)
     ids = torch.tensor([[1, 2, 3, 4]])
     with torch.no_grad():
@@ -319,8 +352,8 @@ def test_code_that_comes_with_a_checkpoint_is_run_by_name(remote: Path) -> None:
 def test_remote_code_in_its_chat_template(remote: Path) -> None:
     system = SpeechLLMSystem(str(remote), device="cpu", trust_remote_code=True)
     request = ask("a", heard("gold"), "Answer.")
-    ids = system.speech.encode_prompt(request, {request.prompt[0].sha256: 3}, system.chat)  # type: ignore[union-attr]
-    tokenizer = system.speech.tokenizer
+    ids = system.llm.encode_prompt(request, {request.prompt[0].sha256: 3}, system.chat)  # type: ignore[union-attr]
+    tokenizer = system.llm.tokenizer
     head = tokenizer.encode("<s>user:\n\n", add_special_tokens=False)
     tail = tokenizer.encode("Answer.</s>assistant:\n\n", add_special_tokens=False)
     assert ids == (*head, -1, -1, -1, *tail)

@@ -153,8 +153,8 @@ class TestGemma3n(SpeechSystemChecks):
 
     def test_every_recording_takes_188_positions_between_its_marks(self, system: SpeechLLMSystem) -> None:
         request = ask("a", "Q:", heard("gold"), "A:")
-        tokenizer = system.speech.tokenizer
-        ids = system.speech.encode_prompt(request, {request.prompt[1].sha256: 188}, None)  # type: ignore[union-attr]
+        tokenizer = system.llm.tokenizer
+        ids = system.llm.encode_prompt(request, {request.prompt[1].sha256: 188}, None)  # type: ignore[union-attr]
         text = tokenizer.decode(ids)
         assert text == f"<bos>Q:\n\n<start_of_audio>{'<audio_soft_token>' * 188}<end_of_audio>\n\nA:"
         (rows,) = system._hear([request]).values()
@@ -173,7 +173,7 @@ class TestGemma3n(SpeechSystemChecks):
         hook = model.model.language_model.register_forward_pre_hook(catch, with_kwargs=True)
         with torch.no_grad():
             model(input_ids=ids)
-            found = PackedEmbeddings(system.speech.model.model)(ids)
+            found = PackedEmbeddings(system.llm.model.model)(ids)
         hook.remove()
         torch.testing.assert_close(found[..., :32], caught["inputs_embeds"])
         torch.testing.assert_close(found[..., 32:], caught["per_layer_inputs"].flatten(-2))
@@ -185,7 +185,7 @@ class TestGemma3n(SpeechSystemChecks):
         request = ask("a", "Question:", heard("gold"), "\nAnswer:")
         other = SpeechLLMSystem(str(folder), device="cpu", chat_template=False)
         with torch.no_grad():
-            other.speech.model.model.language_model.embed_tokens_per_layer.weight.mul_(2)
+            other.llm.model.model.language_model.embed_tokens_per_layer.weight.mul_(2)
         one, two = (of.loglikelihoods([request])[0] for of in (system, other))
         assert max(abs(a - b) for a, b in zip(one, two, strict=True)) > 1e-2
 
@@ -201,7 +201,7 @@ class TestGemma3n(SpeechSystemChecks):
     def test_sound_that_is_dropped_without_a_word_is_an_error(
         self, system: SpeechLLMSystem, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = system.speech.audio_inputs
+        original = system.llm.audio_inputs
 
         def deaf(sounds: Any) -> dict[str, Any]:
             inputs = original(sounds)
@@ -213,7 +213,7 @@ class TestGemma3n(SpeechSystemChecks):
             return inputs
 
         for broken in (deaf, masked):
-            monkeypatch.setattr(system.speech, "audio_inputs", broken)
+            monkeypatch.setattr(system.llm, "audio_inputs", broken)
             system._heard.clear()
             with pytest.raises(ModelError, match="did not reach the LM"):
                 system.loglikelihoods([ask("a", "Q:", heard("gold"), "A:")])

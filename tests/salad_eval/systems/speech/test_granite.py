@@ -188,7 +188,7 @@ class TestGraniteSpeech(SpeechSystemChecks):
         one = [system.loglikelihoods([request])[0] for request in (spoken, written, spoken, written)]
         assert one[:2] == one[2:]
         with torch.no_grad():  # without its adapter the model hears otherwise, and reads as before
-            for name, parameter in system.speech.model.named_parameters():
+            for name, parameter in system.llm.model.named_parameters():
                 if "lora_B" in name:
                     parameter.zero_()
         other = system.loglikelihoods([spoken, written])
@@ -225,12 +225,12 @@ class TestGraniteSpeech(SpeechSystemChecks):
         system = SpeechLLMSystem(str(tmp_path), device="cpu", chat_template=False)
         model = _Scaled(GraniteSpeechForConditionalGeneration.from_pretrained(tmp_path).eval())
         request = ask("a", "Question:", heard("gold"), "\nAnswer:")
-        expected = SpeechSystemChecks.own_logprobs(self, (model, system.speech.processor), request)
+        expected = SpeechSystemChecks.own_logprobs(self, (model, system.llm.processor), request)
         np.testing.assert_allclose(system.loglikelihoods([request])[0], expected, atol=self.atol, rtol=0)
 
     def test_the_adapter_takes_the_precision_asked_for(self, folder: Path) -> None:
         system = SpeechLLMSystem(str(folder), device="cpu", dtype="bfloat16", chat_template=False)
-        assert {parameter.dtype for parameter in system.speech.model.parameters()} == {torch.bfloat16}
+        assert {parameter.dtype for parameter in system.llm.model.parameters()} == {torch.bfloat16}
         full = SpeechLLMSystem(str(folder), device="cpu", chat_template=False)
         request = ask("a", "Question:", heard("gold"), "\nAnswer:")
         assert system.loglikelihoods([request])[0] == pytest.approx(full.loglikelihoods([request])[0], abs=1.0)
@@ -243,8 +243,8 @@ class TestGraniteSpeech(SpeechSystemChecks):
     def test_sound_that_is_dropped_without_a_word_is_an_error(
         self, system: SpeechLLMSystem, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = system.speech.audio_inputs
-        monkeypatch.setattr(system.speech, "audio_inputs", lambda sounds: {"input_ids": original(sounds)["input_ids"]})
+        original = system.llm.audio_inputs
+        monkeypatch.setattr(system.llm, "audio_inputs", lambda sounds: {"input_ids": original(sounds)["input_ids"]})
         system._heard.clear()
         with pytest.raises(ModelError, match="did not reach the LM"):
             system.loglikelihoods([ask("a", "Q:", heard("gold"), "A:")])
@@ -267,7 +267,7 @@ def test_granite_speech_plus_is_heard_as_it_hears_itself(tmp_path: Path) -> None
     system = SpeechLLMSystem(str(tmp_path), device="cpu", chat_template=False)
     checks = TestGraniteSpeech()
     for request in (ask("a", "Question:", heard("gold"), "\nAnswer:"), ask("b", heard("a river in the rain"), " is")):
-        expected = checks.own_logprobs((model, system.speech.processor), request)
+        expected = checks.own_logprobs((model, system.llm.processor), request)
         np.testing.assert_allclose(system.loglikelihoods([request])[0], expected, atol=1e-4, rtol=0)
 
 

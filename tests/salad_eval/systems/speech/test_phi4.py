@@ -181,7 +181,7 @@ class TestPhi4Multimodal(SpeechSystemChecks):
         one = [system.loglikelihoods([request])[0] for request in (spoken, written, spoken, written)]
         assert one[:2] == one[2:]
         with torch.no_grad():  # without its adapter the model hears otherwise, and reads as before
-            for name, parameter in system.speech.model.named_parameters():
+            for name, parameter in system.llm.model.named_parameters():
                 if "lora_B" in name:
                     parameter.zero_()
         other = system.loglikelihoods([spoken, written])
@@ -226,7 +226,7 @@ class TestPhi4Multimodal(SpeechSystemChecks):
     def test_rows_are_as_many_as_its_extractor_says(self, system: SpeechLLMSystem) -> None:
         """A row for every eight frames of 25 ms every 10 ms, or part of eight."""
         for samples, rows in ((400, 1), (1520, 1), (1680, 2), (16_000, 13), (160_000, 125)):
-            (found,) = system.speech.audio_rows([np.sin(np.arange(samples) / 7).astype(np.float32)])
+            (found,) = system.llm.audio_rows([np.sin(np.arange(samples) / 7).astype(np.float32)])
             assert len(found) == rows == -(-((samples - 400) // 160 + 1) // 8)
 
     def test_more_than_forty_seconds_are_encoded_in_parts(self, system: SpeechLLMSystem, own: tuple[Any, Any]) -> None:

@@ -169,7 +169,7 @@ class TestVoxtral(SpeechSystemChecks):
         """It is not refused here but read as the characters it is: this tokenizer takes no control token from a text."""
         with_it, without = ask("a", "Q [AUDIO]:", heard("gold"), "A:"), ask("b", "Q:", heard("gold"), "A:")
         prefixes, _, _ = system._encoded([with_it, without])
-        assert len(prefixes[0]) - len(prefixes[1]) == len(self.answer_ids(system.speech.processor, " [AUDIO]"))
+        assert len(prefixes[0]) - len(prefixes[1]) == len(self.answer_ids(system.llm.processor, " [AUDIO]"))
 
     def test_a_system_prompt_and_a_chunk_per_thirty_seconds(self, folder: Path) -> None:
         system = SpeechLLMSystem(str(folder), device="cpu", system_prompt="Be brief.")
