@@ -24,6 +24,7 @@ from salad_eval.resources import resolve_pretrained
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 Weights = Literal["safetensors", "pickle"]
 Quantization = Literal["8bit", "4bit"]
+LIBRARIES = ("tokenizers", "torch", "transformers")  # whose versions decide what a model of transformers answers
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -374,7 +375,7 @@ _NEVER_READ = re.compile(
     re.IGNORECASE,
 )
 # What a settings file says of itself and not of the model. A tokenizer's padding is set anew by whoever pads.
-_SAYS_NOTHING = ("_name_or_path", "name_or_path", "transformers_version", "chat_template")
+_SAYS_NOTHING = ("_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version", "chat_template")
 _OF_BATCHES = ("padding", "truncation")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from transformers import AutoModelForCTC
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
 
@@ -16,12 +15,13 @@ from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.pieces import MIN_SECONDS as MIN_SECONDS
 from salad_eval.batches import of_like_length
-from salad_eval.checkpoints import Weights, model_identity, resolve_device
+from salad_eval.checkpoints import LIBRARIES, Part, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
 
 LONGEST_SECONDS = 30.0
 CONTEXT_SECONDS = 3.0  # what a piece of long sound hears beyond each of its ends; what is said there is its neighbour's
+_PARTS: tuple[Part, ...] = ("weights", "tokenizer", "processor")  # nothing is generated
 _TRAINING_ONLY = ("masked_spec_embed",)  # wav2vec 2.0 weights that only training reads; many checkpoints lack them
 
 
@@ -61,9 +61,9 @@ class TransformersCTC:
         self.sample_rate_hz = int(self._extractor.sampling_rate)
         self.batch_seconds, self.longest_seconds = batch_seconds, longest_seconds
         self._fingerprint = (
-            f"transformers-ctc({model_identity(pretrained, model, weights=weights)},dtype={dtype},"
+            f"transformers-ctc({model_identity(pretrained, model, parts=_PARTS, weights=weights)},dtype={dtype},"
             f"processor={processor_digest(self._extractor, self._tokenizer)},longest={longest_seconds:g}s,"
-            f"transformers={transformers.__version__})"
+            f"{library_versions(*LIBRARIES)})"
         )
 
     def fingerprint(self) -> str:

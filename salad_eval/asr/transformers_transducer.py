@@ -10,14 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import transformers
 from transformers import AutoModelForRNNT, AutoModelForTDT
 from transformers.models.auto.modeling_auto import MODEL_FOR_RNNT_MAPPING, MODEL_FOR_TDT_MAPPING
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.batches import of_like_length
-from salad_eval.checkpoints import Weights, model_identity, resolve_device
+from salad_eval.checkpoints import LIBRARIES, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
 
@@ -66,7 +65,7 @@ class TransformersTransducer:
         self._fingerprint = (
             f"transformers-transducer({model_identity(pretrained, model, weights=weights)},dtype={dtype},"
             f"processor={processor_digest(self._extractor, self._tokenizer)},longest={longest_seconds:g}s,"
-            f"transformers={transformers.__version__})"
+            f"{library_versions(*LIBRARIES)})"
         )
 
     def fingerprint(self) -> str:

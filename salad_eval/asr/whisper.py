@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from transformers import LogitsProcessor, LogitsProcessorList, WhisperConfig, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -21,7 +20,7 @@ from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.whisper_decoding import TEMPERATURES, Attempt, Noise, decode, decoding_rules
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
-from salad_eval.checkpoints import Weights, model_identity, resolve_device
+from salad_eval.checkpoints import LIBRARIES, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.types import Audio
 
@@ -105,7 +104,7 @@ class Whisper:
             f"whisper({model_identity(pretrained, model, weights=weights)},dtype={dtype},"
             f"processor={processor_digest(self._extractor, self._tokenizer, settings.to_diff_dict())},"
             f"language={self._language},task={task},timestamps={timestamps},"
-            f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,{self._rules},transformers={transformers.__version__})"
+            f"max_new_tokens={self.max_new_tokens},longest={self.longest_seconds:g}s,{self._rules},{library_versions(*LIBRARIES)})"
         )
 
     def fingerprint(self) -> str:

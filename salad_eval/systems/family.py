@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from salad_eval.checkpoints import Part
+from salad_eval.checkpoints import LIBRARIES, Part
 from salad_eval.errors import ModelError
 from salad_eval.systems import prompts
 from salad_eval.systems.chat import ChatStyle, render, text_of
@@ -27,7 +27,7 @@ class CausalFamily:
     reads_parts: ClassVar[tuple[Part, ...]] = ("weights",)
     """What of a checkpoint's files decides its answers beside what ``CausalSystem`` looks at itself: the tokenizer as it was loaded,
     the tokens that end a text, the chat template where it is used."""
-    libraries: ClassVar[tuple[str, ...]] = ("tokenizers", "torch", "transformers")
+    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
     """The packages whose versions decide its answers."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from salad_eval.checkpoints import Weights, explained, resolve_device
+from salad_eval.checkpoints import LIBRARIES, Weights, explained, library_versions, resolve_device
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError
 from salad_eval.resources import resolve_path, resolve_pretrained
 from salad_eval.tts.checkpoint import config_of, identity, load_model, own_noise, refuse_unspoken, to_audio
@@ -45,7 +45,6 @@ class SpeechT5TTS:
         revision: str | None = None,
         weights: Weights = "safetensors",
     ) -> None:
-        import transformers
         from transformers import SpeechT5Config, SpeechT5HifiGanConfig
 
         self._pretrained, self._vocoder_name, self._seed = pretrained, vocoder, seed
@@ -75,7 +74,7 @@ class SpeechT5TTS:
         self._fingerprint = (
             f"speecht5({identity(pretrained, self._config)},vocoder={identity(vocoder, self._vocoder_config)},dtype={dtype},"
             f"tokenizer={_digest(self._tokenizer)},speakers={_digest_of_speakers(self._speakers)},seed={seed},"
-            f"transformers={transformers.__version__})"
+            f"{library_versions(*LIBRARIES)})"
         )
 
     def fingerprint(self) -> str:

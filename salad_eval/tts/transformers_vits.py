@@ -7,7 +7,7 @@ import json
 from functools import cached_property
 from typing import Any
 
-from salad_eval.checkpoints import Weights, explained, resolve_device
+from salad_eval.checkpoints import LIBRARIES, Weights, explained, library_versions, resolve_device
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError
 from salad_eval.resources import resolve_pretrained
 from salad_eval.tts.checkpoint import config_of, identity, load_model, own_noise, refuse_unspoken, to_audio
@@ -38,7 +38,6 @@ class TransformersVits:
         revision: str | None = None,
         weights: Weights = "safetensors",
     ) -> None:
-        import transformers
         from transformers import VitsConfig
 
         self._source, self._pretrained, self._seed = resolve_pretrained(pretrained), pretrained, seed
@@ -55,7 +54,7 @@ class TransformersVits:
         self.sample_rate_hz = int(self._config.sampling_rate)
         self._fingerprint = (
             f"transformers-vits({identity(pretrained, self._config)},dtype={dtype},tokenizer={_digest(self._tokenizer)},"
-            f"seed={seed},transformers={transformers.__version__})"
+            f"seed={seed},{library_versions(*LIBRARIES)})"
         )
 
     def fingerprint(self) -> str:

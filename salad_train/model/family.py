@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from salad_eval.checkpoints import explained
-from salad_eval.systems import prompts
 from salad_eval.systems.speech.family import SpeechFamily
 from salad_eval.types import AudioSegment
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
@@ -78,10 +77,6 @@ class SaladFamily(SpeechFamily):
     @property
     def audio_markup(self) -> str:  # type: ignore[override]
         return self.audio_token
-
-    @property
-    def ends(self) -> frozenset[int]:
-        return prompts.end_ids(self.model.language_model, self.tokenizer)
 
     def language_model(self, *, has_audio: bool) -> Any:
         return self.model.language_model

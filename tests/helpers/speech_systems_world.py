@@ -28,6 +28,7 @@ from salad_eval.systems.speech.family import recordings_of
 from salad_eval.systems.speech.system import SpeechLLMSystem
 from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment
 from tests.helpers import speech_llm_world as world
+from tests.helpers.checkpoint_files import unseen, with_beside
 
 OPTIONS = (" H", " Au by chemists", " Paris")
 LENGTHS = ("gold", "What is the symbol for gold?", "a river in the rain")  # 0.24 s, 1.7 s, 1.1 s
@@ -125,6 +126,8 @@ class SpeechSystemChecks:
     chat = False
     """Whether the checks ask in the chat format: only where the class hears nothing else."""
     can_branch = True
+    says_nothing: tuple[str, ...] = ()
+    """Settings files of the checkpoint that hold nothing but the name of a class."""
     atol = 1e-4
 
     # --- what a subclass provides ---
@@ -445,3 +448,12 @@ class SpeechSystemChecks:
         assert len(prints) == 4
         assert self.system_class(str(copy), device="cpu").fingerprint() in prints  # wherever the folder lies
         assert self.system_class(str(folder), device="cpu").fingerprint() in prints
+
+    def test_each_file_of_the_checkpoint_and_none_beside_it_is_in_the_fingerprint(
+        self, folder: Path, chat_system: SpeechLLMSystem, tmp_path: Path
+    ) -> None:
+        def fingerprint(path: str) -> str:
+            return self.system_class(path, device="cpu", chat_template=True).fingerprint()
+
+        assert unseen(folder, tmp_path, fingerprint, self.says_nothing) == []
+        assert fingerprint(str(with_beside(folder, tmp_path))) == chat_system.fingerprint()

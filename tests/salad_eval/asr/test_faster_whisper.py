@@ -18,6 +18,7 @@ from salad_eval.asr.whisper import Whisper
 from salad_eval.audio.sound import resample
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UserInputError
 from salad_eval.types import ASR, Audio
+from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_recognisers import RATE_HZ, save_whisper, sounds
 
 KINDS = ("multilingual", "english")
@@ -151,6 +152,18 @@ def test_it_is_an_asr_plug_in_with_a_fingerprint(checkpoints: dict[str, Path], c
     found = {base.fingerprint(), *(FasterWhisper(str(folder), **one).fingerprint() for one in options)}
     assert len(found) == len(options) + 1
     assert all(version in base.fingerprint() for version in ("faster-whisper=", "ctranslate2="))
+
+
+def test_each_file_of_the_checkpoint_and_none_beside_it_is_in_the_fingerprint(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    def fingerprint(path: str) -> str:
+        return FasterWhisper(path).fingerprint()
+
+    assert unseen(checkpoints["multilingual"], tmp_path, fingerprint) == []
+    assert fingerprint(str(with_beside(checkpoints["multilingual"], tmp_path))) == fingerprint(
+        str(checkpoints["multilingual"])
+    )
 
 
 @pytest.mark.parametrize(

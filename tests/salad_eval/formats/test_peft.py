@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from salad_eval.checkpoints import load_causal_lm
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.systems.hf_text import HFTextSystem
 from salad_eval.types import Request
+from tests.helpers.checkpoint_files import unseen
 from tests.helpers.tiny_causal_lm import save_tiny_llama
 
 REQUESTS = [
@@ -71,9 +73,24 @@ def test_both_are_in_the_fingerprint(base: Path, tmp_path: Path) -> None:
     train_adapter(base, tmp_path, LINEAR)
     alone, with_adapter = HFTextSystem(str(base)).fingerprint(), HFTextSystem(str(tmp_path)).fingerprint()
     assert alone != with_adapter == HFTextSystem(str(base), peft=str(tmp_path)).fingerprint()
-    settings = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 4}))
-    assert HFTextSystem(str(tmp_path)).fingerprint() != with_adapter
+    assert "peft=" in with_adapter
+
+
+def test_each_file_of_either_is_in_the_fingerprint_and_where_they_lie_is_not(base: Path, tmp_path: Path) -> None:
+    adapter, elsewhere = tmp_path / "adapter", Path(shutil.copytree(base, tmp_path / "elsewhere"))
+    train_adapter(base, adapter, LINEAR)
+
+    def of_adapter(path: str) -> str:
+        return HFTextSystem(str(base), peft=path, device="cpu").fingerprint()
+
+    def of_base(path: str) -> str:
+        return HFTextSystem(path, peft=str(adapter), device="cpu").fingerprint()
+
+    assert unseen(adapter, tmp_path, of_adapter, silent=("README.md",)) == []
+    assert unseen(base, tmp_path, of_base) == []
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": str(elsewhere)}))
+    assert HFTextSystem(str(adapter), device="cpu").fingerprint() == of_base(str(base))
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from salad_eval import plugins
-from salad_eval.checkpoints import load_causal_lm, model_identity
+from salad_eval.checkpoints import load_causal_lm
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.systems import prompts
 from salad_eval.systems.hf_text import HFTextSystem
 from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment
+from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_causal_lm import TEXTS, save_tiny_llama, train_tokenizer
 
 SOUND = AudioSegment(Audio(np.zeros(160, dtype=np.float32), 16_000), "00")
@@ -174,12 +175,26 @@ def test_a_chat_template_wraps_the_prompt(copy):
 def test_the_fingerprint_follows_weights_and_settings(folder, copy, system):
     assert HFTextSystem(str(copy), device="cpu").fingerprint() == system.fingerprint()  # not the path
     assert HFTextSystem(str(copy), device="cpu", dtype="bfloat16").fingerprint() != system.fingerprint()
-    before = model_identity(str(copy))
-    tensors = load_file(copy / "model.safetensors")
-    tensors["model.norm.weight"] += 1
-    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    assert model_identity(str(copy)) != before
-    assert HFTextSystem(str(copy), device="cpu").fingerprint() != system.fingerprint()
+
+
+@pytest.mark.parametrize("chat_template", [False, True])
+def test_each_file_of_the_checkpoint_and_none_beside_it_is_in_the_fingerprint(folder, copy, tmp_path, chat_template):
+    (copy / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+
+    def fingerprint(path: str) -> str:
+        return HFTextSystem(path, device="cpu", chat_template=chat_template).fingerprint()
+
+    assert unseen(copy, tmp_path, fingerprint) == ([] if chat_template else ["chat_template.jinja"])
+    assert fingerprint(str(with_beside(copy, tmp_path))) == fingerprint(str(copy))
+
+
+def test_an_edited_chat_template_is_another_fingerprint(copy):
+    """Also one that stands among the tokenizer's settings, as older checkpoints keep it."""
+    path, prints = copy / "tokenizer_config.json", []
+    for template in ("{{ messages[-1].content }}", "{{ messages[-1].content }}!"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
+        prints.append(HFTextSystem(str(copy), device="cpu", chat_template=True).fingerprint())
+    assert prints[0] != prints[1]
 
 
 # --- checkpoints that cannot be used ---------------------------------------------------------------------------------

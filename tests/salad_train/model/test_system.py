@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from salad_eval.types import Audio, AudioSegment, Distributional, Request, Syste
 from salad_train.model.system import SaladSystem
 from salad_train.training import hearing
 from tests.helpers import speech_llm_world as world
+from tests.helpers.checkpoint_files import unseen, with_beside
 
 OPTIONS = (" H", " Au by chemists", " Paris")
 
@@ -201,6 +204,27 @@ def test_the_fingerprint_tells_checkpoints_and_settings_apart(folder: Path, tmp_
     }
     assert len(prints) == 3
     assert SaladSystem(str(folder), device="cpu").fingerprint() in prints
+
+
+def test_each_file_of_the_checkpoint_and_none_beside_it_is_in_the_fingerprint(
+    folder: Path, system: SaladSystem, tmp_path: Path
+) -> None:
+    whole = Path(shutil.copytree(folder, tmp_path / "whole", ignore=shutil.ignore_patterns("own-lm")))
+
+    def fingerprint(path: str) -> str:
+        return SaladSystem(path, device="cpu").fingerprint()
+
+    assert unseen(whole, tmp_path, fingerprint) == []
+    assert fingerprint(str(with_beside(whole, tmp_path))) == system.fingerprint()
+
+
+def test_a_text_ends_where_its_own_lm_would_end_it(folder: Path, tmp_path: Path) -> None:
+    """The LM's generation settings are the whole model's."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    settings = json.loads((copy / "generation_config.json").read_text())
+    (copy / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": [3, 5]}))
+    system = SaladSystem(str(copy), device="cpu")
+    assert system.llm.ends == {3, 5, system.tokenizer.eos_token_id}
 
 
 def test_a_text_lm_is_no_speech_system(folder: Path) -> None:

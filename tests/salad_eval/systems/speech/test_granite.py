@@ -122,6 +122,7 @@ class TestGraniteSpeech(SpeechSystemChecks):
     architecture = GraniteSpeechForConditionalGeneration
     markup = "<|audio|>"
     too_long_seconds = None
+    says_nothing = ("processor_config.json",)
 
     save = staticmethod(save_granite)
 
@@ -212,13 +213,6 @@ class TestGraniteSpeech(SpeechSystemChecks):
         save_file(weights, copy / "adapter_model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelError, match=r"missing keys|not a pair"):
             SpeechLLMSystem(str(copy), device="cpu")
-
-    def test_another_adapter_is_another_fingerprint(self, folder: Path, tmp_path: Path) -> None:
-        copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-        weights = load_file(copy / "adapter_model.safetensors")
-        save_file({k: v * 2 for k, v in weights.items()}, copy / "adapter_model.safetensors", metadata={"format": "pt"})
-        one, other = (SpeechLLMSystem(str(path), device="cpu").fingerprint() for path in (folder, copy))
-        assert one != other
 
     def test_a_checkpoint_without_an_adapter_of_its_own_needs_none(self, tmp_path: Path) -> None:
         save_granite(tmp_path, lora=False)

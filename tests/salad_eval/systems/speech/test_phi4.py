@@ -118,6 +118,7 @@ class TestPhi4Multimodal(SpeechSystemChecks):
     architecture = Phi4MultimodalForCausalLM
     markup = "<|audio|>"
     too_long_seconds = None
+    says_nothing = ("processor_config.json",)
 
     save = staticmethod(save_phi4)
 
@@ -203,17 +204,6 @@ class TestPhi4Multimodal(SpeechSystemChecks):
         save_file(weights, copy / "speech-lora" / "adapter_model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ModelError, match="missing keys"):
             SpeechLLMSystem(str(copy), device="cpu")
-
-    @pytest.mark.parametrize("changed", ["adapter_model.safetensors", "adapter_config.json"])
-    def test_another_adapter_is_another_fingerprint(self, folder: Path, tmp_path: Path, changed: str) -> None:
-        copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-        path = copy / "speech-lora" / changed
-        if path.suffix == ".json":
-            path.write_text(json.dumps({**json.loads(path.read_text()), "lora_alpha": 99}))
-        else:
-            save_file({k: v * 2 for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
-        one, other = (SpeechLLMSystem(str(at), device="cpu").fingerprint() for at in (folder, copy))
-        assert one != other
 
     def test_a_processor_with_another_placeholder_is_refused(self, folder: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(folder, tmp_path / "copy"))
