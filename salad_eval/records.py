@@ -9,15 +9,17 @@ Floats round-trip exactly (shortest representation). NaN and infinities are refu
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar, cast
 
 from salad_eval.errors import DataError
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:  # pydantic is only loaded by who reads: a process that only w
     from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
+UNFINISHED = ".tmp"  # ends the name of what is being written; a dot begins it
+_NAME = 40  # characters of a name that its temporary one keeps: file systems allow 255 bytes
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
@@ -135,21 +139,12 @@ def iter_jsonl(path: str | os.PathLike[str], cls: type[T]) -> Iterator[T]:
 
 
 def write_jsonl(path: str | os.PathLike[str], records: Iterable[object]) -> int:
-    """Write a whole file under a temporary name and rename it: a reader sees all of it or none. Returns the count."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    """Write a whole file of records (see ``whole_file``). Returns the count."""
     count = 0
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for record in records:
-                file.write(dumps(record).encode() + b"\n")
-                count += 1
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        for record in records:
+            file.write(dumps(record).encode() + b"\n")
+            count += 1
     return count
 
 
@@ -235,6 +230,80 @@ def _write_all(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
+
+
+# --- whole files -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``path`` when it is whole and on the disk: a reader sees all of it or none.
+
+    Raises ``DataError`` naming ``path`` where it cannot be written.
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:_NAME]}.", suffix=UNFINISHED, dir=target.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as cause:
+        raise DataError(f"cannot write {target}: {cause.strerror or cause}.") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a whole file (see ``whole_file``)."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | os.PathLike[str], obj: object) -> None:
+    """Write what ``to_json`` takes as a whole file of JSON for people."""
+    write_atomic(path, json.dumps(to_json(obj), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """An empty folder to fill that takes the place of ``path``, whatever was there, when it is whole.
+
+    Its files get the mode that ``open`` would have given them: some libraries write private ones. Raises ``DataError`` where it
+    cannot be written.
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:_NAME]}.", suffix=UNFINISHED, dir=target.parent))
+        yield temporary
+        mask = _umask()
+        for inside in (temporary, *temporary.rglob("*")):
+            inside.chmod((0o777 if inside.is_dir() else 0o666) & ~mask)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    except OSError as cause:
+        raise DataError(f"cannot write {target}: {cause}.") from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes were writing into ``folder``. Only who alone writes there may ask for it."""
+    for left in folder.glob(f".*{UNFINISHED}"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _umask() -> int:

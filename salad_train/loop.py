@@ -22,9 +22,8 @@ from salad_eval.pipeline.folder import digest
 from salad_eval.pipeline.plan import Plan, read_table, with_overrides
 from salad_eval.pipeline.run import compare_runs, read_items, read_tasks
 from salad_eval.pipeline.run import run as run_evaluation
-from salad_eval.records import to_json
+from salad_eval.records import to_json, whole_folder, write_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
-from salad_eval.report.json import write_atomic
 from salad_eval.types import GapReport, Item
 from salad_train.corpus.sources import documents_of
 from salad_train.recipe import Recipe, load_recipe, parse_record, stage2_data, voice_of
@@ -168,10 +167,8 @@ def _begin_with(finished: Path, new: Path) -> None:
     """Let a run begin with what another one made: sound, transcripts and the base LLM's answers are those of any adapted model.
     Each step looks for itself whether its lines were made under its own key."""
     if not new.exists():
-        unfinished = new.with_name(f".{new.name}.tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(finished, unfinished)
-        unfinished.rename(new)
+        with whole_folder(new) as unfinished:
+            shutil.copytree(finished, unfinished, dirs_exist_ok=True)
 
 
 def dotted(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -307,7 +304,7 @@ def _once(folder: Path, key: str, make: Callable[[], T], read: Callable[[], T]) 
     if stated.get("key") != key:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / DONE, json.dumps({"key": key}) + "\n")
+    write_json(folder / DONE, {"key": key})
     made = make()
-    write_atomic(folder / DONE, json.dumps({"key": key, "made": made if isinstance(made, dict) else True}) + "\n")
+    write_json(folder / DONE, {"key": key, "made": made if isinstance(made, dict) else True})
     return made

@@ -74,6 +74,7 @@ def card_command(
     out: Annotated[Path | None, typer.Option(help="A file to write to instead of printing.")] = None,
 ) -> None:
     """Print a results block for a model card: model-index (YAML) and a table (Markdown)."""
+    from salad_eval.records import write_atomic
     from salad_eval.report import load_report
     from salad_eval.sharing.model_card import card_block
 
@@ -83,8 +84,5 @@ def card_command(
     if out is None:
         print(block)
         return
-    try:
-        out.write_text(block, encoding="utf-8")
-    except OSError as cause:
-        raise UserInputError(f"--out {out}: cannot be written: {cause.strerror or cause}.") from None
+    write_atomic(out, block)
     print(out)

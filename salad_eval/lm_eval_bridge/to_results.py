@@ -25,7 +25,7 @@ from salad_eval.lm_eval_bridge.rows import GENERATED_METRIC, METRICS, Form, Row,
 from salad_eval.lm_eval_bridge.task_files import subtask_names
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.run import RenderOutcome, read_run
-from salad_eval.report.json import write_atomic
+from salad_eval.records import write_atomic
 from salad_eval.types import (
     COLUMN_FORM,
     LOGPROB_SCORES,

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from salad_eval.report.json import REPORT_FILE, load_report, save_report, write_atomic
+from salad_eval.records import write_atomic
+from salad_eval.report.json import REPORT_FILE, load_report, save_report
 from salad_eval.report.terminal import terminal_table
 from salad_eval.types import GapReport
 

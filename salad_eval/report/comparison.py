@@ -40,9 +40,9 @@ def write_comparison(
 ) -> ComparisonFiles:
     """Write ``comparison.html``, ``comparison.md`` and ``comparison.png|svg`` into ``out``. ``story``: sentences that say what
     happened between the runs. Loads matplotlib."""
+    from salad_eval.records import write_atomic
     from salad_eval.report import charts
     from salad_eval.report.comparison_figure import comparison_figure
-    from salad_eval.report.json import write_atomic
     from salad_eval.report.parts import page_parts
     from salad_eval.report.templates import environment
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from salad_eval.errors import DataError
 from salad_eval.gap.report import SCHEMA_VERSION
 from salad_eval.gap.row import OVERALL
-from salad_eval.records import Json, from_json, to_json
+from salad_eval.records import Json, from_json, to_json, write_atomic
 from salad_eval.resources import reports_dir
 from salad_eval.types import GapReport
 
@@ -126,7 +125,7 @@ def _validator() -> Validator:
 
 
 def save_report(report: GapReport, path: Path) -> None:
-    """Write the report's JSON under a temporary name and rename it: a reader never sees half a report."""
+    """Write the report's JSON as a whole file."""
     write_atomic(path, json.dumps(report_to_json(report), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
@@ -152,23 +151,6 @@ def load_report(path: str | os.PathLike[str]) -> GapReport:
     except ValueError as cause:
         raise DataError(f"{file}: not JSON: {cause}.") from None
     return report_from_json(data, str(file))
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file: to a temporary name beside it, flushed to disk, then renamed over ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _refuse_constant(name: str) -> Any:

@@ -12,8 +12,6 @@ takes does not grow with the benchmark. No file is named after anything that a r
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from salad_eval.audio.sound import to_pcm16
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, TaskError, UserInputError
 from salad_eval.progress import track
+from salad_eval.records import whole_folder
 from salad_eval.types import (
     LOGPROB_SCORES,
     Audio,
@@ -242,21 +241,12 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserInputError(f"--out {out}: is there already and not empty. Give a new folder.")
     run = read_rendered(run_folder)
-    work = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        work.mkdir(parents=True)
+    with whole_folder(out) as work:
         slugs = distinct_slugs([protocol.task for protocol in run.report.protocols])
         tasks = tuple(
             _export_task(run, protocol, slugs[protocol.task], work, format) for protocol in run.report.protocols
         )
         (work / CARD_FILE).write_text(card_page(run, tasks, license=license, language=language), encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        os.replace(work, out)
-    except OSError as cause:
-        raise UserInputError(f"cannot write the export to {out}: {cause.strerror or cause}.") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Export(out, tasks, run.plan.perturbations)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from salad_eval import resources
 from salad_eval.audio.store import AudioStore
-from salad_eval.records import to_json
+from salad_eval.records import to_json, whole_folder, write_json
 from salad_eval.types import GapReport
 from salad_train.nano import world
 from salad_train.nano.asr import AsrPlan, train_asr
@@ -171,12 +171,9 @@ def _build(folder: Path, plan: object, make: Callable[[Path], dict[str, float]])
     marker = folder / DONE
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8"))["digest"] == stated["digest"]:
         return
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    measured = make(unfinished)
-    (unfinished / DONE).write_text(json.dumps({**stated, "measured": measured}, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with whole_folder(folder) as unfinished:
+        measured = make(unfinished)
+        write_json(unfinished / DONE, {**stated, "measured": measured})
 
 
 def _digest(plan: object) -> str:

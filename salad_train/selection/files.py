@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from salad_eval import records
 from salad_eval.errors import DataError, UserInputError
-from salad_eval.report.json import write_atomic
 from salad_train.selection.probe import ProbePlan
 from salad_train.selection.weigh import RESERVE
 from salad_train.types import (
@@ -22,10 +20,6 @@ from salad_train.types import (
     SelectedDocument,
     Selection,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 DOCUMENTS, HEAD, PAGE, PICTURE, PLAN = (
     "selection.jsonl", "selection.json", "selection.md", "selection.png", "plan.json",
@@ -109,8 +103,8 @@ def write_selection(selection: Selection, folder: Path) -> Path:
     (folder / HEAD).unlink(missing_ok=True)  # while files change there is no selection here
     records.write_jsonl(folder / DOCUMENTS, selection.documents)
     picture = selection_picture(selection)
-    write_atomic(folder / PICTURE, picture.png)
-    write_atomic(folder / PAGE, markdown(selection, picture.alt, PICTURE))
+    records.write_atomic(folder / PICTURE, picture.png)
+    records.write_atomic(folder / PAGE, markdown(selection, picture.alt, PICTURE))
     head = SelectionHead(
         signature=selection.signature,
         signal=selection.signal,
@@ -124,7 +118,7 @@ def write_selection(selection: Selection, folder: Path) -> Path:
         probes=selection.probes,
         notes=selection.notes,
     )
-    write_atomic(folder / HEAD, json.dumps(records.to_json(head), ensure_ascii=False, indent=1) + "\n")
+    records.write_json(folder / HEAD, head)
     return folder
 
 

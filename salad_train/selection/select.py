@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from salad_eval import plugins, records
 from salad_eval.errors import UserInputError
 from salad_eval.pipeline.folder import RunFolder, digest
-from salad_eval.report.json import load_report, write_atomic
+from salad_eval.report.json import load_report
 from salad_eval.types import ASR, GapReport, Item
 from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
 from salad_train.selection.signals import Gap
@@ -159,7 +158,7 @@ def select(
             "or take signal 'gap' or 'uniform'."
         )
     with RunFolder(out) as folder:
-        write_atomic(folder.path / PLAN, json.dumps(records.to_json(plan), indent=1) + "\n")
+        records.write_json(folder.path / PLAN, plan)
         clustering, clusters = cluster(plan, corpus, embedder)
         affinity = domain_affinity(clustering, embedder, steering)
 

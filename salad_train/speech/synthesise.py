@@ -4,7 +4,6 @@ budget of seconds allows."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.progress import track
-from salad_eval.records import read_jsonl, to_json, write_jsonl
+from salad_eval.records import read_jsonl, to_json, write_json, write_jsonl
 from salad_eval.types import Rendering
 from salad_train.speech.interleave import Interleaved, interleave
 from salad_train.speech.speaker import TTSSpeaker
@@ -138,9 +137,7 @@ def write_synthesis(synthesis: Synthesis, selection: Selection, plan: StagePlan,
         "seconds": synthesis.seconds,
         "left_out": dict(synthesis.left_out),
     }
-    temporary = out / f".{STATED}.tmp"
-    temporary.write_text(json.dumps(stated, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, out / STATED)
+    write_json(out / STATED, stated)
 
 
 def read_synthesis(folder: Path, selection: Selection, plan: StagePlan) -> Synthesis:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from salad_eval.errors import DataError
+from salad_eval.records import whole_folder, write_json
 from salad_train.training.optim import CombinedOptimizer
 
 Parameters = Mapping[str, torch.nn.Parameter]
@@ -59,35 +58,16 @@ def save_checkpoint(
     target = folder / f"step-{state.step:07d}"
     if not writes:
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-    try:
-        save_file(weights, temporary / "model.safetensors")
-        save_file(moments, temporary / "optimizer.safetensors")
-        (temporary / "state.json").write_text(
-            json.dumps({"step": state.step, "keep": state.keep, "teacher": state.teacher}) + "\n", encoding="utf-8"
-        )
+    with whole_folder(target) as unfinished:
+        save_file(weights, unfinished / "model.safetensors")
+        save_file(moments, unfinished / "optimizer.safetensors")
         if also is not None:
-            also(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            also(unfinished)
+        write_json(unfinished / "state.json", state)
     for other in checkpoints_in(folder):
         if other != target and not read_state(other).keep:
             shutil.rmtree(other)
     return target
-
-
-_UNFINISHED = ".step-"
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process was writing."""
-    for left in folder.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -26,7 +26,6 @@ with A = L·H·Q, and the encoder 2·N_encoder a frame, once for each distinct s
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,8 +37,7 @@ import numpy as np
 
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.progress import track
-from salad_eval.records import to_json, write_jsonl
-from salad_eval.report.json import write_atomic
+from salad_eval.records import write_atomic, write_json, write_jsonl
 from salad_train.training.selected import check_selected
 from salad_train.types import Selection
 
@@ -197,7 +195,7 @@ class DryRun:
         )
         n_cuts = plan.cuts * (len(data.selected.documents) + n_natural)
         summary = self._summary(plan, selection, (*selected, *natural, *replay), reading, sizes, timing, n_cuts)
-        write_atomic(out / SUMMARY_JSON, json.dumps(to_json(summary), indent=1, ensure_ascii=False) + "\n")
+        write_json(out / SUMMARY_JSON, summary)
         write_atomic(out / SUMMARY_MD, summary_page(summary))
         return out
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from salad_eval.errors import UserInputError
-from salad_eval.records import to_json
+from salad_eval.records import to_json, write_atomic
 from salad_train.model import SaladAdapterConfig
 from salad_train.speech.interleave import InterleaveSpec
 from salad_train.training.batches import BatchLimits
 from salad_train.training.plan import TrainPlan
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +148,4 @@ def same_plan(plan: StagePlan, path: Path) -> None:
                 f"{path} states another plan than this run's. Give another folder, or remove {path.parent}."
             )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomic(path, text)

@@ -3,10 +3,7 @@ decay."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +13,7 @@ import numpy as np
 import torch
 
 from salad_eval.errors import DataError, ModelError
+from salad_eval.records import whole_folder, write_json
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.speech.interleave import DocumentLike, Interleaved, as_text, interleave
 from salad_train.speech.utterances import Speaker, utterances_of, voice_for
@@ -329,7 +327,7 @@ def _note_speech(path: Path, **sources: Spoken | None) -> None:
         if spoken is not None
     }
     if is_first():
-        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        write_json(path, found)
 
 
 def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, plan: StagePlan) -> Path:
@@ -345,25 +343,7 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
 def _write_model(
     model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, weights: dict[str, torch.Tensor]
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        model.config.text_config._name_or_path = ""  # a path on this machine says nothing on another
-        model.save_pretrained(temporary, state_dict=weights)
-        processor.save_pretrained(temporary)
-        for path in temporary.iterdir():  # weights are written private
-            path.chmod(0o666 & ~_umask())
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    model.config.text_config._name_or_path = ""  # a path on this machine says nothing on another
+    with whole_folder(folder) as unfinished:
+        model.save_pretrained(unfinished, state_dict=weights)
+        processor.save_pretrained(unfinished)

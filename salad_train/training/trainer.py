@@ -25,7 +25,7 @@ from transformers.trainer_utils import TrainOutput
 
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.progress import track
-from salad_eval.records import JsonlLog, write_jsonl
+from salad_eval.records import JsonlLog, remove_unfinished, write_jsonl
 from salad_train.training.batches import Batch
 from salad_train.training.checkpoints import (
     CheckpointState,
@@ -35,7 +35,6 @@ from salad_train.training.checkpoints import (
     named_parameters,
     newest_checkpoint,
     read_state,
-    remove_unfinished,
     save_checkpoint,
     teacher_fingerprint,
     whole_state_dict,

@@ -166,3 +166,66 @@ def test_a_log_opens_no_file_before_its_first_record(tmp_path: Path) -> None:
 def test_only_dataclasses_are_records() -> None:
     with pytest.raises(TypeError, match="dataclasses"):
         records.loads(dict, "{}")
+
+
+# --- whole files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_file_has_the_mode_that_open_gives(tmp_path: Path) -> None:
+    (tmp_path / "opened").write_text("x")
+    records.write_atomic(tmp_path / "text", "x")
+    records.write_jsonl(tmp_path / "lines", SCORES)
+    with records.whole_folder(tmp_path / "folder") as folder:
+        (folder / "private").touch(0o600)
+        (folder / "deep").mkdir(0o700)
+    expected = (tmp_path / "opened").stat().st_mode
+    assert {(tmp_path / name).stat().st_mode for name in ("text", "lines", "folder/private")} == {expected}
+    (tmp_path / "made").mkdir()
+    assert {(tmp_path / name).stat().st_mode for name in ("folder", "folder/deep")} == {
+        (tmp_path / "made").stat().st_mode
+    }
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "\N{GRINNING FACE}" * 63])
+def test_any_name_that_the_disk_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    records.write_atomic(tmp_path / name, "x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for target in (tmp_path / "file" / "inside", tmp_path / "folder", tmp_path / ("x" * 300)):
+        with pytest.raises(DataError, match="cannot write .*: "):
+            records.write_atomic(target, "x")
+    with pytest.raises(DataError, match="cannot write"), records.whole_folder(tmp_path / "file" / "inside"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(ValueError, match="no"), records.whole_folder(target) as folder:
+        (folder / "new").touch()
+        raise ValueError("no")
+    assert [path.name for path in target.iterdir()] == ["old"]
+    with records.whole_folder(target) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_process_was_writing_can_be_removed(tmp_path: Path) -> None:
+    left: list[Path] = []
+    with pytest.raises(KeyboardInterrupt), records.whole_file(tmp_path / "a"):
+        left += tmp_path.iterdir()
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    for path in left:
+        path.touch()  # as a kill would have left it
+    (tmp_path / f".b.x{records.UNFINISHED}").mkdir()
+    (tmp_path / ".kept").touch()
+    records.remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".kept"]

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from salad_eval.records import to_json
+from salad_eval.records import to_json, write_atomic
 from salad_eval.report.figures import RenderedFigure
 from salad_eval.report.inline import inline_svg
-from salad_eval.report.json import write_atomic
 from salad_eval.report.markdown import escape_markdown
 from salad_eval.report.parts import page_parts
 from salad_eval.report.templates import environment
