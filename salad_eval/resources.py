@@ -1,13 +1,14 @@
-"""Where the package's own data lies: tasks, report templates and the embedded models.
+"""Where the package's own data lies: tasks, report templates, plans by name and the embedded models.
 
 In a wheel ``tasks/`` and ``reports/`` are under ``salad_eval/_data``; in a checkout (editable install) they stand beside the packages.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from salad_eval.errors import SaladError, UserInputError
+from salad_eval.errors import SaladError, UnknownNameError, UserInputError
 
 _PACKAGE = Path(__file__).resolve().parent
 NANO_MODELS = ("base", "asr", "speech")
@@ -33,6 +34,26 @@ def reports_dir() -> Path:
 def models_dir() -> Path:
     """The folder of the embedded models, one Hugging Face folder each."""
     return _PACKAGE / "models"
+
+
+def shipped_yaml(folder: Path) -> dict[str, Path]:
+    """The YAML files of a folder of the package, by name."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_yaml(kind: str, name_or_path: str | os.PathLike[str], folder: Path) -> Path:
+    """The YAML file of a ``kind`` ("recipe") that ships in ``folder`` under a name, or one of the user's by its path.
+
+    Raises ``UnknownNameError`` for what is neither a name that ships nor looks like a path; whether a path leads to a file is
+    left to who reads it.
+    """
+    given, known = os.fspath(name_or_path), shipped_yaml(folder)
+    if given in known:
+        return known[given]
+    path = Path(given).expanduser()
+    if path.suffix in (".yaml", ".yml", ".json") or path.exists():
+        return path
+    raise UnknownNameError(kind, given, known)
 
 
 def resolve_path(name: str) -> Path:

@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from salad_eval import plugins
+from salad_eval import plugins, resources
 from salad_eval.audio.store import AudioStore
-from salad_eval.errors import UnknownNameError, UserInputError
+from salad_eval.errors import UserInputError
 from salad_eval.gap.compare import Comparison
-from salad_eval.pipeline.folder import digest
-from salad_eval.pipeline.plan import Plan, read_table, with_overrides
+from salad_eval.identity import digest
+from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import compare_runs, read_items, read_tasks
 from salad_eval.pipeline.run import run as run_evaluation
 from salad_eval.records import to_json, whole_folder, write_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
 from salad_eval.types import GapReport, Item
+from salad_eval.validation import dotted, parse, read_table, with_overrides
 from salad_train.corpus.sources import documents_of
-from salad_train.recipe import Recipe, load_recipe, parse_record, stage2_data, voice_of
+from salad_train.recipe import Recipe, load_recipe, stage2_data, voice_of
 from salad_train.selection.files import SelectPlan, read_selection, write_selection
 from salad_train.selection.select import Voice, open_readers, read_steering, select
 from salad_train.speech.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
@@ -68,12 +69,9 @@ class LoopPlan:
 
 def load_loop(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> LoopPlan:
     """A loop that ships with the package, or one from a YAML file; ``overrides`` are dotted keys and their values."""
-    known = {path.stem: path for path in sorted(_LOOPS.glob("*.yaml"))}
-    path = known.get(str(name_or_path), Path(name_or_path).expanduser())
-    if not path.is_file():
-        raise UnknownNameError("loop", str(name_or_path), known)
-    table = read_table(path, "loop", f"one of {', '.join(known)}")
-    return parse_record(LoopPlan, with_overrides(table, overrides or {}), f"loop {name_or_path}")
+    path = resources.find_yaml("loop", name_or_path, _LOOPS)
+    table = read_table(path, "loop", f"one of {', '.join(resources.shipped_yaml(_LOOPS))}")
+    return parse(LoopPlan, with_overrides(table, overrides or {}), f"loop {name_or_path}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,8 +131,7 @@ def evaluation_of(plan: LoopPlan, recipe: Recipe, changes: Mapping[str, Any]) ->
     """The loop's evaluation with ``changes``."""
     if recipe.audio_store is not None:
         changes = {**changes, "audio_store": recipe.audio_store}
-    is_file = Path(plan.evaluation).suffix in (".yaml", ".yml", ".json")
-    return (Plan.from_yaml if is_file else Plan.preset)(plan.evaluation, changes)
+    return Plan.of(plan.evaluation, changes)
 
 
 def benchmark_items(plan: LoopPlan, recipe: Recipe) -> tuple[Item, ...]:
@@ -169,14 +166,6 @@ def _begin_with(finished: Path, new: Path) -> None:
     if not new.exists():
         with whole_folder(new) as unfinished:
             shutil.copytree(finished, unfinished, dirs_exist_ok=True)
-
-
-def dotted(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        found |= dotted(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return found
 
 
 def round_plan(stage: Stage2Plan, model: str, number: int) -> Stage2Plan:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import re
-import types
-import typing
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
+from salad_eval import resources
 from salad_eval.audio.store import AudioStore
-from salad_eval.errors import UnknownNameError, UserInputError, did_you_mean
-from salad_eval.pipeline.plan import Options, read_table, with_overrides
+from salad_eval.errors import UserInputError
+from salad_eval.pipeline.plan import Options
+from salad_eval.validation import parse, read_table, with_overrides
 from salad_train.corpus.filters import CorpusPlan
 from salad_train.corpus.sources import documents_of
 from salad_train.speech.alignment import AlignerPlan, with_word_times
@@ -27,12 +24,8 @@ from salad_train.training.stage_plan import Stage1Plan, Stage2Plan
 from salad_train.training.stages import SpeechSource, Stage2Data, borders_of
 from salad_train.types import TextDocument
 
-T = TypeVar("T")
-
 STATE_FILE = "state.json"
-MOST_FAULTS = 5
 _RECIPES = Path(__file__).resolve().parent / "recipes"
-_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +119,7 @@ def checkpoint_before_decay(stage1: Path) -> Path | None:
 
 def known_recipes() -> tuple[str, ...]:
     """The recipes that ship with the package."""
-    return tuple(path.stem for path in sorted(_RECIPES.glob("*.yaml")))
+    return tuple(resources.shipped_yaml(_RECIPES))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -134,93 +127,10 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
 
     Raises ``UserInputError`` naming each wrong key, its value and what was expected.
     """
-    given = str(name_or_path)
-    path = _RECIPES / f"{given}.yaml"
-    if given not in known_recipes():
-        path = Path(given).expanduser()
-        if path.suffix not in (".yaml", ".yml") and not path.exists():
-            raise UnknownNameError("recipe", given, known_recipes())
+    path = resources.find_yaml("recipe", name_or_path, _RECIPES)
     table = read_table(path, "recipe", f"one of {', '.join(known_recipes())}")
     table.setdefault("name", path.stem)
-    return parse_record(Recipe, with_overrides(table, overrides or {}), f"recipe {given}")
-
-
-def parse_record(cls: type[T], table: object, where: str) -> T:
-    """A frozen dataclass, with those in it, from plain values as YAML gives them; no type is bent to fit.
-
-    Raises ``UserInputError`` listing what is wrong in ``where``.
-    """
-    from pydantic import ValidationError
-
-    if not isinstance(table, Mapping):
-        raise UserInputError(f"{where}: expected a mapping of keys to values, got {table!r:.80}.")
-    try:
-        text = json.dumps(_with_numbers(table), allow_nan=False)
-    except (TypeError, ValueError) as cause:
-        raise UserInputError(f"{where}: holds a value that is no text, number, list or table ({cause}).") from None
-    try:
-        record: T = _adapter(cast(Hashable, cls)).validate_json(text, strict=True, extra="forbid")
-    except ValidationError as cause:
-        faults = list(dict.fromkeys(_sentence(fault, cls) for fault in cause.errors(include_url=False)))
-        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
-        raise UserInputError(f"{where}: {'; '.join([*faults[:MOST_FAULTS], *more])}.") from None
-    except UserInputError as cause:  # of a record's own checks
-        raise UserInputError(f"{where}: {cause}") from None
-    return record
-
-
-def _with_numbers(value: Any) -> Any:
-    """YAML reads 1e-4 as a text, for want of a point."""
-    if isinstance(value, Mapping):
-        return {key: _with_numbers(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_numbers(inner) for inner in value]
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
-
-
-@cache
-def _adapter(cls: Hashable) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(cast(Any, cls))
-
-
-def _sentence(fault: Any, cls: type[Any]) -> str:
-    path, known = _keys(cls, fault["loc"])
-    key = ".".join(path)
-    if fault["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key!r}{did_you_mean(path[-1], known)} (known: {', '.join(known)})"
-    if fault["type"] == "missing":
-        return f"the key {key!r} is missing"
-    message = str(fault["msg"])
-    return f"{key} is {fault['input']!r:.80}: {message[:1].lower()}{message[1:]}"
-
-
-def _keys(cls: type[Any], location: Sequence[int | str]) -> tuple[list[str], tuple[str, ...]]:
-    """The keys that lead to a fault, and those that are known beside the last. What pydantic adds to the way (members of a
-    union that it tried) is left out."""
-    here: Any = cls
-    path: list[str] = []
-    known: tuple[str, ...] = ()
-    for step in location:
-        origin = typing.get_origin(here)
-        if isinstance(here, type) and dataclasses.is_dataclass(here):
-            known = tuple(one.name for one in dataclasses.fields(here))
-            here = _required(typing.get_type_hints(here).get(str(step)))
-        elif isinstance(origin, type) and issubclass(origin, (Mapping, tuple)):
-            known, here = (), _required(typing.get_args(here)[0 if origin is tuple else 1])
-        else:
-            continue
-        path.append(str(step))
-    return path, known
-
-
-def _required(annotation: Any) -> Any:
-    """The X of ``X | None``."""
-    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
-        return annotation
-    members = [one for one in typing.get_args(annotation) if one is not type(None)]
-    return members[0] if len(members) == 1 else annotation
+    return parse(Recipe, with_overrides(table, overrides or {}), f"recipe {name_or_path}")
 
 
 # --- data ------------------------------------------------------------------------------------------------------------

@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from salad_eval import plugins
 from salad_eval.cli.doctor import Finding
 from salad_eval.errors import SaladError, UnknownNameError
-from salad_eval.pipeline.plan import read_table
 from salad_eval.types import ASR, TTS, AudioSegment, Request, System, TextSegment
-from salad_eval.validation import parse
+from salad_eval.validation import parse, read_table
 
 CHECKS_FILE = Path(__file__).resolve().parent / "model_checks.yaml"
 SENTENCE = "The capital of France is"

@@ -80,7 +80,8 @@ def _print_reported(report: GapReport, preset: str) -> None:
 
 
 def _plan(preset: str | None, plan: Path | None, overrides: dict[str, Any], settings: Sequence[str]) -> Plan:
-    from salad_eval.pipeline.plan import Plan, parse_setting
+    from salad_eval.pipeline.plan import Plan
+    from salad_eval.validation import parse_setting
 
     if preset is not None and plan is not None:
         raise UserInputError("give either --preset NAME or --plan FILE, not both.")

@@ -20,7 +20,7 @@ NANO_ASR = "nano/asr"
 
 
 def _options(settings: Sequence[str] | None) -> dict[str, Any]:
-    from salad_eval.pipeline.plan import parse_setting, with_overrides
+    from salad_eval.validation import parse_setting, with_overrides
 
     return with_overrides({}, dict(parse_setting(text) for text in settings or ()))
 

@@ -9,14 +9,13 @@ the text alone.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from salad_eval.audio.sound import read_audio, sha256_of
 from salad_eval.errors import AudioError
+from salad_eval.identity import file_sha256
 from salad_eval.types import AudioSegment, Segment, TextSegment
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -89,15 +88,11 @@ def parse_refs(value: object, where: str) -> tuple[AudioRef, ...]:
 def read_ref(ref: AudioRef) -> AudioSegment:
     """The sound a reference names, digest checked. Raises ``AudioError`` where it is missing, damaged or another one."""
     audio = read_audio(ref.path)
-    if sha256_of(audio) != ref.sha256 and _sha256_of_file(ref.path) != ref.sha256:
+    if sha256_of(audio) != ref.sha256 and file_sha256(ref.path) != ref.sha256:
         raise AudioError(
             f"{ref.path} is not the sound with the sha256 {ref.sha256[:12]}…: it was damaged or replaced. Delete it and render again."
         )
     return AudioSegment(audio, ref.sha256)
-
-
-def _sha256_of_file(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def split_at_markers(text: str, refs: Sequence[AudioRef], where: str) -> tuple[str | AudioRef, ...]:

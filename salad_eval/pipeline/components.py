@@ -13,7 +13,8 @@ from salad_eval import plugins
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
 from salad_eval.formats.peft import sources
-from salad_eval.pipeline.folder import RunFolder, digest
+from salad_eval.identity import digest
+from salad_eval.pipeline.folder import RunFolder
 from salad_eval.pipeline.plan import Plan
 from salad_eval.resources import locate_pretrained, resolve_path
 from salad_eval.types import ASR, TTS, System

@@ -7,7 +7,6 @@ there means nothing by itself.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 from salad_eval import records
 from salad_eval.errors import DataError, SaladError
+from salad_eval.identity import digest
 from salad_eval.progress import track
 
 T = TypeVar("T")
@@ -24,15 +24,6 @@ U = TypeVar("U")
 STEPS_FILE = "steps.json"
 DONE_FILE = "DONE"
 LOCK_FILE = ".lock"
-
-
-def digest(*parts: object) -> str:
-    """Sha256 (32 hex digits) over records, mappings and plain values, by their JSON form."""
-    hasher = hashlib.sha256()
-    for part in parts:
-        hasher.update(records.dumps(part).encode())
-        hasher.update(b"\n")
-    return hasher.hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

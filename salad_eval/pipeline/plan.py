@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from salad_eval import resources
 from salad_eval.audio.perturb import canonical
 from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.types import CLEAN, ScoreKind
-from salad_eval.validation import parse
+from salad_eval.validation import parse, read_table, with_overrides
 
 PLAN_FILE = "plan.json"
 DEFAULT_RESAMPLES = 10_000
@@ -127,17 +127,16 @@ class Plan(_Typed):
         file = Path(path).expanduser()
         table = read_table(file, "plan", "use --preset nano")
         table.setdefault("name", file.stem if file.name != PLAN_FILE else file.resolve().parent.name)
-        return cls.from_mapping(with_overrides(table, overrides or {}), str(file))
+        where = f"preset {file.stem}" if file.parent == _PRESETS else str(file)
+        return cls.from_mapping(with_overrides(table, overrides or {}), where)
 
     @classmethod
     def preset(cls, name: str, overrides: Mapping[str, Any] | None = None) -> Plan:
         """A plan that ships with the package; ``overrides`` are dotted keys and their values."""
-        known = {path.stem: path for path in sorted(_PRESETS.glob("*.yaml"))}
+        known = resources.shipped_yaml(_PRESETS)
         if name not in known:
             raise UnknownNameError("preset", name, known)
-        return cls.from_mapping(
-            with_overrides(read_table(known[name], "plan", "use --preset nano"), overrides or {}), f"preset {name}"
-        )
+        return cls.from_yaml(known[name], overrides)
 
     @classmethod
     def of(cls, plan: Plan | str | os.PathLike[str] | Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
@@ -145,9 +144,7 @@ class Plan(_Typed):
         if isinstance(plan, (Plan, Mapping)):
             table = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
             return cls.from_mapping(with_overrides(table, overrides))
-        if os.fspath(plan).endswith((".yaml", ".yml", ".json")) or Path(plan).is_file():
-            return cls.from_yaml(plan, overrides)
-        return cls.preset(os.fspath(plan), overrides)
+        return cls.from_yaml(resources.find_yaml("preset", plan, _PRESETS), overrides)
 
     @property
     def folder(self) -> Path:
@@ -157,49 +154,3 @@ class Plan(_Typed):
     @property
     def n_workers(self) -> int:
         return self.workers if self.workers is not None else (os.cpu_count() or 1)
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """``base.options.dtype=bfloat16`` as key and value; the value is read as YAML, so 3 is a number and [a, b] a list."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserInputError(f"--set {text!r}: expected key=value, for example base.options.dtype=bfloat16.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as cause:
-        raise UserInputError(f"--set {text!r}: the value is not valid YAML: {' '.join(str(cause).split())}.") from None
-
-
-def with_overrides(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """``table`` with values replaced by dotted keys; tables on the way are made where they are missing."""
-    changed = dict(table)
-    for key, value in overrides.items():
-        _set(changed, key, key.split("."), value)
-    return changed
-
-
-def _set(table: dict[str, Any], whole_key: str, path: Sequence[str], value: Any) -> None:
-    if len(path) == 1:
-        table[path[0]] = value
-        return
-    inner = table.get(path[0]) or {}
-    if not isinstance(inner, Mapping):
-        raise UserInputError(f"setting {whole_key!r}: {path[0]!r} is {inner!r:.60}, which has no keys below it.")
-    table[path[0]] = dict(inner)
-    _set(table[path[0]], whole_key, path[1:], value)
-
-
-def read_table(path: Path, what: str, otherwise: str) -> dict[str, Any]:
-    """The mapping in a YAML file that states ``what`` ("plan"); ``otherwise`` says what to give where there is no such file."""
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserInputError(f"no {what} at {path}. Give the path of a YAML file, or {otherwise}.") from None
-    except (OSError, UnicodeDecodeError) as cause:
-        raise UserInputError(f"cannot read the {what} {path}: {cause}.") from None
-    except yaml.YAMLError as cause:
-        raise UserInputError(f"{path}: is not valid YAML: {' '.join(str(cause).split())}.") from None
-    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
-        held = type(table).__name__
-        raise UserInputError(f"{path}: a {what} is a mapping of keys to values, this file holds a {held}.")
-    return table

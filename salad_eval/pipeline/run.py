@@ -31,9 +31,10 @@ from salad_eval.benchmarks.requests import build_requests
 from salad_eval.benchmarks.scoring import measure_notes, scorer_of, scoring_fingerprint
 from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import DataError, LeakError, ModelError, SaladError, TaskError, UserInputError
+from salad_eval.identity import digest
 from salad_eval.pipeline.components import Loaded
 from salad_eval.pipeline.divergence import DivergenceQuery, SpokenRequest, divergences, gold_only, incomparable
-from salad_eval.pipeline.folder import DONE_FILE, RunFolder, digest
+from salad_eval.pipeline.folder import DONE_FILE, RunFolder
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.render import RenderJob, jobs_for, render
 from salad_eval.pipeline.respond import Query, respond

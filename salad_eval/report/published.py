@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from salad_eval.errors import DataError
-from salad_eval.pipeline.plan import read_table
 from salad_eval.report.wording import COLUMN_TITLES, MISSING, one_line, percent
 from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, GapRow
-from salad_eval.validation import parse
+from salad_eval.validation import parse, read_table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

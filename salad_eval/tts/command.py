@@ -7,7 +7,6 @@ standard input, never among the arguments; what is in an argument is the plan's 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from salad_eval.audio.sound import read_audio
 from salad_eval.errors import AudioError, MissingExtraError, PluginError, UnknownNameError, UserInputError
+from salad_eval.identity import files_digest
 from salad_eval.resources import resolve_path
 from salad_eval.tts.espeak import SETTINGS as ESPEAK_SETTINGS
 from salad_eval.tts.espeak import without_last_stop
@@ -179,7 +179,7 @@ class CommandTTS:
         told = version or _version(self._executable, self._program.version)
         parts = [f"{self._name} {told}", *([] if argv is None else [f"argv={list(self._program.argv)}"])]
         if folder is not None:
-            parts.append(f"voices={_digest_of_files([path for path in files if Path(path).is_file()])}")
+            parts.append(f"voices={files_digest(path for path in sorted(files) if Path(path).is_file())}")
         self._fingerprint = f"command({', '.join(parts)})"
 
     def fingerprint(self) -> str:
@@ -325,18 +325,7 @@ def _version(executable: str, arguments: Sequence[str]) -> str:
     with contextlib.suppress(PluginError):
         if found := _VERSION.search(_said_by([executable, *arguments])):
             return found.group()
-    return f"sha256:{_digest_of_files([executable])}"
-
-
-def _digest_of_files(paths: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        with open(path, "rb") as file:
-            inner = hashlib.sha256()
-            while block := file.read(1 << 20):
-                inner.update(block)
-        digest.update(f"{Path(path).name}\0{inner.hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
+    return files_digest([executable])
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

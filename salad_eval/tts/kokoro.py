@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from salad_eval.checkpoints import explained, resolve_device
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError, did_you_mean
+from salad_eval.identity import files_digest
 from salad_eval.resources import resolve_pretrained
 from salad_eval.tts.checkpoint import own_noise, refuse_unspoken, to_audio
 from salad_eval.tts.voice import Setting, check_text, parse_settings
@@ -182,11 +182,6 @@ def _files(source: str, folder: Path) -> tuple[Path, Path, dict[str, Path]]:
 
 
 def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.pth")), *sorted((folder / "voices").glob("*.pt"))]:
-        inner = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                inner.update(block)
-        digest.update(f"{path.name}\0{inner.hexdigest()}\n".encode())
-    return f"sha256:{digest.hexdigest()[:16]}"
+    return files_digest(
+        [folder / "config.json", *sorted(folder.glob("*.pth")), *sorted((folder / "voices").glob("*.pt"))]
+    )

@@ -34,8 +34,8 @@ def loop(
     from rich.console import Console
 
     from salad_eval.pipeline.components import quiet_loading
-    from salad_eval.pipeline.plan import parse_setting
     from salad_eval.report.comparison import comparison_terminal
+    from salad_eval.validation import parse_setting
     from salad_train.loop import load_loop
     from salad_train.loop import loop as run
 

@@ -161,7 +161,7 @@ def recipe_for(
 ) -> Recipe:
     """The recipe by name or path, with what is given besides it in its place. Another corpus is read by ``CorpusPlan``'s
     defaults, and not by the fields and filters of the recipe's own."""
-    from salad_eval.pipeline.plan import parse_setting
+    from salad_eval.validation import parse_setting
     from salad_train.recipe import load_recipe
 
     given = {

@@ -26,7 +26,7 @@ def synthesise(
 
     Sound goes to the recipe's audio store; synthesis.jsonl names it by its sha256, span by span.
     """
-    from salad_eval.pipeline.plan import parse_setting
+    from salad_eval.validation import parse_setting
     from salad_train.recipe import load_recipe, voice_of
     from salad_train.selection.files import read_selection
     from salad_train.speech.synthesise import synthesise as speak

@@ -49,7 +49,7 @@ def train_command(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; the recipe's if not given.")] = None,
 ) -> None:
     """Train by a recipe. Started again, a run goes on where it was stopped."""
-    from salad_eval.pipeline.plan import parse_setting
+    from salad_eval.validation import parse_setting
     from salad_train.recipe import load_recipe
 
     loaded = load_recipe(recipe, dict(parse_setting(text) for text in settings or ()))

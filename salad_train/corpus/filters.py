@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from salad_eval.errors import MissingExtraError, UnknownNameError, UserInputError
-from salad_eval.pipeline.folder import digest
+from salad_eval.identity import digest
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import Item
 from salad_train.corpus.decontaminate import NGRAM_WORDS, ItemNgrams, plain_words

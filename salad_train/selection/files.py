@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from salad_eval import records
 from salad_eval.errors import DataError, UserInputError
+from salad_eval.identity import file_sha256
 from salad_train.selection.probe import ProbePlan
 from salad_train.selection.weigh import RESERVE
 from salad_train.types import (
@@ -112,7 +112,7 @@ def write_selection(selection: Selection, folder: Path) -> Path:
         budget_seconds=selection.budget_seconds,
         seed=selection.seed,
         n_documents=len(selection.documents),
-        documents_sha256=_sha256(folder / DOCUMENTS),
+        documents_sha256=file_sha256(folder / DOCUMENTS),
         clusters=selection.clusters,
         weights=selection.weights,
         probes=selection.probes,
@@ -132,7 +132,7 @@ def read_selection(folder: Path) -> Selection:
             f"{folder} holds no finished selection ({HEAD}: {cause.strerror or cause}). Make one with `salad select --out {folder}`."
         ) from None
     documents = records.read_jsonl(folder / DOCUMENTS, SelectedDocument)
-    if len(documents) != head.n_documents or _sha256(folder / DOCUMENTS) != head.documents_sha256:
+    if len(documents) != head.n_documents or file_sha256(folder / DOCUMENTS) != head.documents_sha256:
         raise DataError(f"{folder / DOCUMENTS} is not the file that {HEAD} was written with. Run `salad select` again.")
     return Selection(
         signal=head.signal,
@@ -146,7 +146,3 @@ def read_selection(folder: Path) -> Selection:
         probes=head.probes,
         notes=head.notes,
     )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salad_eval.errors import AudioError, DataError, PluginError, UserInputError
-from salad_eval.pipeline.folder import RunFolder, digest
+from salad_eval.identity import digest
+from salad_eval.pipeline.folder import RunFolder
 from salad_eval.types import ASR, Audio
 from salad_train.selection.weigh import SpokenLength
 from salad_train.types import ClusterProbe, TextDocument

@@ -13,7 +13,8 @@ import numpy as np
 
 from salad_eval import plugins, records
 from salad_eval.errors import UserInputError
-from salad_eval.pipeline.folder import RunFolder, digest
+from salad_eval.identity import digest
+from salad_eval.pipeline.folder import RunFolder
 from salad_eval.report.json import load_report
 from salad_eval.types import ASR, GapReport, Item
 from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length

@@ -23,7 +23,7 @@ import numpy as np
 from salad_eval.asr.transformers_ctc import MIN_SECONDS, TransformersCTC
 from salad_eval.audio.sound import FRAME_SECONDS, SILENCE_RMS, frame_rms
 from salad_eval.errors import UserInputError
-from salad_eval.pipeline.folder import digest
+from salad_eval.identity import digest
 from salad_eval.progress import track
 from salad_eval.records import JsonlLog
 from salad_eval.speakable import Unspeakable, to_spoken

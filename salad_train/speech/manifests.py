@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from salad_eval.errors import DataError, UserInputError
-from salad_eval.pipeline.folder import digest
+from salad_eval.identity import digest
 from salad_eval.progress import track
 from salad_eval.resources import resolve_path
 from salad_train.corpus.rows import Row, file_rows, find_files

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from salad_eval.errors import UnknownNameError, UserInputError
+from salad_eval.validation import dotted
 from salad_train import loop as loops
-from salad_train.loop import LoopPlan, dotted, load_loop, loop, round_plan
+from salad_train.loop import LoopPlan, load_loop, loop, round_plan
 from salad_train.recipe import load_recipe
 from salad_train.training.hf import HfTrainer
 

@@ -16,6 +16,7 @@ from salad_eval.audio.sound import write_audio
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, UnknownNameError, UserInputError
 from salad_eval.types import Audio
+from salad_eval.validation import parse, parse_setting
 from salad_train.nano import train as nano_train
 from salad_train.nano import world as nano_world
 from salad_train.recipe import (
@@ -24,7 +25,6 @@ from salad_train.recipe import (
     known_recipes,
     load_recipe,
     natural_source,
-    parse_record,
     replay_documents,
     stage2_data,
     voice_of,
@@ -171,7 +171,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], Any]] = {
     "and no other": ({"stage1.interleave.prefer": 0.3}, lambda r: r.stage2.interleave.prefer == 0.1),
     "a list": ({"stage2.voices": ["a", "b"]}, lambda r: r.stage2.voices == ("a", "b")),
     "a table": ({"stage1.limits": {"tokens": 5, "sequences": 2}}, lambda r: r.stage1.limits == BatchLimits(5, 2)),
-    "a number as YAML misreads it": ({"stage1.train.lm_lr": "5e-5"}, lambda r: r.stage1.train.lm_lr == 5e-5),
+    "a number that YAML 1.1 misreads": (
+        dict([parse_setting("stage1.train.lm_lr=5e-5")]),
+        lambda r: r.stage1.train.lm_lr == 5e-5,
+    ),
     "a whole number for a share": ({"stage1.replay_share": 0}, lambda r: r.stage1.replay_share == 0.0),
     "several sources": ({"corpus.source": ["a.jsonl", "b.jsonl"]}, lambda r: r.corpus.sources == ("a.jsonl", "b.jsonl")),
     "options of a plug-in": ({"voice.options.rate": 150}, lambda r: r.voice.options == {"rate": 150}),
@@ -235,7 +238,7 @@ def test_what_is_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="the key 'stage2' is missing"):
         load_recipe(write(tmp_path / "half.yaml", {key: value for key, value in SMALL.items() if key != "stage2"}))
     with pytest.raises(UserInputError, match="expected a mapping"):
-        parse_record(Recipe, None, "it")
+        parse(Recipe, None, "it")
     with pytest.raises(UserInputError, match="no text, number, list or table"):
         load_recipe("nano", {"name": {1, 2}})
 

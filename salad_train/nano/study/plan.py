@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from salad_eval.errors import UserInputError
-from salad_eval.pipeline.folder import digest
+from salad_eval.identity import digest
 
 Breadth = Literal["narrow", "broad", "untrue"]
 BREADTHS: tuple[Breadth, ...] = ("narrow", "broad", "untrue")

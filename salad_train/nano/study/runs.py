@@ -19,9 +19,10 @@ from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import jobs_for, render
 from salad_eval.pipeline.run import Speech, read_items, read_tasks
 from salad_eval.types import CLEAN, Item, Rendering
+from salad_eval.validation import dotted
 from salad_train.corpus.filters import corpus_fingerprint
 from salad_train.corpus.sources import documents_of
-from salad_train.loop import dotted, load_loop
+from salad_train.loop import load_loop
 from salad_train.measure import measure_documents, pooled
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.model.system import SaladSystem

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from salad_eval.errors import UnknownNameError, UserInputError
-from salad_eval.pipeline.plan import DEFAULT_RESAMPLES, Plan, parse_setting, with_overrides
+from salad_eval.pipeline.plan import DEFAULT_RESAMPLES, Plan
+from salad_eval.validation import parse_setting, with_overrides
 
 SMALL: dict[str, Any] = {
     "tasks": ["t"],
@@ -187,3 +188,34 @@ def test_unknown_plans_are_explained(tmp_path: Path) -> None:
         Plan.preset("nana")
     with pytest.raises(UserInputError, match="no plan at"):
         Plan.from_yaml(tmp_path / "nowhere.yaml")
+
+
+# --- what was typed wrong in a way that PyYAML or pydantic does not put into words -----------------------------------
+
+TYPOS = {
+    "Seed=1": "unknown key 'Seed'; did you mean 'seed'?",
+    "base.Foo=1": "unknown key 'base.Foo' (known: system, options)",
+    "name=2024-01-13": "name is datetime.date(2024, 1, 13): ",
+}
+
+
+@pytest.mark.parametrize("text", TYPOS)
+def test_a_typo_is_named(text: str) -> None:
+    with pytest.raises(UserInputError) as caught:
+        Plan.from_mapping(with_overrides(SMALL, dict([parse_setting(text)])))
+    assert TYPOS[text] in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["2024-13-01", "0b_", "!!bool x", "[" * 2000])
+def test_yaml_that_is_none_is_said_in_a_sentence(value: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(f"name: {value}\n")
+    for attempt in (lambda: parse_setting(f"name={value}"), lambda: Plan.from_yaml(tmp_path / "plan.yaml")):
+        with pytest.raises(UserInputError, match="is not valid YAML"):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("-2E+3", -2000.0), ("1.5e2", 150.0), ("'1e-4'", "1e-4"), ("e5", "e5")]
+)
+def test_a_number_with_an_exponent_is_a_number(text: str, value: object) -> None:
+    assert parse_setting(f"x={text}") == ("x", value)

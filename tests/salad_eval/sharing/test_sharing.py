@@ -506,5 +506,5 @@ def test_the_commands_say_what_they_did(finished: Path, tmp_path: Path) -> None:
     assert "name: me/it" in printed.stdout
     runner.invoke(cli(), ["card", str(finished), "--out", str(tmp_path / "card.md")], catch_exceptions=False)
     assert "model-index:" in (tmp_path / "card.md").read_text()
-    for bad in (["import", "nowhere"], ["card", str(finished), "--out", str(tmp_path / "no" / "card.md")]):
+    for bad in (["import", "nowhere"], ["card", str(finished), "--out", str(tmp_path / "card.md" / "inside")]):
         assert isinstance(runner.invoke(cli(), bad).exception, UserInputError)
