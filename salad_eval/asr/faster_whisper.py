@@ -7,7 +7,6 @@ fills up a short recording with other numbers than Whisper saw in training, and 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from salad_eval.asr.whisper_decoding import TEMPERATURES, Attempt, Noise, decode
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
 from salad_eval.checkpoints import explained, folder_identity
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
+from salad_eval.identity import file_sha256
 from salad_eval.resources import locate_pretrained
 from salad_eval.types import Audio
 
@@ -94,7 +94,7 @@ class FasterWhisper:
         self._task, self._timestamps, self._beam_size = task, timestamps, beam_size
         self._suppressed = _suppressed(folder)
         weights = folder_identity(folder) if Path(source).is_dir() else f"hub:{source}@{folder.name}"
-        tokenizer = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:12]
+        tokenizer = file_sha256(folder / "tokenizer.json")[:12]
         self._fingerprint = (
             f"faster-whisper({weights},compute_type={self._model.model.compute_type},tokenizer={tokenizer},"
             f"language={self._language},task={task},timestamps={timestamps},beam_size={beam_size},"

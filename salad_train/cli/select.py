@@ -88,7 +88,7 @@ class SelectRequest:
     ] = Path("runs/selection")
 
     def plan(self) -> SelectPlan:
-        from salad_eval.pipeline.plan import parse_setting
+        from salad_eval.validation import parse_setting
         from salad_train.selection.files import SelectPlan
 
         return SelectPlan(
