@@ -72,6 +72,11 @@ def load(group: Group, name: str) -> Any:
 
 def create(group: Group, name: str, options: Mapping[str, Any]) -> Any:
     """Build a plug-in from its name and its options as a plan states them; wrong options are a ``UserInputError``."""
+    return check(group, name, options)(**options)
+
+
+def check(group: Group, name: str, options: Mapping[str, Any]) -> Any:
+    """What builds a plug-in. Raises as ``load``, and ``UserInputError`` for an option that it does not have, or needs and lacks."""
     import inspect
 
     factory = load(group, name)
@@ -93,4 +98,4 @@ def create(group: Group, name: str, options: Mapping[str, Any]) -> Any:
         raise UserInputError(
             f"{group.removeprefix('salad.')} plug-in {name!r} needs the option(s): {', '.join(missing)}."
         )
-    return factory(**options)
+    return factory

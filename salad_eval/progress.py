@@ -16,6 +16,20 @@ def silence() -> None:
     _silent = True
 
 
+def tell(line: str) -> None:
+    """Say on stderr what the user should know of a step before its bar is shown."""
+    if not _silent:
+        print(f"· {line}", file=sys.stderr)
+
+
+def quiet_loading() -> None:
+    """No progress bars of weights being loaded where nobody watches them."""
+    if not sys.stderr.isatty():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield ``items`` behind a progress bar; where stderr is no terminal, without one."""
     from rich.console import Console

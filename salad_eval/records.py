@@ -78,11 +78,36 @@ def loads(cls: type[T], line: str | bytes, where: str = "record") -> T:
     """The record that one line of JSON describes; ``where`` names its origin in the ``DataError``."""
     from pydantic import ValidationError
 
+    _refuse_not_a_number(line, where)
     try:
         record: T = _adapter(cast(Hashable, cls)).validate_json(line, strict=True, extra="forbid")
     except ValidationError as cause:
         raise DataError(f"{where}: not a {cls.__name__}: {_explain(cause)}") from None
     return record
+
+
+def _refuse_not_a_number(line: str | bytes, where: str) -> None:
+    """JSON has no NaN and no infinity; readers of JSON mostly take them, and what is computed from them is wrong without a word."""
+    text = line if isinstance(line, bytes) else line.encode()
+    if b"NaN" not in text and b"Infinity" not in text:
+        return
+
+    def refuse(name: str) -> None:
+        raise DataError(f"{where}: holds {name}, which no record can: what is missing is null.")
+
+    with contextlib.suppress(ValueError):  # not JSON at all: what reads it says so
+        json.loads(line, parse_constant=refuse)
+
+
+def loads_list(cls: type[T], line: str | bytes, where: str = "records") -> list[T]:
+    """The records that one line of JSON, a list, holds."""
+    from pydantic import ValidationError
+
+    try:
+        found: list[T] = _list_adapter(cast(Hashable, cls)).validate_json(line, strict=True, extra="forbid")
+    except ValidationError as cause:
+        raise DataError(f"{where}: not a list of {cls.__name__}: {_explain(cause)}") from None
+    return found
 
 
 @cache
@@ -100,6 +125,13 @@ def _adapter(cls: Hashable) -> TypeAdapter[Any]:
         return TypeAdapter(cls)
     except PydanticSchemaGenerationError as cause:
         raise TypeError(f"{cls.__name__} cannot be kept as JSON: {cause}") from cause
+
+
+@cache
+def _list_adapter(cls: Hashable) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(list[cls])  # type: ignore[valid-type]
 
 
 def _explain(error: ValidationError, most: int = 3) -> str:
@@ -178,7 +210,7 @@ class JsonlLog(Generic[T]):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _mend_tail(self.path)
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        _write_all(self._file, lines)
+        write_all(self._file, lines)
         return len(records)
 
     def close(self) -> None:
@@ -226,7 +258,8 @@ def _mend_tail(path: Path, block: int = 1 << 16) -> None:
             file.write(b"\n")
 
 
-def _write_all(file: int, data: bytes) -> None:
+def write_all(file: int, data: bytes) -> None:
+    """Write to an open file, however many calls to the system it takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]

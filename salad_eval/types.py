@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ COLUMN_FORM: Mapping[ColumnName, InputForm] = {
     "adapted_speech": "speech",
 }
 CLEAN = "clean"  # the perturbation that changes nothing
+Rendered: TypeAlias = tuple[str, str]  # voice, perturbation
 # How answers are asked for and scored; ``score`` says what each is.
 ScoreKind = Literal[
     "ll", "ll_norm", "ll_bytes", "ll_mutual_info", "lm_eval_ll",

@@ -19,8 +19,9 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
 from salad_eval.gap.compare import Comparison
 from salad_eval.identity import digest
+from salad_eval.pipeline.finished import compare_runs
+from salad_eval.pipeline.items import read_benchmark
 from salad_eval.pipeline.plan import Plan
-from salad_eval.pipeline.run import compare_runs, read_items, read_tasks
 from salad_eval.pipeline.run import run as run_evaluation
 from salad_eval.records import to_json, whole_folder, write_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
@@ -137,7 +138,7 @@ def evaluation_of(plan: LoopPlan, recipe: Recipe, changes: Mapping[str, Any]) ->
 def benchmark_items(plan: LoopPlan, recipe: Recipe) -> tuple[Item, ...]:
     """The questions of both splits: no document of the corpus may hold one."""
     splits = [evaluation_of(plan, recipe, {"split": split}) for split in (STEER_ON, MEASURE_ON)]
-    return tuple(item for one in splits for item in read_items(one, read_tasks(one)).items)
+    return tuple(item for one in splits for item in read_benchmark(one).items)
 
 
 def evaluate_model(
@@ -157,7 +158,7 @@ def evaluate_model(
         "adapted.options.pretrained": model,
         "adapted.options.frames": str(frames),
     }
-    return run_evaluation(evaluation_of(plan, recipe, changes))
+    return run_evaluation(evaluation_of(plan, recipe, changes), again=True)
 
 
 def _begin_with(finished: Path, new: Path) -> None:

@@ -17,7 +17,7 @@ import typer
 
 from salad_eval import plugins, resources
 from salad_eval.errors import MissingExtraError, SaladError, UserInputError
-from salad_eval.pipeline.components import quiet_loading
+from salad_eval.progress import quiet_loading
 
 State = Literal["ok", "note", "broken"]
 HUB = ("huggingface.co", 443)

@@ -51,7 +51,7 @@ def compare_command(
     """Compare two runs, paired on the items they share; differences are the second less the first."""
     from rich.console import Console
 
-    from salad_eval.pipeline.run import compare_runs
+    from salad_eval.pipeline.finished import compare_runs
     from salad_eval.report.comparison import comparison_terminal, write_comparison
 
     found = compare_runs(a, b)

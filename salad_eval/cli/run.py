@@ -41,6 +41,9 @@ def run_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the items drawn by --limit and of the resampling.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME if not given.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make this run in the place of a finished one of another plan.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any key of the plan, for example base.options.dtype=bfloat16; repeat for more."),
@@ -62,7 +65,7 @@ def run_command(
     resolved = _plan(
         preset, plan, {key: value for key, value in overrides.items() if value is not None}, settings or ()
     )
-    report = run(resolved)
+    report = run(resolved, again=again)
     print_table(report)
     if preset is not None:
         _print_reported(report, preset)

@@ -47,9 +47,7 @@ def render_command(
     store = AudioStore()
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for job, outcome in zip(
-        jobs, render(jobs, tts=tts, tts_options=_options(settings), store=store, workers=1), strict=True
-    ):
+    for job, outcome in zip(jobs, render(jobs, tts=tts, tts_options=_options(settings), store=store), strict=True):
         print(f"written: {written[job.item_id, job.part]}\nspoken:  {job.spoken_text}")
         if isinstance(outcome, Rendering):
             file = out / (_file_name(f"{job.item_id}.{job.part}.{job.voice}") + ".wav")
@@ -139,15 +137,16 @@ def transcribe_command(
 
 def _transcribe_run(folder: Path) -> None:
     """Transcribe a run's renderings with its plan's ASR, and print the error rates by voice."""
-    from salad_eval import plugins, records
+    from salad_eval import plugins
     from salad_eval.audio.store import AudioStore
+    from salad_eval.pipeline.finished import read_step
     from salad_eval.pipeline.plan import PLAN_FILE, Plan
-    from salad_eval.pipeline.run import RenderOutcome
+    from salad_eval.pipeline.render import STEP
     from salad_eval.pipeline.transcribe import transcribe
     from salad_eval.types import Transcript
 
     plan = Plan.from_yaml(folder / PLAN_FILE)
-    outcomes = records.read_jsonl(folder / "render.jsonl", RenderOutcome)
+    outcomes = read_step(folder, STEP.name, STEP.record)
     renderings = [outcome.rendering for outcome in outcomes if outcome.rendering is not None]
     asr = plugins.create("salad.asr", plan.asr.name, plan.asr.options)
     errors: dict[str, list[int]] = {}

@@ -74,7 +74,7 @@ def gc_command(
 
 def _sounds_of(runs: Sequence[Path]) -> Iterator[str]:
     from salad_eval import records
-    from salad_eval.pipeline.run import RenderOutcome
+    from salad_eval.pipeline.render import RenderOutcome
 
     for run in runs:
         file = run / "render.jsonl"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from salad_eval.errors import UserInputError
 from salad_eval.gap.pair import pair
 from salad_eval.gap.row import OVERALL, item_values
 from salad_eval.gap.stats import Measure, benjamini_hochberg, cluster_sums, resample, row_seed, sign_flip_p_value
-from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, Item, Score
+from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, Item, Rendered, Score
+
+if TYPE_CHECKING:
+    from salad_eval.pipeline.finished import FinishedRun
 
 GAP = "gap"
 
@@ -63,25 +67,18 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare(
-    scores_a: Sequence[Score],
-    items_a: Sequence[Item],
-    report_a: GapReport,
-    scores_b: Sequence[Score],
-    items_b: Sequence[Item],
-    report_b: GapReport,
-    seed: int,
-    n_resamples: int,
-) -> Comparison:
-    """Compare run B with run A on the items with the same id and the same question (context, choices and right answer).
+def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
+    """Compare two runs on the items with the same id and the same question (context, choices and right answer).
 
-    Both runs' columns are resampled together over A's groups, so what both find hard cancels. Domains are A's. A
-    spoken column is the item's mean over the renderings of its own run; where the runs' voices differ a note says so.
+    Both runs' columns are resampled together over the first one's groups, as often as its report says and by its seed, so what both
+    find hard cancels. Domains are the first one's. A spoken column is the item's mean over the renderings of its own run; where the
+    runs' voices differ a note says so.
 
     Raises ``UserInputError`` where no question is shared, or none of the shared ones is scored in both runs.
     """
-    columns = shared_columns(report_a, report_b)
-    by_id_a, by_id_b = {item.id: item for item in items_a}, {item.id: item for item in items_b}
+    seed, n_resamples = first.report.seed, first.report.n_resamples
+    columns = shared_columns(first.report, second.report)
+    by_id_a, by_id_b = {item.id: item for item in first.items}, {item.id: item for item in second.items}
     common = by_id_a.keys() & by_id_b.keys()
     same = {id_ for id_ in common if question(by_id_a[id_]) == question(by_id_b[id_])}
     if not same:
@@ -90,8 +87,8 @@ def compare(
             f"{len(common)} share an id "
             "and none of these asks the same question. Compare runs of the same task, split and data revision."
         )
-    values_a, groups, domains = _values(items_a, scores_a, same, columns)
-    values_b, _, _ = _values(items_b, scores_b, same, columns)
+    values_a, groups, domains = _values(first.items, first.scores, same, columns)
+    values_b, _, _ = _values(second.items, second.scores, same, columns)
     ids = sorted(values_a.keys() & values_b.keys())
     if not ids:
         raise UserInputError(
@@ -110,8 +107,8 @@ def compare(
     rows = [row(name, "domain", domain_of == name) for name in sorted(set(domain_of))]
     q_values = benjamini_hochberg([domain.gap.p_value for domain in rows])
     return Comparison(
-        signature_a=report_a.signature,
-        signature_b=report_b.signature,
+        signature_a=first.report.signature,
+        signature_b=second.report.signature,
         seed=seed,
         n_resamples=n_resamples,
         n_shared=len(ids),
@@ -121,7 +118,7 @@ def compare(
         n_unscored=len(same) - len(ids),
         overall=row(OVERALL, "overall", np.ones(len(ids), dtype=bool)),
         domains=tuple(replace(domain, q_value=q) for domain, q in zip(rows, q_values, strict=True)),
-        notes=_notes(scores_a, scores_b, report_a, report_b, columns),
+        notes=_notes(first, second, columns),
     )
 
 
@@ -195,15 +192,10 @@ def _row(
     )
 
 
-def _notes(
-    scores_a: Sequence[Score],
-    scores_b: Sequence[Score],
-    report_a: GapReport,
-    report_b: GapReport,
-    columns: Sequence[ColumnName],
-) -> tuple[str, ...]:
+def _notes(first: FinishedRun, second: FinishedRun, columns: Sequence[ColumnName]) -> tuple[str, ...]:
     notes = []
-    heard_a, heard_b = _renderings(scores_a), _renderings(scores_b)
+    heard_a, heard_b = _renderings(first.scores), _renderings(second.scores)
+    report_a, report_b = first.report, second.report
     if heard_a != heard_b:
         notes.append(
             f"The runs differ in their renderings: only the first has {_listed(heard_a - heard_b)}; only the second "
@@ -222,7 +214,7 @@ def _notes(
     return tuple(notes)
 
 
-def _renderings(scores: Sequence[Score]) -> set[tuple[str, str]]:
+def _renderings(scores: Sequence[Score]) -> set[Rendered]:
     return {
         (score.voice, score.perturbation)
         for score in scores
@@ -230,5 +222,5 @@ def _renderings(scores: Sequence[Score]) -> set[tuple[str, str]]:
     }
 
 
-def _listed(renderings: set[tuple[str, str]]) -> str:
+def _listed(renderings: set[Rendered]) -> str:
     return ", ".join(f"{voice} ({perturbation})" for voice, perturbation in sorted(renderings)) or "none"

@@ -15,6 +15,7 @@ from salad_eval.types import (
     Divergence,
     Item,
     Reject,
+    Rendered,
     Score,
     Transcript,
 )
@@ -62,9 +63,6 @@ class Paired:
     @property
     def columns(self) -> tuple[ColumnName, ...]:
         return tuple(column for column in COLUMNS if column in self.text or column in self.spoken)
-
-
-Rendered = tuple[str, str]  # voice, perturbation
 
 
 def pair(

@@ -28,6 +28,7 @@ from salad_eval.gap.consistency import agreement
 from salad_eval.gap.grid import clean_first, grid
 from salad_eval.gap.pair import NO_VALUE, REQUIRED_COLUMNS, UNKNOWN_DOMAIN, Paired, pair
 from salad_eval.gap.row import OVERALL, ReportRow, report_row
+from salad_eval.gap.signature import RunProtocol, signature
 from salad_eval.gap.stats import (
     benjamini_hochberg,
     row_seed,
@@ -45,7 +46,6 @@ from salad_eval.types import (
     Item,
     Reject,
     RejectCount,
-    RunNames,
     Score,
     ShownPrompt,
     SliceRow,
@@ -59,38 +59,30 @@ MAX_REJECT_EXAMPLES = 5
 
 
 def build_report(
-    *,
+    asked: RunProtocol,
     items: Sequence[Item],
     scores: Sequence[Score],
+    *,
     transcripts: Sequence[Transcript] = (),
     divergences: Sequence[Divergence] = (),
     rejects: Sequence[Reject] = (),
-    protocols: Sequence[TaskProtocol],
-    columns: Sequence[ColumnSpec],
-    signature: str,
-    split: str,
-    seed: int,
-    n_resamples: int,
-    slice_fields: Sequence[str] = ("voice",),
-    created: str,
     notes: Sequence[str] = (),
-    run_names: RunNames = RunNames(),
     prompts: Sequence[ShownPrompt] = (),
 ) -> GapReport:
     """The gap report of one run: ``overall`` (all items), ``domains`` (sorted by name) and ``slices``, on paired items.
 
-    ``slice_fields`` are ``voice``, ``perturbation``, ``task``, or a key of ``Item.fields``; a voice's slice takes the
-    spoken columns in that voice and the same items' text columns. ``base_text`` and ``adapted_speech`` are what a gap is made
-    of; the other two may be absent from ``columns``, and what they would tell is then ``None``. q-values
-    (Benjamini-Hochberg) and shrunken gaps are over the domains only. Where there are several conditions, everything and the
-    domains stand for each of them as well, and where voices times conditions are several, each pair of them (up to
-    ``MOST_GRID_VOICES`` voices). ``created`` is a time stamp that the caller makes.
+    A voice's slice takes the spoken columns in that voice and the same items' text columns. ``base_text`` and
+    ``adapted_speech`` are what a gap is made of; the other two may be absent from the columns, and what they would tell is
+    then ``None``. q-values (Benjamini-Hochberg) and shrunken gaps are over the domains only. Where there are several
+    conditions, everything and the domains stand for each of them as well, and where voices times conditions are several, each
+    pair of them (up to ``MOST_GRID_VOICES`` voices).
 
     Raises ``UserInputError`` for missing or repeated columns and unknown slice fields, ``DataError`` for unusable
     records (see ``pair``), and ``SaladError`` where no item has a value in every column.
     """
-    names = _checked_columns(columns)
-    _check_slice_fields(slice_fields, items)
+    names = _checked_columns(asked.columns)
+    _check_slice_fields(asked.slice_fields, items)
+    n_resamples = asked.n_resamples
     paired, unpaired = pair(
         items,
         [score for score in scores if score.column in names],
@@ -113,37 +105,37 @@ def build_report(
 
     def row(kind: str, name: str, renderings: np.ndarray) -> ReportRow:
         return report_row(
-            paired, name, renderings, seed=row_seed(seed, kind, name), n_resamples=n_resamples, agreement=same
+            paired, name, renderings, seed=row_seed(asked.seed, kind, name), n_resamples=n_resamples, agreement=same
         )
 
     everything = np.ones(len(paired.item_of), dtype=bool)
     voices, conditions = tuple(sorted(set(paired.voices))), clean_first(paired.perturbations)
     slices = []
-    for field in slice_fields:
+    for field in asked.slice_fields:
         labels = _labels(paired, field)
         slices += [SliceRow(field, row(f"slice {field}", label, labels == label).row) for label in sorted(set(labels))]
     return GapReport(
         schema_version=SCHEMA_VERSION,
-        signature=signature,
-        created=created,
-        split=split,
-        seed=seed,
+        signature=signature(asked),
+        created=asked.created,
+        split=asked.split,
+        seed=asked.seed,
         n_resamples=n_resamples,
-        protocols=tuple(protocols),
-        columns=tuple(sorted(columns, key=lambda column: COLUMNS.index(column.name))),
+        protocols=asked.protocols,
+        columns=tuple(sorted(asked.columns, key=lambda column: COLUMNS.index(column.name))),
         overall=row("overall", OVERALL, everything).row,
         domains=_domain_rows(paired, partial(row, "domain"), everything),
         slices=tuple(slices),
         rejects=reject_counts,
         unparsed={column: sum(not score.parsed for score in scores if score.column == column) for column in names},
         notes=tuple(notes),
-        generated=_generated(items, scores, protocols, names),
-        names=run_names,
+        generated=_generated(items, scores, asked.protocols, names),
+        names=asked.names,
         voices=voices,
         conditions=conditions,
         by_condition=_by_condition(paired, row, conditions) if len(conditions) > 1 else (),
         grid=(
-            grid(paired, lambda name, mask: row("cell", name, mask).row, seed=seed, n_resamples=n_resamples)
+            grid(paired, lambda name, mask: row("cell", name, mask).row, seed=asked.seed, n_resamples=n_resamples)
             if len(voices) * len(conditions) > 1 and len(voices) <= MOST_GRID_VOICES
             else ()
         ),

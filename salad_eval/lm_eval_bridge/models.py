@@ -33,9 +33,8 @@ from salad_eval.lm_eval_bridge.audio_refs import (
     read_ref,
     split_at_markers,
 )
-from salad_eval.pipeline.components import quiet_loading
 from salad_eval.pipeline.respond import CHUNK
-from salad_eval.progress import track
+from salad_eval.progress import quiet_loading, track
 from salad_eval.types import Distributional, Request, System
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ from salad_eval.benchmarks.requests import build_request
 from salad_eval.benchmarks.spec import OptionList
 from salad_eval.errors import LeakError, TaskError, UserInputError, did_you_mean
 from salad_eval.lm_eval_bridge.audio_refs import AudioRef, holds_marker, marked_text
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, jobs_for, render
 from salad_eval.progress import track
 from salad_eval.resources import resolve_path
@@ -392,4 +393,6 @@ def _rendered(
 def _spoken(jobs: Sequence[RenderJob], options: RowOptions, store: AudioStore) -> Iterator[Rendering | Reject]:
     if jobs:  # a task of recordings needs no TTS
         workers = options.workers or os.cpu_count() or 1
-        yield from render(jobs, tts=options.tts, tts_options=options.tts_options, store=store, workers=workers)
+        yield from render(
+            jobs, tts=options.tts, tts_options=options.tts_options, store=store, executor=WorkerProcesses(workers)
+        )

@@ -17,7 +17,7 @@ from typing import cast, get_args
 from salad_eval.answers.score import score_response
 from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.gap import report as gap
-from salad_eval.gap.signature import signature
+from salad_eval.gap.signature import RunProtocol
 from salad_eval.lm_eval_bridge.rows import GENERATED_METRIC, METRICS, item_of
 from salad_eval.lm_eval_bridge.samples import LmEvalRun, Sample
 from salad_eval.types import (
@@ -123,28 +123,20 @@ def report_from_lm_eval(
     perturbations = sorted({score.perturbation for score in scores.values() if score.perturbation is not None})
     counted = tuple(_counted(protocol, listed) for protocol in protocols.values())
     split = "+".join(sorted({protocol.split for protocol in counted}))
-    report = gap.build_report(
-        items=listed,
-        scores=list(scores.values()),
+    asked = RunProtocol(
         protocols=counted,
         columns=columns,
-        signature=signature(
-            protocols=counted,
-            columns=columns,
-            voices=voices,
-            perturbations=perturbations,
-            tts=UNKNOWN,
-            asr=UNKNOWN,
-            seed=seed,
-            n_resamples=n_resamples,
-        ),
         split=split,
+        voices=tuple(voices),
+        perturbations=tuple(perturbations),
+        tts=UNKNOWN,
+        asr=UNKNOWN,
         seed=seed,
         n_resamples=n_resamples,
-        slice_fields=list(dict.fromkeys([*_usual_slices(voices, perturbations, counted), *slice_fields])),
+        slice_fields=tuple(dict.fromkeys([*_usual_slices(voices, perturbations, counted), *slice_fields])),
         created=created,
-        notes=_notes(runs),
     )
+    report = gap.build_report(asked, listed, list(scores.values()), notes=_notes(runs))
     return Converted(report, tuple(listed), tuple(scores.values()))
 
 
@@ -384,4 +376,4 @@ def save(converted: Converted, out: Path) -> None:
     records.write_jsonl(out / "items.jsonl", converted.items)
     records.write_jsonl(out / "score.jsonl", converted.scores)
     write_report(converted.report, out)
-    (out / DONE_FILE).write_text(converted.report.signature + "\n", encoding="utf-8")
+    records.write_atomic(out / DONE_FILE, converted.report.signature + "\n")

@@ -17,14 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from salad_eval import records
 from salad_eval.answers.score import score_response
 from salad_eval.audio.store import AudioStore
-from salad_eval.errors import DataError
 from salad_eval.lm_eval_bridge.rows import GENERATED_METRIC, METRICS, Form, Row, as_doc, spoken_row, text_row
 from salad_eval.lm_eval_bridge.task_files import subtask_names
-from salad_eval.pipeline.plan import PLAN_FILE, Plan
-from salad_eval.pipeline.run import RenderOutcome, read_run
+from salad_eval.pipeline.finished import FinishedRun, read_run
 from salad_eval.records import write_atomic
 from salad_eval.types import (
     COLUMN_FORM,
@@ -58,17 +55,15 @@ def results_from_run(run: Path, out: Path) -> list[Path]:
     Raises ``DataError`` for a folder that is not a finished run's.
     """
     finished = read_run(run)
-    plan = Plan.from_yaml(run / PLAN_FILE) if (run / PLAN_FILE).is_file() else None
-    if plan is None:
-        raise DataError(f"{run}: has no {PLAN_FILE}; expected the folder of a run (not of a converted report).")
+    plan = finished.plan
     items = {item.id: item for item in finished.items}
     protocols = {protocol.task: protocol for protocol in finished.report.protocols}
-    renderings = _renderings(run / "render.jsonl")
+    renderings = _renderings(finished)
     store = AudioStore(plan.audio_store)
     date = datetime.fromisoformat(finished.report.created)
     written = []
     for column in finished.report.columns:
-        responses = records.read_jsonl(run / f"respond.{column.name}.jsonl", Response)
+        responses = finished.responses(column.name)
         for rendered in dict.fromkeys((response.voice, response.perturbation) for response in responses):
             documents = [
                 _document(response, items[response.item_id], protocols, renderings, store)
@@ -84,12 +79,11 @@ def _usable(response: Response) -> bool:
     return response.choice_logprobs is not None or response.text is not None
 
 
-def _renderings(file: Path) -> dict[tuple[str, str, str], dict[str, Rendering]]:
+def _renderings(run: FinishedRun) -> dict[tuple[str, str, str], dict[str, Rendering]]:
     """Renderings by item, voice and perturbation, then by part."""
     found: dict[tuple[str, str, str], dict[str, Rendering]] = {}
-    for outcome in records.iter_jsonl(file, RenderOutcome):
-        if (r := outcome.rendering) is not None:
-            found.setdefault((r.item_id, r.voice, r.perturbation), {})[r.part] = r
+    for r in run.renderings():
+        found.setdefault((r.item_id, r.voice, r.perturbation), {})[r.part] = r
     return found
 
 

@@ -1,0 +1,17 @@
+"""From a plan to a gap report.
+
+    run.py          the line, on one page: items -> render -> transcribe -> respond -> score -> divergence -> report
+    plan.py         what a run depends on, typed
+    items.py        what is asked: tasks and items, read and checked
+    render.py       items to sound        transcribe.py   sound to transcripts
+    respond.py      prompts to answers    score.py        answers to right and wrong
+    divergence.py   F, M and D            columns.py      whose system answers, in what form it is asked
+    speech.py       what there is to hear of the items, as prompts need it
+    session.py      a run under way: folder, plug-ins, sound; what is refused before anything is touched
+    folder.py       the keeper of results: one JSONL a step, under a key and with a checksum
+    executor.py     where work is done: here or by processes (worker.py), with what they have opened (tools.py)
+    finished.py     a finished run, read back
+
+Each step's file holds its record (``STEP``: name, version, chunk size), a plain function over a chunk of records, and what its key is
+made of.
+"""

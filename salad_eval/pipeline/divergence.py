@@ -22,11 +22,36 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.types import Distributional, Divergence, Reject, Request
+from salad_eval.pipeline.executor import Work
+from salad_eval.pipeline.folder import Step
+from salad_eval.pipeline.items import items_digest
+from salad_eval.pipeline.session import Session
+from salad_eval.pipeline.speech import Question, Speech, most_renderings
+from salad_eval.pipeline.tools import PluginRef, Tools
+from salad_eval.types import Distributional, Divergence, Item, Reject, Request
 
 DEFAULT_CHUNK_BYTES = 256 << 20
-STEP = "divergence"
+
+
+@dataclass(frozen=True, slots=True)
+class DivergenceOutcome:
+    """A line of ``divergence.jsonl``."""
+
+    divergence: Divergence | None = None
+    reject: Reject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparable:
+    """Why two systems' distributions cannot be compared; ``None`` where they can."""
+
+    obstacle: str | None
+
+
+STEP = Step("divergence", DivergenceOutcome, version="1", chunk=16)
+ASKED_BEFORE = Step("comparable", Comparable, version="1", chunk=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +162,92 @@ def _record(
     shapes = {rows.shape for rows in (q_text, p_text, p_speech)}
     if len(shapes) > 1:
         listing = ", ".join(str(rows.shape) for rows in (q_text, p_text, p_speech))
-        return Reject(item_id, STEP, "the distributions differ in shape", f"{where}: (positions, vocabulary) {listing}")
+        return Reject(
+            item_id, STEP.name, "the distributions differ in shape", f"{where}: (positions, vocabulary) {listing}"
+        )
     values = (kl_divergence(q_text, p_text), kl_divergence(p_text, p_speech), kl_divergence(q_text, p_speech))
     if not all(map(math.isfinite, values)):
-        return Reject(item_id, STEP, "a divergence is not finite", where)
+        return Reject(item_id, STEP.name, "a divergence is not finite", where)
     return Divergence(item_id, rendering.voice, rendering.perturbation, len(q_text), *values)
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DivergeSetup:
+    """The two systems, and where the sound is."""
+
+    base: PluginRef
+    adapted: PluginRef
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The divergences of items and renderings, what was lost on the way, and what a reader should know."""
+
+    divergences: tuple[Divergence, ...]
+    rejects: tuple[Reject, ...]
+    notes: tuple[str, ...]
+
+
+def compare_tokens(tools: Tools, setup: DivergeSetup, chunk: Sequence[str]) -> list[Comparable]:
+    """Whether the systems can be compared; the one unit says nothing."""
+    return [Comparable(incomparable(tools.plugin(setup.base), tools.plugin(setup.adapted))) for _ in chunk]
+
+
+def diverge(tools: Tools, setup: DivergeSetup, chunk: Sequence[Question]) -> list[DivergenceOutcome]:
+    """F, M and D of items in each of the renderings asked for."""
+    base, adapted = tools.plugin(setup.base), tools.plugin(setup.adapted)
+    if not (isinstance(base, Distributional) and isinstance(adapted, Distributional)):
+        raise ModelError("divergences: a system that gave next-token distributions before gives none now.")
+    # All of a chunk at once, as it was in the column of speech: a system that hears it anew after a kill then hears it
+    # in the same batch, and gives the same numbers to the last digit.
+    by_item = [list(heard) for _, heard in itertools.groupby(chunk, key=lambda question: question.item.id)]
+    queries = (_query(heard, tools.store(setup.store)) for heard in by_item)
+    found = divergences(base, adapted, queries, first=len(by_item))
+    return [
+        DivergenceOutcome(divergence=one) if isinstance(one, Divergence) else DivergenceOutcome(reject=one)
+        for one in found
+    ]
+
+
+def _query(heard: Sequence[Question], store: AudioStore) -> DivergenceQuery:
+    """Of one item's questions."""
+    item = heard[0].item
+
+    def gold(question: Question) -> Request:
+        return gold_only(question.requests(store), item.gold or 0)
+
+    spoken = tuple(SpokenRequest(*one.rendered, gold(one)) for one in heard if one.rendered is not None)
+    return DivergenceQuery(gold(Question(item, "text")), spoken)
+
+
+def diverge_items(session: Session, items: Sequence[Item], speech: Speech) -> Spread:
+    """F, M and D of every item that has options and in every rendering; a note where they cannot be taken."""
+    measured = [item for item in items if item.gold is not None and item.choices]
+    notes = []
+    if len(measured) < len(items):
+        notes.append(f"divergences not measured for {len(items) - len(measured)} items without options.")
+    if not measured:
+        return Spread((), (), tuple(notes))
+    systems = {"base": session.fingerprint("base"), "adapted": session.fingerprint("adapted")}
+    setup = DivergeSetup(session.ref("base"), session.ref("adapted"), str(session.store.root))
+    (comparable,) = session.folder.run(
+        ASKED_BEFORE, [""], lambda chunks: session.models.map(Work(compare_tokens, setup), chunks), depends_on=systems
+    )
+    if comparable.obstacle is not None:
+        return Spread((), (), (*notes, comparable.obstacle))
+    questions = speech.questions(measured, "speech")
+    outcomes = session.folder.run(
+        replace(STEP, chunk=STEP.chunk * most_renderings(questions)),
+        questions,
+        lambda chunks: session.models.map(Work(diverge, setup), chunks),
+        depends_on={**systems, "items": items_digest(measured), "heard": speech.digest("speech")},
+    )
+    return Spread(
+        tuple(outcome.divergence for outcome in outcomes if outcome.divergence is not None),
+        tuple(outcome.reject for outcome in outcomes if outcome.reject is not None),
+        tuple(notes),
+    )

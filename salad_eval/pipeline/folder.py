@@ -1,22 +1,26 @@
-"""The folder of a run: one JSONL a step, each under a key of all it depends on, so that a killed run goes on where it was.
+"""The keeper of results: a folder with one JSONL a step, each under a key of all it depends on and with its own checksum, so that a
+killed run goes on where it was and a damaged file is made again.
 
-A step's lines go to ``<step>.jsonl.partial`` and are renamed to ``<step>.jsonl`` when the step is complete. ``steps.json`` says
-under which key the lines were made. Lines are used again only under an equal key; otherwise they are made anew. That a file is
-there means nothing by itself.
+A step's lines go to ``<step>.jsonl.partial``, a chunk at a time, and are renamed to ``<step>.jsonl`` when the step is complete.
+``steps.json`` says under which key the lines were made, how many they are and their sha256; ``<step>.jsonl.sums`` says the same of
+the chunks of a step under way. Lines are used again only under an equal key and where they are what was written; otherwise they are
+made anew, and that is told. That a file is there means nothing by itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from salad_eval import records
 from salad_eval.errors import DataError, SaladError
-from salad_eval.identity import digest
-from salad_eval.progress import track
+from salad_eval.identity import digest, file_sha256
+from salad_eval.progress import tell, track
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -24,15 +28,33 @@ U = TypeVar("U")
 STEPS_FILE = "steps.json"
 DONE_FILE = "DONE"
 LOCK_FILE = ".lock"
+FIGURES = "figures"
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[T]):
+    """A step as its file states it.
+
+    ``version`` is raised whenever what the step makes of equal inputs changes; its old lines are then not used again. ``chunk``: units
+    worked on at a time, always cut at the same places, so that what a model computes in one batch does not depend on where a run was
+    killed.
+    """
+
+    name: str
+    record: type[T]
+    version: str
+    chunk: int
 
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """Under which key a step's lines were made. ``depends_on`` is what the key hashes, for a reader."""
+    """Under which key a step's lines were or are being made; ``n_lines`` and ``sha256`` when all are. ``depends_on`` is what the key
+    hashes, for a reader."""
 
     key: str
-    complete: bool
-    n_lines: int = 0
+    n_lines: int | None = None
+    sha256: str | None = None
     depends_on: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -60,6 +82,8 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         self._take_lock()
+        for folder in (self.path, self.path / FIGURES):
+            records.remove_unfinished(folder)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,6 +108,17 @@ class RunFolder:
                 f"another process is writing to {self.path}. Wait for it, or give another --out."
             ) from None
 
+    def check(self) -> None:
+        """Raise ``SaladError`` where the folder is not the one any more that the lock was taken in."""
+        if self._lock is None:
+            return
+        try:
+            same = os.path.samestat(os.stat(self.path / LOCK_FILE), os.fstat(self._lock))
+        except OSError:
+            same = False
+        if not same:
+            raise SaladError(f"the run folder {self.path} was removed or replaced while the run was writing to it.")
+
     # --- state
 
     @property
@@ -96,6 +131,7 @@ class RunFolder:
         return self._state
 
     def _save(self, state: RunState) -> None:
+        self.check()
         records.write_jsonl(self.path / STEPS_FILE, [state])
         self._state = state
 
@@ -117,100 +153,161 @@ class RunFolder:
     def file(self, step: str) -> Path:
         return self.path / f"{step}.jsonl"
 
-    def _partial(self, step: str) -> Path:
-        return self.path / f"{step}.jsonl.partial"
-
     def forget(self, step: str) -> None:
         """Drop a step's lines, whatever their key."""
         self.file(step).unlink(missing_ok=True)
-        self._partial(step).unlink(missing_ok=True)
+        _Unfinished(self.file(step), object).drop()
         self._save(replace(self.state, steps={name: s for name, s in self.state.steps.items() if name != step}))
 
     def run(
         self,
-        step: str,
-        cls: type[T],
+        step: Step[T],
         units: Sequence[U],
-        make: Callable[[Sequence[U]], Iterable[T]],
+        make: Callable[[Sequence[Sequence[U]]], Iterable[Sequence[T]]],
         *,
         depends_on: Mapping[str, str],
-        chunk: int | None = None,
-        lines_per_unit: int = 1,
     ) -> list[T]:
-        """A step's records, ``lines_per_unit`` a unit and in the units' order; what is there under an equal key is not made
-        again.
+        """A step's records, one a unit and in the units' order; what is there under an equal key, undamaged, is not made again.
 
-        ``make`` turns units into their records, in order. With ``chunk`` it is given that many at a time, always cut at
-        the same places, and a chunk's lines are written together: what a model computes in one batch does not depend on
-        where a run was killed. Without, it is given all units that remain, and each line is written as it comes.
+        ``make`` turns chunks of units into their records, in order; a chunk's lines are written together, as they come.
         """
-        key, n_lines = digest(step, depends_on), len(units) * lines_per_unit
-        if (whole := self._reusable(step, key, n_lines)) is not None:
-            return list(records.iter_jsonl(whole, cls))
-        self._begin(step, key, depends_on)
-        done = self._continued(step, cls, lines_per_unit * (chunk or 1), n_lines)
-        todo = units[len(done) // lines_per_unit :]
+        depends_on = {"version": step.version, **depends_on}
+        key = digest(step.name, depends_on)
+        if self._reusable(step.name, key, len(units)):
+            return list(records.iter_jsonl(self.file(step.name), step.record))
+        self._begin(step.name, key, depends_on)
+        unfinished = _Unfinished(self.file(step.name), step.record)
+        done = unfinished.read(step.chunk, len(units))
+        todo = units[len(done) :]
+        chunks = [todo[start : start + step.chunk] for start in range(0, len(todo), step.chunk)]
 
-        def made(log: records.JsonlLog[T]) -> Iterator[T]:
-            for part in _chunks(todo, chunk):
-                fresh: list[T] = []
-                for record in make(part):
-                    fresh.append(record)
-                    if chunk is None:
-                        log.append(record)
-                    yield record
-                if len(fresh) != len(part) * lines_per_unit:
+        def made() -> Iterator[T]:
+            for part, fresh in zip(chunks, make(chunks), strict=True):
+                if len(fresh) != len(part):
                     raise SaladError(
-                        f"step {step}: {len(fresh)} records for {len(part)} units; expected {lines_per_unit} a unit."
+                        f"step {step.name}: {len(fresh)} records for {len(part)} units; expected one a unit."
                     )
-                if chunk is not None:
-                    log.append(*fresh)
+                self.check()
+                unfinished.append(fresh)
+                yield from fresh
 
-        with records.JsonlLog(self._partial(step), cls) as log:
-            log.append()  # a step without units has a file too
-            done += track(made(log), step, total=n_lines - len(done))
-        os.replace(self._partial(step), self.file(step))
-        self._note(step, StepState(key, True, len(done), depends_on))
+        with unfinished:
+            done += track(made(), step.name, total=len(todo))
+        self._note(step.name, StepState(key, len(done), unfinished.sha256, depends_on))
+        unfinished.finish()
         return done
 
-    def _reusable(self, step: str, key: str, n_lines: int) -> Path | None:
-        """The step's complete file, if it was made under this key."""
+    def _reusable(self, step: str, key: str, n_lines: int) -> bool:
+        """Whether the step's file was made under this key and is what was written."""
         state = self.state.steps.get(step)
-        if state is None or state.key != key or not self.file(step).is_file():
-            return None
-        if not state.complete:
-            if self._partial(step).exists():
-                return None
-            # Killed between the rename and the note of it: renaming was the last thing that was left to do.
-            self._note(step, replace(state, complete=True, n_lines=n_lines))
-            return self.file(step)
-        return self.file(step) if state.n_lines == n_lines else None
+        if state is None or state.key != key or state.n_lines != n_lines or not self.file(step).is_file():
+            return False
+        if file_sha256(self.file(step)) == state.sha256:
+            return True
+        tell(f"{step} is made again: {self.file(step)} is not what was written (its checksum is another one)")
+        return False
 
     def _begin(self, step: str, key: str, depends_on: Mapping[str, str]) -> None:
+        self.check()
         state = self.state.steps.get(step)
-        if state is None or state.key != key or state.complete:
+        if state is not None and state.n_lines is not None and state.key != key:
+            tell(f"{step} is made again: {_what_changed(state.depends_on, depends_on)}")
+        if state is None or state.key != key or self.file(step).exists():
             # Lines go before the key does: at no moment do old lines stand under a new key.
             self.file(step).unlink(missing_ok=True)
-            self._partial(step).unlink(missing_ok=True)
-            self._note(step, StepState(key, False, 0, depends_on))
-        self.file(step).unlink(missing_ok=True)
+            _Unfinished(self.file(step), object).drop()
+            self._note(step, StepState(key, depends_on=depends_on))
 
-    def _continued(self, step: str, cls: type[T], block: int, most: int) -> list[T]:
-        """The lines of a partial step, cut back to whole blocks (the last block may be short where all units are done)."""
-        partial = self._partial(step)
-        if not partial.exists():
+
+def _what_changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What sets two keys apart, for people: digests by their name alone."""
+    parts = []
+    for name in dict.fromkeys([*now, *before]):
+        old, new = before.get(name, "none"), now.get(name, "none")
+        if old != new:
+            named = "" if _DIGEST.fullmatch(new) else f" (was {old}, is {new})"
+            parts.append(f"other {name}{named}")
+    return "; ".join(parts) or "it was not complete"
+
+
+# --- a step under way ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkSum:
+    """What a chunk's lines are: how many, in how many bytes, and their sha256."""
+
+    n_lines: int
+    n_bytes: int
+    sha256: str
+
+
+class _Unfinished(Generic[T]):
+    """The lines of a step under way. A chunk counts when all of it is there as it was written: its checksum is noted first."""
+
+    def __init__(self, file: Path, cls: type[T]) -> None:
+        self._file, self._cls = file, cls
+        self._lines = file.with_name(f"{file.name}.partial")
+        self._sums = records.JsonlLog(file.with_name(f"{file.name}.sums"), _ChunkSum)
+        self._out: int | None = None
+        self._hasher = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of all lines so far."""
+        return self._hasher.hexdigest()
+
+    def read(self, chunk: int, most: int) -> list[T]:
+        """The records of the chunks that are whole, in as many of them as make chunks of ``chunk`` records (or ``most`` in all);
+        what else is there is cut off."""
+        data, blocks, sums = self._lines.read_bytes() if self._lines.exists() else b"", [], self._known_sums()
+        at, n, whole = 0, 0, 0
+        for number, one in enumerate(sums, start=1):
+            block = data[at : at + one.n_bytes]
+            if len(block) != one.n_bytes or hashlib.sha256(block).hexdigest() != one.sha256:
+                break
+            blocks.append(block)
+            at, n = at + one.n_bytes, n + one.n_lines
+            if n == most or (n < most and n % chunk == 0):
+                whole = number
+        kept = b"".join(blocks[:whole])
+        records.write_jsonl(self._sums.path, sums[:whole])
+        records.write_atomic(self._lines, kept)
+        self._hasher.update(kept)
+        return [records.loads(self._cls, line, str(self._lines)) for line in kept.splitlines(keepends=True)]
+
+    def _known_sums(self) -> list[_ChunkSum]:
+        try:
+            return self._sums.read()
+        except DataError:
             return []
-        done = list(records.iter_jsonl(partial, cls))
-        keep = len(done) if len(done) == most else len(done) // block * block
-        if keep != len(done):
-            records.write_jsonl(partial, done[:keep])
-        return done[:keep]
 
+    def append(self, fresh: Sequence[T]) -> None:
+        """Add a chunk."""
+        block = b"".join(records.dumps(record).encode() + b"\n" for record in fresh)
+        self._sums.append(_ChunkSum(len(fresh), len(block), hashlib.sha256(block).hexdigest()))
+        try:
+            if self._out is None:
+                self._out = os.open(self._lines, os.O_WRONLY | os.O_APPEND)
+            records.write_all(self._out, block)
+        except OSError as cause:
+            raise DataError(f"cannot write {self._lines}: {cause.strerror or cause}.") from None
+        self._hasher.update(block)
 
-def _chunks(units: Sequence[U], size: int | None) -> Iterator[Sequence[U]]:
-    if size is None:
-        if units:
-            yield units
-        return
-    for start in range(0, len(units), size):
-        yield units[start : start + size]
+    def finish(self) -> None:
+        """The lines are those of the step."""
+        os.replace(self._lines, self._file)
+        self._sums.path.unlink(missing_ok=True)
+
+    def drop(self) -> None:
+        self._lines.unlink(missing_ok=True)
+        self._sums.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> _Unfinished[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sums.close()
+        if self._out is not None:
+            os.close(self._out)
+            self._out = None

@@ -1,30 +1,46 @@
 """Items to sound: what is to be said, said by a TTS plug-in, checked, and kept in the store.
 
 A job is done once: equal requests of one call share a sound, and a request that the store remembers is not spoken
-again. Results come in the order of the jobs, whatever the number of worker processes.
+again. Results come in the order of the jobs, whatever works on them.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from salad_eval import plugins
+import numpy as np
+
 from salad_eval.audio.perturb import canonical, perturbation
 from salad_eval.audio.store import AudioStore, SpeechRequest, StoredSound
-from salad_eval.errors import SaladError, UserInputError
+from salad_eval.benchmarks.recordings import RecordedJob, recorded_jobs, render_recorded
+from salad_eval.benchmarks.requests import build_requests
+from salad_eval.errors import LeakError, SaladError, UserInputError
+from salad_eval.identity import digest
+from salad_eval.pipeline.executor import Executor, InProcess, Work
+from salad_eval.pipeline.folder import Step
+from salad_eval.pipeline.session import Session
+from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.speakable import Unspeakable, to_spoken
-from salad_eval.tts.worker import Failure, Worker, WorkerDied, WorkerSetup, synthesise
-from salad_eval.types import CLEAN, Item, Reject, Rendering
+from salad_eval.tts.synthesis import Failure, synthesise
+from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Reject, Rendering, Transcript
 
-STEP = "render"  # the step that its rejects name
-CHUNK = 16  # requests sent to a worker at a time: enough to hide the sending, few enough to lose little in a kill
-WORKER_START_SECONDS = 0.4  # what it costs to have workers; work that takes less is done in this process
-MAX_DEATHS_IN_A_ROW = 5  # a worker that dies so often without one success will not recover
+REQUESTS_AT_A_TIME = 16  # enough to hide the sending to a worker, few enough to lose little in a kill
+R = TypeVar("R", Rendering, Transcript)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOutcome:
+    """A line of ``render.jsonl``."""
+
+    rendering: Rendering | None = None
+    reject: Reject | None = None
+
+
+STEP = Step("render", RenderOutcome, version="1", chunk=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,7 @@ def jobs_for(
         try:
             spoken = [(part.name, to_spoken(item.part_text(part))) for part in item.spoken_parts]
         except Unspeakable as cause:
-            rejects.append(Reject(item.id, STEP, f"unspeakable: {cause.kind}", str(cause)))
+            rejects.append(Reject(item.id, STEP.name, f"unspeakable: {cause.kind}", str(cause)))
             continue
         for voice in voices:
             for name in perturbations:
@@ -68,174 +84,199 @@ def jobs_for(
 # --- rendering -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class SpeakSetup:
+    """Who speaks, where the sound is kept, and how often a failure is tried again."""
+
+    tts: PluginRef
+    store: str
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOutcome:
+    """What came of a request: a sound in the store, or why there is none."""
+
+    sound: StoredSound | None = None
+    failure: Failure | None = None
+
+
+def speak(tools: Tools, setup: SpeakSetup, chunk: Sequence[SpeechRequest]) -> list[SpeechOutcome]:
+    """The outcomes of requests, spoken a voice at a time: an engine may take long to change it."""
+    engine, store = tools.plugin(setup.tts), tools.store(setup.store)
+    made = {
+        request: synthesise(engine, store, request, setup.retries)
+        for request in sorted(chunk, key=lambda request: request.voice)
+    }
+    outcomes = (made[request] for request in chunk)
+    return [SpeechOutcome(failure=o) if isinstance(o, Failure) else SpeechOutcome(sound=o) for o in outcomes]
+
+
+def worker_died(request: SpeechRequest, how: str) -> SpeechOutcome:
+    return SpeechOutcome(failure=Failure("worker_died", how))
+
+
 def render(
     jobs: Iterable[RenderJob],
     *,
     tts: str,
     tts_options: Mapping[str, Any],
     store: AudioStore,
-    workers: int,
+    executor: Executor | None = None,
     retries: int = 3,
 ) -> Iterator[Rendering | Reject]:
     """Speak the jobs; one ``Rendering`` or ``Reject`` each, in their order, as soon as it is known.
 
-    ``workers`` processes share the work where it is long enough to be worth their start; with one, or for little work,
-    all is done in this process. A worker that dies is replaced and the request that killed it rejected
+    ``executor`` does the work, by default in this process. A request that ends the process it is spoken in is rejected
     (``worker_died``). The other reasons are those of ``sound.problem`` and ``tts_error``. Raises ``UserInputError`` for
     a voice, perturbation or option that is not there.
     """
     todo = list(jobs)
     for name in {job.perturbation for job in todo}:
         perturbation(name)
-    if retries < 0 or workers < 0:
-        raise UserInputError(f"render: retries ({retries}) and workers ({workers}) must not be negative")
-    engine = plugins.create("salad.tts", tts, tts_options)
-    fingerprint = engine.fingerprint()
+    if retries < 0:
+        raise UserInputError(f"render: retries is {retries}; expected 0 or more.")
+    tools, ref = Tools(), PluginRef("salad.tts", tts, tts_options)
+    tools.use(store)
+    fingerprint = tools.plugin(ref).fingerprint()
     requests = [SpeechRequest(fingerprint, job.voice, job.spoken_text, canonical(job.perturbation)) for job in todo]
-    known: dict[SpeechRequest, StoredSound | Failure] = {}
-    missing: dict[SpeechRequest, None] = {}
-    for request in dict.fromkeys(requests):
-        sound = store.find(request)
-        if sound is None:
-            missing[request] = None
-        else:
-            known[request] = sound
-    setup = WorkerSetup(tts, tts_options, str(store.root), retries)
-    new = _outcomes(list(missing), engine, setup, store, workers)
+    known = {request: sound for request in dict.fromkeys(requests) if (sound := store.find(request)) is not None}
+    outcomes = {request: SpeechOutcome(sound=sound) for request, sound in known.items()}
+    missing = [request for request in dict.fromkeys(requests) if request not in known]
+    chunks = [missing[i : i + REQUESTS_AT_A_TIME] for i in range(0, len(missing), REQUESTS_AT_A_TIME)]
+    work = Work(speak, SpeakSetup(ref, str(store.root), retries), lost=worker_died)
+    new = zip(chunks, (executor or InProcess(tools)).map(work, chunks), strict=True)
     for job, request in zip(todo, requests, strict=True):
-        while request not in known:
-            outcomes = next(new)
-            store.remember({r: o for r, o in outcomes.items() if isinstance(o, StoredSound)})
-            known.update(outcomes)
-        yield _result(job, known[request])
+        while request not in outcomes:
+            made = dict(zip(*next(new), strict=True))
+            store.remember({r: o.sound for r, o in made.items() if o.sound is not None})
+            outcomes |= made
+        yield _result(job, outcomes[request])
 
 
-def _result(job: RenderJob, outcome: StoredSound | Failure) -> Rendering | Reject:
-    if isinstance(outcome, Failure):
-        return Reject(job.item_id, STEP, outcome.reason, outcome.detail)
+def _result(job: RenderJob, outcome: SpeechOutcome) -> Rendering | Reject:
+    sound = outcome.sound
+    if sound is None:
+        why = outcome.failure or Failure("tts_error")
+        return Reject(job.item_id, STEP.name, why.reason, why.detail)
     return Rendering(
         job.item_id,
         job.part,
         job.voice,
         job.perturbation,
         job.spoken_text,
-        outcome.sha256,
-        outcome.sample_rate_hz,
-        outcome.n_samples,
+        sound.sha256,
+        sound.sample_rate_hz,
+        sound.n_samples,
     )
 
 
-Outcomes = dict[SpeechRequest, StoredSound | Failure]
+# --- the step --------------------------------------------------------------------------------------------------------
 
 
-def _outcomes(
-    requests: Sequence[SpeechRequest], engine: Any, setup: WorkerSetup, store: AudioStore, workers: int
-) -> Iterator[Outcomes]:
-    """The outcomes of all requests, a chunk at a time: here while that is quicker, then by worker processes."""
-    chunks = [requests[i : i + CHUNK] for i in range(0, len(requests), CHUNK)]
-    seconds = 0.0  # spent on the chunks done so far
-    for n_done, chunk in enumerate(chunks):
-        left = seconds / n_done * (len(chunks) - n_done) if n_done else 0.0
-        if workers > 1 and left * (1 - 1 / workers) > WORKER_START_SECONDS:
-            yield from _outcomes_of_workers(chunks[n_done:], setup, workers)
-            return
-        began = time.perf_counter()
-        outcomes = {r: synthesise(engine, store, r, setup.retries) for r in _by_voice(chunk)}
-        seconds += time.perf_counter() - began
-        yield outcomes
+@dataclass(frozen=True, slots=True)
+class RecordedSetup:
+    """Where the sound of recordings is kept."""
+
+    store: str
 
 
-def _by_voice(chunk: Sequence[SpeechRequest]) -> list[SpeechRequest]:
-    """A chunk with the requests for a voice together: an engine may take long to change it."""
-    return sorted(chunk, key=lambda request: request.voice)
+def take_recordings(tools: Tools, setup: RecordedSetup, chunk: Sequence[RecordedJob]) -> list[RenderOutcome]:
+    """Ready sound, decoded, checked and kept."""
+    return [_outcome(one) for one in render_recorded(chunk, tools.store(setup.store))]
 
 
-def _outcomes_of_workers(
-    chunks: Sequence[Sequence[SpeechRequest]], setup: WorkerSetup, workers: int
-) -> Iterator[Outcomes]:
-    """The same by worker processes, one thread waiting for each; chunks come in any order."""
-    waiting: queue.SimpleQueue[Sequence[SpeechRequest]] = queue.SimpleQueue()
-    for chunk in chunks:
-        waiting.put(_by_voice(chunk))
-    done: queue.SimpleQueue[Outcomes | BaseException] = queue.SimpleQueue()
-    crew = [_Hand(setup, waiting, done) for _ in range(min(workers, len(chunks)))]
-    try:
-        for hand in crew:
-            hand.start()
-        for _ in chunks:
-            outcome = done.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            yield outcome
-    finally:
-        for hand in crew:
-            hand.stop()
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """The items that can be heard, their renderings, and what was lost on the way."""
+
+    items: tuple[Item, ...]
+    renderings: tuple[Rendering, ...]
+    rejects: tuple[Reject, ...]
 
 
-class _Hand(threading.Thread):
-    """A thread that keeps one worker process busy and replaces it when it dies."""
+def render_items(session: Session, items: Sequence[Item]) -> Spoken:
+    """Every spoken part of every item in every voice, and what could not be spoken or would be written out as well.
 
-    def __init__(
-        self,
-        setup: WorkerSetup,
-        waiting: queue.SimpleQueue[Sequence[SpeechRequest]],
-        done: queue.SimpleQueue[Outcomes | BaseException],
-    ) -> None:
-        super().__init__(name="salad-render", daemon=True)
-        self._setup, self._waiting, self._done = setup, waiting, done
-        self._worker: Worker | None = None
-        self._stopped = threading.Event()
-        self._deaths_in_a_row = 0
+    An item with ready sound is heard in the voices that it was recorded in, the others in the plan's.
+    """
+    plan = session.plan
+    jobs, unspeakable = jobs_for(items, plan.voices, plan.perturbations)
+    recorded, unheard = recorded_jobs(items, plan.perturbations)
 
-    def run(self) -> None:
-        try:
-            while not self._stopped.is_set():
-                try:
-                    chunk = self._waiting.get_nowait()
-                except queue.Empty:
-                    return
-                self._done.put(self._speak(chunk))
-        except BaseException as cause:  # whatever it is, the thread that waits for results must hear of it
-            self._done.put(cause)
-        finally:
-            self._dismiss()
+    def make(chunks: Sequence[Sequence[RenderJob | RecordedJob]]) -> Iterator[list[RenderOutcome]]:
+        todo = [job for chunk in chunks for job in chunk]
+        said = [job for job in todo if isinstance(job, RenderJob)]
+        ready = [job for job in todo if isinstance(job, RecordedJob)]  # all of them after the spoken ones, as in jobs
+        outcomes = itertools.chain(_spoken(session, said), _recorded(session, ready))
+        for chunk in chunks:
+            yield list(itertools.islice(outcomes, len(chunk)))
 
-    def stop(self) -> None:
-        """Stop at once; what was being spoken is lost."""
-        self._stopped.set()
-        if (worker := self._worker) is not None:
-            worker.kill()
-        self.join()
+    every: list[RenderJob | RecordedJob] = [*jobs, *recorded]
+    depends_on = {"tts": session.fingerprint("tts"), "jobs": digest(*every)}
+    outcomes = session.folder.run(STEP, every, make, depends_on=depends_on)
+    if not all(o.rendering.sha256 in session.store for o in outcomes if o.rendering is not None):
+        session.folder.forget(STEP.name)  # the store has been cleared since; what is still there is not spoken again
+        outcomes = session.folder.run(STEP, every, make, depends_on=depends_on)
+    renderings = [o.rendering for o in outcomes if o.rendering is not None]
+    lost = [*unspeakable, *unheard, *(o.reject for o in outcomes if o.reject is not None), *_leaks(items, renderings)]
+    kept = left(items, lost, "rendering")
+    return Spoken(tuple(kept), tuple(of_items(kept, renderings)), tuple(lost))
 
-    def _speak(self, chunk: Sequence[SpeechRequest]) -> Outcomes:
-        """The outcomes of a chunk; where it kills the worker, one by one, so that only the culprit is lost."""
-        try:
-            return self._ask(chunk)
-        except WorkerDied as cause:
-            self._dismiss()
-            if len(chunk) > 1:
-                return {r: o for request in chunk for r, o in self._speak([request]).items()}
-            self._deaths_in_a_row += 1
-            if self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
-                raise SaladError(f"rendering: {self._deaths_in_a_row} requests in a row ended their {cause}") from None
-            return {chunk[0]: Failure("worker_died", str(cause))}
 
-    def _ask(self, chunk: Sequence[SpeechRequest]) -> Outcomes:
-        if self._stopped.is_set():
-            raise SaladError("rendering was stopped")
-        if self._worker is None:
-            self._worker = Worker(self._setup)
+def _spoken(session: Session, jobs: Sequence[RenderJob]) -> Iterator[RenderOutcome]:
+    if not jobs:
+        return
+    tts = session.ref("tts")
+    outcomes = render(jobs, tts=tts.name, tts_options=tts.options, store=session.store, executor=session.voices)
+    yield from map(_outcome, outcomes)
+
+
+def _recorded(session: Session, jobs: Sequence[RecordedJob]) -> Iterator[RenderOutcome]:
+    chunks = [jobs[i : i + REQUESTS_AT_A_TIME] for i in range(0, len(jobs), REQUESTS_AT_A_TIME)]
+    work = Work(take_recordings, RecordedSetup(str(session.store.root)))
+    for outcomes in session.models.map(work, chunks):
+        yield from outcomes
+
+
+def _outcome(found: Rendering | Reject) -> RenderOutcome:
+    return RenderOutcome(rendering=found) if isinstance(found, Rendering) else RenderOutcome(reject=found)
+
+
+def _leaks(items: Sequence[Item], renderings: Sequence[Rendering]) -> list[Reject]:
+    """Items whose prompt writes out what is said in them (spelt out, that is; the written form was seen to before)."""
+    said: dict[str, dict[str, str]] = defaultdict(dict)
+    for rendering in renderings:
+        said[rendering.item_id][rendering.part] = rendering.spoken_text
+    silence = AudioSegment(Audio(np.zeros(0, dtype=np.float32), 16_000), "")
+    rejects = []
+    for item in items:
+        if set(said[item.id]) == {part.name for part in item.spoken_parts}:
             try:
-                self._worker.start()
-            except WorkerDied as cause:
-                raise SaladError(f"the TTS plug-in {self._setup.tts!r} could not be started: {cause}") from None
-            if self._stopped.is_set():
-                raise SaladError("rendering was stopped")
-        outcomes = dict(zip(chunk, self._worker.ask(chunk), strict=True))
-        self._deaths_in_a_row = 0
-        return outcomes
+                build_requests(item, "speech", audio=dict.fromkeys(said[item.id], silence), spoken_texts=said[item.id])
+            except LeakError as cause:
+                rejects.append(Reject(item.id, STEP.name, "spoken text is also written in the prompt", str(cause)))
+    return rejects
 
-    def _dismiss(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+
+# --- what is left ----------------------------------------------------------------------------------------------------
+
+
+def left(items: Sequence[Item], lost: Iterable[Reject], step: str) -> list[Item]:
+    """The items without a reject. Raises ``SaladError`` where none is left."""
+    rejected = {reject.item_id: reject for reject in lost}
+    kept = [item for item in items if item.id not in rejected]
+    if not kept:
+        reasons = sorted(
+            {f"{reject.reason} ({reject.detail})" if reject.detail else reject.reason for reject in rejected.values()}
+        )
+        raise SaladError(
+            f"no item is left after {step}: all {len(items)} were rejected. Reasons: {'; '.join(reasons[:3])}."
+        )
+    return kept
+
+
+def of_items(items: Iterable[Item], found: Sequence[R]) -> list[R]:
+    """The renderings or transcripts of the items."""
+    ids = {item.id for item in items}
+    return [record for record in found if record.item_id in ids]

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from salad_eval.audio.store import AudioStore
 from salad_eval.benchmarks.requests import GenerationProtocol, unconditional
 from salad_eval.errors import ModelError, UserInputError
+from salad_eval.identity import digest
+from salad_eval.pipeline.columns import Column
+from salad_eval.pipeline.executor import Work
+from salad_eval.pipeline.folder import Step
+from salad_eval.pipeline.items import Answering, items_digest
+from salad_eval.pipeline.session import Session
+from salad_eval.pipeline.speech import Question, Speech, most_renderings
+from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.types import (
     COLUMN_FORM,
     LOGPROB_SCORES,
     ColumnName,
     InputForm,
+    Item,
     Request,
     Response,
     ScoreKind,
@@ -127,3 +137,58 @@ def _check_form(request: Request, column: ColumnName, form: InputForm) -> None:
 def _check_count(system: System, given: int, asked: int) -> None:
     if given != asked:
         raise ModelError(f"{system.fingerprint()} gave {given} answers to {asked} requests.")
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+STEP = Step("respond", Response, version="1", chunk=256)
+HEARD_AT_A_TIME = 16  # items, where their sound is held
+
+
+@dataclass(frozen=True, slots=True)
+class AskSetup:
+    """Whose answers to which column, how each task asks for them, and where the sound is."""
+
+    system: PluginRef
+    column: ColumnName
+    answering: Mapping[str, Answering]
+    store: str
+
+
+def ask(tools: Tools, setup: AskSetup, chunk: Sequence[Question]) -> list[Response]:
+    """What the system says to each question."""
+    system, store = tools.plugin(setup.system), tools.store(setup.store)
+    return list(answers(system, chunk, setup.column, setup.answering, store))
+
+
+def answers(
+    system: System,
+    questions: Sequence[Question],
+    column: ColumnName,
+    answering: Mapping[str, Answering],
+    store: AudioStore,
+) -> Iterator[Response]:
+    """One response a question, in their order; each task's are asked for in its own way."""
+    for task, group in itertools.groupby(questions, key=lambda question: question.item.task):
+        how = answering[task]
+        queries = (Query(question.requests(store), *(question.rendered or ())) for question in group)
+        yield from respond(system, queries, column, how.score, generation=how.generation)
+
+
+def respond_column(session: Session, column: Column, items: Sequence[Item], speech: Speech) -> list[Response]:
+    """What a column's system says of every item: once as written, or once a rendering."""
+    questions = speech.questions(items, column.form)
+    answering = session.benchmark.answering
+    work = Work(ask, AskSetup(session.ref(column.role), column.name, answering, str(session.store.root)))
+    at_a_time = (HEARD_AT_A_TIME if column.form == "speech" else STEP.chunk) * most_renderings(questions)
+    return session.folder.run(
+        replace(STEP, name=f"{STEP.name}.{column.name}", chunk=at_a_time),
+        questions,
+        lambda chunks: session.models.map(work, chunks),
+        depends_on={
+            "system": session.fingerprint(column.role),
+            "items": items_digest(items),
+            "heard": speech.digest(column.form),
+            "protocol": digest(answering),
+        },
+    )

@@ -16,10 +16,25 @@ import jiwer
 from salad_eval.answers.numeric import final_answer
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import AudioError, PluginError
-from salad_eval.speakable.normalise import normalise
+from salad_eval.identity import digest
+from salad_eval.pipeline.executor import Work
+from salad_eval.pipeline.folder import Step
+from salad_eval.pipeline.render import Spoken, left, of_items
+from salad_eval.pipeline.session import Session
+from salad_eval.pipeline.tools import PluginRef, Tools
+from salad_eval.speakable.normalise import NORMALISER, normalise
 from salad_eval.types import ASR, Audio, Item, Reject, Rendering, Transcript
 
-STEP = "transcribe"
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOutcome:
+    """A line of ``transcribe.jsonl``."""
+
+    transcript: Transcript | None = None
+    reject: Reject | None = None
+
+
+STEP = Step("transcribe", TranscribeOutcome, version="2", chunk=128)
 UNREADABLE, UNUSABLE = "unreadable_audio", "unusable_audio"
 BATCH = 256  # recordings held at a time; a quarter of a minute each would be 250 MB
 
@@ -102,7 +117,7 @@ def count_errors(spoken_text: str, heard: str) -> ErrorCounts:
     )
 
 
-# --- the step --------------------------------------------------------------------------------------------------------
+# --- hearing ---------------------------------------------------------------------------------------------------------
 
 
 def transcribe(
@@ -129,14 +144,14 @@ def transcribe(
                 try:
                     sounds[rendering.sha256] = store.get(rendering.sha256)
                 except AudioError as cause:
-                    failures[rendering.sha256] = Reject(rendering.item_id, STEP, UNREADABLE, str(cause))
+                    failures[rendering.sha256] = Reject(rendering.item_id, STEP.name, UNREADABLE, str(cause))
         heard = _hear(asr, sounds)
         for rendering in chunk:
             outcome = failures.get(rendering.sha256) or heard[rendering.sha256]
             if isinstance(outcome, Reject):
-                yield Reject(rendering.item_id, STEP, outcome.reason, outcome.detail)
+                yield Reject(rendering.item_id, STEP.name, outcome.reason, outcome.detail)
             elif isinstance(outcome, AudioError):
-                yield Reject(rendering.item_id, STEP, UNUSABLE, str(outcome))
+                yield Reject(rendering.item_id, STEP.name, UNUSABLE, str(outcome))
             else:
                 yield _transcript(rendering, name, outcome, answers.get(rendering.item_id, ()))
 
@@ -179,3 +194,74 @@ def _transcript(rendering: Rendering, asr: str, text: str, answers: Sequence[str
         n_chars=counts.n_chars,
         answer_word_heard=answer_word_heard(answers, rendering.spoken_text, text),
     )
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HearSetup:
+    """Who listens, and where the sound is."""
+
+    asr: PluginRef
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A recording, and the right answers of its item."""
+
+    rendering: Rendering
+    answers: tuple[str, ...]
+
+
+def hear(tools: Tools, setup: HearSetup, chunk: Sequence[Listening]) -> list[TranscribeOutcome]:
+    """What the ASR hears in each recording."""
+    answers = {one.rendering.item_id: one.answers for one in chunk}
+    asr, store = tools.plugin(setup.asr), tools.store(setup.store)
+    found = transcribe((one.rendering for one in chunk), asr, store, answers=answers)
+    return [
+        TranscribeOutcome(transcript=one) if isinstance(one, Transcript) else TranscribeOutcome(reject=one)
+        for one in found
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The items whose recordings can be used, their renderings and transcripts, and what was lost on the way."""
+
+    items: tuple[Item, ...]
+    renderings: tuple[Rendering, ...]
+    transcripts: tuple[Transcript, ...]
+    rejects: tuple[Reject, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """A note where recordings were heard that have no word error rate."""
+        n = sum(not rendering.spoken_text for rendering in self.renderings)
+        return (
+            [f"recordings of a text that has no spoken form by rule: {n}; they are not part of the WER."] if n else []
+        )
+
+
+def transcribe_items(session: Session, spoken: Spoken) -> Heard:
+    """What the ASR hears in every rendering of the items, and the recordings that cannot be used."""
+    answers = {item.id: answers_of(item) for item in spoken.items}
+    listening = [Listening(rendering, answers[rendering.item_id]) for rendering in spoken.renderings]
+    work = Work(hear, HearSetup(session.ref("asr"), str(session.store.root)))
+    outcomes = session.folder.run(
+        STEP,
+        listening,
+        lambda chunks: session.models.map(work, chunks),
+        depends_on={
+            "asr": session.fingerprint("asr"),
+            "normaliser": NORMALISER,
+            "renderings": digest(*spoken.renderings),
+            "answers": digest(answers),
+        },
+    )
+    session.release("asr")
+    lost = [outcome.reject for outcome in outcomes if outcome.reject is not None]
+    kept = left(spoken.items, lost, "transcription")
+    transcripts = [outcome.transcript for outcome in outcomes if outcome.transcript is not None]
+    return Heard(tuple(kept), tuple(of_items(kept, spoken.renderings)), tuple(of_items(kept, transcripts)), tuple(lost))

@@ -28,6 +28,7 @@ from salad_eval.types import (
     LOGPROB_SCORES,
     Audio,
     Item,
+    Rendered,
     Rendering,
     SpokenPart,
     TaskProtocol,
@@ -50,7 +51,7 @@ from salad_eval.sharing.layout import (
     parts_in_order,
     slug,
 )
-from salad_eval.sharing.rendered import Rendered, RenderedRun, read_rendered
+from salad_eval.sharing.rendered import RenderedRun, read_rendered
 from salad_eval.sharing.shared_task import Export, SharedTask, hub_id
 
 ROWS_A_GROUP = 100  # what the hub's viewer reads at once; also what is held in memory

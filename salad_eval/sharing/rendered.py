@@ -8,24 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from salad_eval import records
 from salad_eval.audio.store import AudioStore
-from salad_eval.errors import DataError
-from salad_eval.pipeline.folder import DONE_FILE, RunFolder
-from salad_eval.pipeline.plan import PLAN_FILE, Plan
-from salad_eval.report.json import load_report
+from salad_eval.pipeline.plan import Plan
 from salad_eval.types import (
     GapReport,
     Item,
+    Rendered,
     Rendering,
     Transcript,
 )
 
 if TYPE_CHECKING:
     from salad_eval.benchmarks.spec import TaskSpec
-
-
-Rendered = tuple[str, str]  # voice, perturbation
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +39,22 @@ class RenderedRun:
 
 def read_rendered(path: Path) -> RenderedRun:
     """The renderings of a finished run. Raises ``DataError`` where the folder holds none and ``TaskError`` where its tasks are gone."""
-    from salad_eval.pipeline.run import RenderOutcome, TranscribeOutcome, tasks_of
+    from salad_eval.pipeline.finished import read_run
+    from salad_eval.pipeline.items import tasks_of
 
-    if not (path / DONE_FILE).is_file():
-        raise DataError(f"{path}: expected the folder of a finished run (it has no {DONE_FILE}).")
-    folder = RunFolder(path)
-    plan = Plan.from_yaml(path / PLAN_FILE)
+    run = read_run(path)
+    plan = run.plan
     heard: dict[str, dict[Rendered, dict[str, Rendering]]] = defaultdict(lambda: defaultdict(dict))
-    for outcome in records.iter_jsonl(folder.file("render"), RenderOutcome):
-        if (r := outcome.rendering) is not None:
-            heard[r.item_id][r.voice, r.perturbation][r.part] = r
-    found = (o.transcript for o in records.iter_jsonl(folder.file("transcribe"), TranscribeOutcome))
-    transcripts = {(t.item_id, t.part, t.voice, t.perturbation): t for t in found if t is not None}
-    steps = folder.state.steps
+    for r in run.renderings():
+        heard[r.item_id][r.voice, r.perturbation][r.part] = r
     return RenderedRun(
         plan=plan,
-        report=load_report(path),
+        report=run.report,
         tasks={task.name: task for task in tasks_of(plan)},
-        items=records.read_jsonl(folder.file("items"), Item),
+        items=run.items,
         heard=heard,
-        transcripts=transcripts,
-        tts=steps["render"].depends_on.get("tts", "") if "render" in steps else "",
-        asr=steps["transcribe"].depends_on.get("asr", "") if "transcribe" in steps else "",
+        transcripts={(t.item_id, t.part, t.voice, t.perturbation): t for t in run.transcripts()},
+        tts=run.fingerprint("render", "tts"),
+        asr=run.fingerprint("transcribe", "asr"),
         store=AudioStore(plan.audio_store),
     )

@@ -33,7 +33,7 @@ def loop(
     import torch
     from rich.console import Console
 
-    from salad_eval.pipeline.components import quiet_loading
+    from salad_eval.progress import quiet_loading
     from salad_eval.report.comparison import comparison_terminal
     from salad_eval.validation import parse_setting
     from salad_train.loop import load_loop

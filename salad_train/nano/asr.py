@@ -31,6 +31,7 @@ from salad_eval.asr.transformers_ctc import TransformersCTC
 from salad_eval.audio.sound import SAMPLE_RATE_HZ
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import AudioError
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, render
 from salad_eval.pipeline.transcribe import transcribe
 from salad_eval.progress import track
@@ -166,7 +167,7 @@ def hear(
                 features[int(rendering.item_id)] = mel[:n].to(torch.float16)
         ready.clear()
 
-    spoken = render(jobs, tts=TTS, tts_options={}, store=store, workers=workers)
+    spoken = render(jobs, tts=TTS, tts_options={}, store=store, executor=WorkerProcesses(workers))
     for outcome in track(spoken, "speech for the ASR", total=len(jobs)):
         if isinstance(outcome, Rendering):
             ready.append(outcome)
@@ -379,7 +380,7 @@ def measure_asr(
     """Speak ``questions`` in ``voices`` and transcribe them, through the code that any user's benchmark goes through."""
     domains = {question.id: question.domain for question in questions}
     jobs = [RenderJob(q.id, "question", voice, CLEAN, to_spoken(q.question)) for voice in voices for q in questions]
-    outcomes = render(jobs, tts=TTS, tts_options={}, store=store, workers=workers)
+    outcomes = render(jobs, tts=TTS, tts_options={}, store=store, executor=WorkerProcesses(workers))
     renderings = [outcome for outcome in outcomes if isinstance(outcome, Rendering)]
     asr = TransformersCTC(pretrained)
     began = time.monotonic()

@@ -17,7 +17,7 @@ import numpy as np
 
 from salad_eval.errors import AudioError, DataError, PluginError, UserInputError
 from salad_eval.identity import digest
-from salad_eval.pipeline.folder import RunFolder
+from salad_eval.pipeline.folder import RunFolder, Step
 from salad_eval.types import ASR, Audio
 from salad_train.selection.weigh import SpokenLength
 from salad_train.types import ClusterProbe, TextDocument
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from salad_train.training.frames import FrameStore
     from salad_train.training.stage_plan import StagePlan
 
-STEP, FRAMES = "probe", "frames"
-CLUSTERS_AT_A_TIME = 8  # a killed run loses no more than these
+FRAMES = "frames"
 RATE_DOCUMENTS = 64  # of the whole corpus, where only the speaking rate is asked for
 
 
@@ -68,6 +67,9 @@ class ProbeOutcome:
     cluster: int
     probe: ClusterProbe | None = None
     failure: str | None = None
+
+
+STEP = Step("probe", ProbeOutcome, version="1", chunk=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +150,11 @@ def measure_probes(
             "bf16": str(plan.bf16),
         }
 
-        def make(part: Sequence[ProbeDraw]) -> Iterator[ProbeOutcome]:
-            return _outcomes(part, speech, readers, asr, bf16=plan.bf16)
+        def make(chunks: Sequence[Sequence[ProbeDraw]]) -> Iterator[list[ProbeOutcome]]:
+            for part in chunks:
+                yield list(_outcomes(part, speech, readers, asr, bf16=plan.bf16))
 
-        outcomes = folder.run(STEP, ProbeOutcome, drawn, make, depends_on=depends_on, chunk=CLUSTERS_AT_A_TIME)
+        outcomes = folder.run(STEP, drawn, make, depends_on=depends_on)
     failed = {outcome.cluster: outcome.failure or "" for outcome in outcomes if outcome.probe is None}
     return Probes(tuple(outcome.probe for outcome in outcomes if outcome.probe is not None), failed)
 

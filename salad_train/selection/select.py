@@ -117,7 +117,7 @@ def select_from_run(
 def open_readers(stage: Stage2Plan) -> Readers:
     """The speech LLM that Stage II will start from and its teacher, loaded."""
     from salad_eval.checkpoints import model_identity, resolve_device
-    from salad_eval.pipeline.components import quiet_loading
+    from salad_eval.progress import quiet_loading
     from salad_train.training.stages import open_models
 
     quiet_loading()

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from salad_eval.audio.store import AudioStore
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, render
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import CLEAN, Audio, Rendering
@@ -36,7 +37,11 @@ class TTSSpeaker:
             with suppress(Unspeakable):
                 jobs[k] = RenderJob(str(k), "span", utterance.voice, CLEAN, to_spoken(utterance.text))
         outcomes = render(
-            list(jobs.values()), tts=self.tts, tts_options=self.options, store=self.store, workers=self.workers
+            list(jobs.values()),
+            tts=self.tts,
+            tts_options=self.options,
+            store=self.store,
+            executor=WorkerProcesses(self.workers),
         )
         said = {int(o.item_id): o for o in outcomes if isinstance(o, Rendering)}
         for k in range(len(utterances)):

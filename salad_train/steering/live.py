@@ -4,51 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
 import torch
 
-from salad_eval.benchmarks.scoring import scorer_of
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.gap import report as gap
-from salad_eval.gap.signature import signature
-from salad_eval.pipeline import run as pipeline
-from salad_eval.pipeline.components import Loaded
-from salad_eval.pipeline.folder import RunFolder
+from salad_eval.gap import RunProtocol, build_report
+from salad_eval.pipeline.columns import COLUMNS, Column
+from salad_eval.pipeline.items import Benchmark, read_benchmark
 from salad_eval.pipeline.plan import Plan
-from salad_eval.pipeline.respond import Query, respond
-from salad_eval.types import (
-    COLUMN_FORM,
-    ColumnName,
-    ColumnSpec,
-    GapReport,
-    Item,
-    Reject,
-    Score,
-)
+from salad_eval.pipeline.render import render_items
+from salad_eval.pipeline.respond import answers, respond_column
+from salad_eval.pipeline.session import Session
+from salad_eval.pipeline.speech import Speech
+from salad_eval.types import ColumnSpec, GapReport, Item, Reject, Score
 from salad_train.measure import evaluating
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.model.system import SaladSystem
 from salad_train.training.checkpoints import teacher_fingerprint
 
-LIVE_COLUMNS: tuple[ColumnName, ...] = ("adapted_text", "adapted_speech")
+BASE = next(column for column in COLUMNS if (column.role, column.form) == ("base", "text"))
+LIVE_COLUMNS = tuple(column for column in COLUMNS if column.role == "adapted" and column.form != "transcript")
 LIVE_RESAMPLES = 1_000  # intervals that are watched, not published
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Prepared:
-    """What does not change while the model trains."""
+    """What does not change while the model trains. ``asked``: with the base LLM's column alone."""
 
-    benchmark: pipeline.Benchmark
+    benchmark: Benchmark
     items: tuple[Item, ...]
-    speech: pipeline.Speech
+    speech: Speech
+    store: AudioStore
     base_scores: tuple[Score, ...]
-    base: ColumnSpec
-    tts: str
+    asked: RunProtocol
     rejects: tuple[Reject, ...]
-    slices: tuple[str, ...]
 
 
 class LiveGap:
@@ -110,32 +103,14 @@ class LiveGap:
         # Built anew each time: what its adapter makes of a recording changes, and only the frozen encoder's output is kept.
         name = f"live,{teacher_fingerprint(student)}"
         system = SaladSystem.live(student, self.processor, name, frames=str(plan.folder / "frames"))
-        live: list[Score] = []
-        for column in LIVE_COLUMNS:
-            live += _ask(system, column, ready)
-        fingerprint = system.fingerprint()
-        columns = [ready.base, *(ColumnSpec(name, "salad", COLUMN_FORM[name], fingerprint) for name in LIVE_COLUMNS)]
-        return gap.build_report(
-            items=ready.benchmark.items,
-            scores=[*ready.base_scores, *live],
+        live = [score for column in LIVE_COLUMNS for score in _ask(system, column, ready)]
+        columns = [ColumnSpec(column.name, "salad", column.form, system.fingerprint()) for column in LIVE_COLUMNS]
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return build_report(
+            replace(ready.asked, columns=(*ready.asked.columns, *columns), created=now),
+            ready.benchmark.items,
+            [*ready.base_scores, *live],
             rejects=ready.rejects,
-            protocols=ready.benchmark.protocols,
-            columns=columns,
-            signature=signature(
-                protocols=ready.benchmark.protocols,
-                columns=columns,
-                voices=pipeline.voices_heard(plan, ready.benchmark.items),
-                perturbations=plan.perturbations,
-                tts=ready.tts,
-                asr="none",
-                seed=plan.seed,
-                n_resamples=plan.n_resamples,
-            ),
-            split=plan.split,
-            seed=plan.seed,
-            n_resamples=plan.n_resamples,
-            slice_fields=ready.slices,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             notes=("measured on a model in training; recordings were not transcribed.",),
         )
 
@@ -156,40 +131,23 @@ def speech_llm_in(model: Any) -> SaladForConditionalGeneration:
 
 def _prepare(plan: Plan) -> _Prepared:
     """The steps of ``salad run`` up to the base LLM's answers, in the plan's folder."""
-    tasks = pipeline.read_tasks(plan)
-    with RunFolder(plan.folder) as folder:
-        plan = pipeline.begin(plan, folder)
-        loaded = Loaded(plan, folder)
-        benchmark = pipeline.read_items(plan, tasks)
-        renderings, lost = pipeline.render_items(plan, folder, loaded, benchmark.items)
-        items = pipeline.left(benchmark.items, lost, "rendering")
-        speech = pipeline.Speech(loaded.store, pipeline.of_items(items, renderings), [])
-        answers = pipeline.respond_column("base_text", folder, loaded, benchmark, items, speech)
-        by_id = {item.id: item for item in items}
-        scorers = {name: scorer_of(task) for name, task in benchmark.tasks.items()}
-        scores = [scorers[by_id[a.item_id].task](by_id[a.item_id], a) for a in answers]
-        base = ColumnSpec("base_text", plan.base.system, "text", loaded.fingerprint("base"))
-        tts = pipeline.tts_of(loaded, benchmark.items)
-        loaded.release("base")
-    return _Prepared(
-        benchmark, tuple(items), speech, tuple(scores), base, tts,
-        tuple(pipeline.once_an_item([*benchmark.rejects, *lost])), pipeline.slice_fields(plan, tasks, items),
-    )  # fmt: skip
-
-
-def _ask(system: SaladSystem, column: ColumnName, ready: _Prepared) -> Iterator[Score]:
-    form = COLUMN_FORM[column]
-    by_task: dict[str, list[Item]] = {}
-    for item in ready.items:
-        by_task.setdefault(item.task, []).append(item)
-    for task, items in by_task.items():
-        queries = (
-            Query(ready.speech.requests(item, form, rendered), *(rendered or ()))
-            for item in items
-            for rendered in ((None,) if form == "text" else ready.speech.renderings_of(item))
+    benchmark = read_benchmark(plan)
+    with Session(plan, benchmark, again=True, roles=("tts", "base")) as session:
+        spoken = render_items(session, benchmark.items)
+        speech = Speech(spoken.renderings)
+        responses = respond_column(session, BASE, spoken.items, speech)
+        return _Prepared(
+            benchmark,
+            spoken.items,
+            speech,
+            session.store,
+            tuple(map(benchmark.scorer(), responses)),
+            session.protocol([BASE]),
+            tuple(session.rejects(spoken.rejects)),
         )
-        by_id = {item.id: item for item in items}
-        spec = ready.benchmark.tasks[task]
-        score = scorer_of(spec)
-        for answer in respond(system, queries, column, spec.score, generation=spec.generation):
-            yield score(by_id[answer.item_id], answer)
+
+
+def _ask(system: SaladSystem, column: Column, ready: _Prepared) -> Iterator[Score]:
+    questions = ready.speech.questions(ready.items, column.form)
+    responses = answers(system, questions, column.name, ready.benchmark.answering, ready.store)
+    return map(ready.benchmark.scorer(), responses)

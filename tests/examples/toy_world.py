@@ -11,7 +11,7 @@ import copy
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from salad_eval.gap.report import build_report
+from salad_eval.gap import RunProtocol, build_report
 from salad_eval.types import (
     CLEAN,
     COLUMN_FORM,
@@ -73,17 +73,18 @@ class Measure:
             *self.scores("adapted_speech", model, HEARD),
         ]
         columns: tuple[ColumnName, ...] = ("base_text", "adapted_text", "adapted_speech")
-        return build_report(
-            items=[item(fact) for fact in range(N)],
-            scores=scores,
-            protocols=[TaskProtocol("toy", "validation", "1", "context", 0, False, "ll", "domain", N)],
-            columns=[ColumnSpec(name, "toy", COLUMN_FORM[name], "toy") for name in columns],
-            signature=f"toy|split:validation|n:{N}",
+        asked = RunProtocol(
+            protocols=(TaskProtocol("toy", "validation", "1", "context", 0, False, "ll", "domain", N),),
+            columns=tuple(ColumnSpec(name, "toy", COLUMN_FORM[name], "toy") for name in columns),
             split="validation",
+            voices=("toy",),
+            perturbations=(CLEAN,),
+            tts="none",
+            asr="none",
             seed=0,
             n_resamples=200,
-            created="",
         )
+        return build_report(asked, [item(fact) for fact in range(N)], scores)
 
     @torch.no_grad()
     def scores(self, column: ColumnName, model: LlamaForCausalLM, question: int) -> list[Score]:

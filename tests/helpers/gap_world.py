@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from salad_eval.gap.report import build_report
+from salad_eval.gap import RunProtocol, build_report
 from salad_eval.types import (
     CLEAN,
     COLUMN_FORM,
@@ -65,19 +66,27 @@ PROTOCOL = TaskProtocol("toy", "test", "rev1", "context", 0, False, "ll", "domai
 
 
 def report(items: Sequence[Item], found: Sequence[Score], **changes: Any) -> GapReport:
-    """``build_report`` with everything that a test does not care about filled in."""
+    """``build_report`` with everything that a test does not care about filled in, and a short signature."""
+    short = changes.pop("signature", "toy|split:test|n:4")
+    asked = {key: changes.pop(key) for key in RunProtocol.__slots__ if key in changes}
+    return replace(build_report(protocol(**asked), items, found, **changes), signature=short)
+
+
+def protocol(**changes: Any) -> RunProtocol:
+    """What was asked in the toy world, with ``changes``."""
     settings: dict[str, Any] = {
-        "items": items,
-        "scores": found,
         "protocols": (PROTOCOL,),
         "columns": specs(),
-        "signature": "toy|split:test|n:4",
         "split": "test",
+        "voices": VOICES,
+        "perturbations": (CLEAN,),
+        "tts": "toy-tts",
+        "asr": "toy-asr",
         "seed": 7,
         "n_resamples": 500,
         "created": "2026-01-01T00:00:00+00:00",
     }
-    return build_report(**{**settings, **changes})
+    return RunProtocol(**{**settings, **changes})
 
 
 # Four items in two domains, two voices; every number below is worked out by hand in test_gap.py.

@@ -109,7 +109,7 @@ def page_world(folder: Path, text: Callable[[str], str] = plain, seed: int = 0) 
         slice_fields=("voice", "perturbation", "task", text("kind")),
         signature=text("quiz|n:24"),
         notes=(text("a note"),),
-        run_names=RunNames(text("toy run"), text("tiny-llm"), text("tiny-ears"), text("tiny-asr")),
+        names=RunNames(text("toy run"), text("tiny-llm"), text("tiny-ears"), text("tiny-asr")),
         prompts=tuple(ShownPrompt(column, items[0].id, text("Question: …"), (text("one"),)) for column in COLUMNS),
     )
     return PageWorld(made, records, store)

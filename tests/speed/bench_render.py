@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 
 from salad_eval.audio.store import AudioStore
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, render
 from salad_eval.tts.espeak import Pyttsx3TTS
 from salad_eval.types import Rendering
@@ -98,7 +99,11 @@ def ours(texts: list[str], workers: int) -> tuple[float, float]:
     jobs = [RenderJob(f"q{i}", "context", VOICE, "clean", text) for i, text in enumerate(texts)]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        results = list(render(jobs, tts="pyttsx3", tts_options={}, store=AudioStore(Path(folder)), workers=workers))
+        results = list(
+            render(
+                jobs, tts="pyttsx3", tts_options={}, store=AudioStore(Path(folder)), executor=WorkerProcesses(workers)
+            )
+        )
         seconds = time.perf_counter() - began
     made = [result.seconds for result in results if isinstance(result, Rendering)]
     if len(made) != len(texts):

@@ -99,7 +99,7 @@ def _begin(place: Workplace, names: multiprocessing.queues.SimpleQueue[str]) -> 
     import torch
 
     from salad_eval import progress
-    from salad_eval.pipeline.components import quiet_loading
+    from salad_eval.progress import quiet_loading
     from salad_train.nano.study.runs import Bench
 
     global _bench

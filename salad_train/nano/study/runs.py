@@ -15,9 +15,10 @@ import numpy as np
 from transformers import TrainerCallback
 
 from salad_eval.audio.store import AudioStore
+from salad_eval.pipeline.items import read_benchmark
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import jobs_for, render
-from salad_eval.pipeline.run import Speech, read_items, read_tasks
+from salad_eval.pipeline.speech import Question, Speech
 from salad_eval.types import CLEAN, Item, Rendering
 from salad_eval.validation import dotted
 from salad_train.corpus.filters import corpus_fingerprint
@@ -121,13 +122,13 @@ class Bench:
     @cached_property
     def items(self) -> tuple[Item, ...]:
         plan = Plan.preset("nano", {"split": "test"})
-        return read_items(plan, read_tasks(plan)).items
+        return read_benchmark(plan).items
 
     @lru_cache(maxsize=8)  # noqa: B019
     def speech(self, voices: tuple[str, ...], perturbation: str) -> Speech:
         jobs, _ = jobs_for(self.items, voices, (perturbation,))
-        spoken = render(jobs, tts=SPOKEN_BY, tts_options={}, store=self.audio, workers=1)
-        return Speech(self.audio, [one for one in spoken if isinstance(one, Rendering)], [])
+        spoken = render(jobs, tts=SPOKEN_BY, tts_options={}, store=self.audio)
+        return Speech([one for one in spoken if isinstance(one, Rendering)])
 
     def heard_right(self, system: SaladSystem, voices: tuple[str, ...], perturbation: str = CLEAN) -> np.ndarray:
         """(items, voices) bool: which questions are answered right by ear."""
@@ -136,15 +137,16 @@ class Bench:
         right = []
         for start in range(0, len(asked), 128):  # sound is held for these alone
             part = asked[start : start + 128]
-            requests = [r for item, voice in part for r in speech.requests(item, "speech", (voice, perturbation))]
+            questions = [speech.question(item, "speech", (voice, perturbation)) for item, voice in part]
+            requests = [request for question in questions for request in question.requests(self.audio)]
             answers = system.loglikelihoods(requests)
             right += [int(np.argmax(found)) == item.gold for found, (item, _) in zip(answers, part, strict=True)]
         return np.array(right).reshape(len(self.items), len(voices))
 
     def read_right(self, system: SaladSystem) -> np.ndarray:
         """(items,) bool: which questions are answered right by reading."""
-        speech = self.speech(world.EVALUATION_VOICES, CLEAN)
-        answers = system.loglikelihoods([r for item in self.items for r in speech.requests(item, "text")])
+        questions = [Question(item, "text") for item in self.items]
+        answers = system.loglikelihoods([r for question in questions for r in question.requests(self.audio)])
         return np.array([int(np.argmax(found)) == item.gold for found, item in zip(answers, self.items, strict=True)])
 
     def by_domain(self, right: np.ndarray) -> dict[str, float]:

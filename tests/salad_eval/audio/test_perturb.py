@@ -357,7 +357,7 @@ def test_one_sentence_through_the_renderer(tmp_path: Path) -> None:
     store = AudioStore(tmp_path)
     texts = ("clean", "noise,snr=10", "white,snr=10", "telephone", "gain,db=-20")
     jobs = [RenderJob("q", "context", "en-us+f3", text, SENTENCES[0]) for text in texts]
-    made = list(render(jobs, tts="pyttsx3", tts_options={}, store=store, workers=1))
+    made = list(render(jobs, tts="pyttsx3", tts_options={}, store=store))
     assert [r.perturbation for r in made if isinstance(r, Rendering)] == list(texts)
     assert len({r.sha256 for r in made if isinstance(r, Rendering)}) == len(texts)
     sounds = {r.perturbation: store.get(r.sha256) for r in made if isinstance(r, Rendering)}
@@ -382,7 +382,7 @@ def test_the_shipped_recogniser_hears_less_in_noise(tmp_path: Path) -> None:
         for text in ("clean", "noise,snr=0")
         for n, sentence in enumerate(SENTENCES)
     ]
-    made = [r for r in render(jobs, tts="pyttsx3", tts_options={}, store=store, workers=1) if isinstance(r, Rendering)]
+    made = [r for r in render(jobs, tts="pyttsx3", tts_options={}, store=store) if isinstance(r, Rendering)]
     asr = plugins.create("salad.asr", "transformers-ctc", {"pretrained": "nano/asr"})
     heard = [t for t in transcribe(made, asr, store, answers={}) if isinstance(t, Transcript)]
     assert len(heard) == len(jobs)

@@ -14,8 +14,9 @@ from salad_eval.benchmarks.lettered import list_options
 from salad_eval.benchmarks.requests import build_request
 from salad_eval.errors import TaskError, UserInputError
 from salad_eval.gap.signature import signature
+from salad_eval.pipeline.items import read_tasks
 from salad_eval.pipeline.plan import Plan
-from salad_eval.pipeline.run import evaluate, read_tasks
+from salad_eval.pipeline.run import evaluate
 from salad_eval.report.json import report_from_json, report_to_json
 from salad_eval.types import Audio, AudioSegment, Response
 from tests.conftest import QUESTIONS
@@ -215,9 +216,8 @@ def test_a_plan_that_lists_what_no_task_has_is_refused(tmp_path: Path) -> None:
 def test_signature_and_report_say_so(tmp_path: Path) -> None:
     _, _, listed = items_of(tmp_path, options="lettered")
     _, _, plain = items_of(tmp_path)
-    rest = {"columns": (), "voices": (), "perturbations": (), "tts": "t", "asr": "a", "seed": 0, "n_resamples": 1}
-    assert "|options:lettered|" in signature(protocols=(listed,), **rest)  # type: ignore[arg-type]
-    assert "options" not in signature(protocols=(plain,), **rest)  # type: ignore[arg-type]
+    assert "|options:lettered|" in signature(gap_world.protocol(protocols=(listed,)))
+    assert "options" not in signature(gap_world.protocol(protocols=(plain,)))
     report = gap_world.report(gap_world.ITEMS, gap_world.SCORES, protocols=(listed,))
     data = json.loads(json.dumps(report_to_json(report)))
     assert report_from_json(data) == report

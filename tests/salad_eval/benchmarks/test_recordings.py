@@ -29,9 +29,11 @@ from salad_eval.benchmarks.catalogue import load_task
 from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.recordings import decode, recorded_jobs, recording_problem, render_recorded, within
 from salad_eval.errors import AudioError, SaladError, TaskError, UserInputError
-from salad_eval.pipeline import run as pipeline
+from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import Plan
-from salad_eval.pipeline.run import RenderOutcome, TranscribeOutcome, run
+from salad_eval.pipeline.render import RenderOutcome
+from salad_eval.pipeline.run import run
+from salad_eval.pipeline.transcribe import TranscribeOutcome
 from salad_eval.types import COLUMNS, Audio, GapReport, Item, Recording, Rendering, Response, SpokenPart
 from tests.conftest import rows
 from tests.helpers.places import SHARED_DATA
@@ -708,12 +710,12 @@ def test_many_speakers_are_counted_and_not_listed() -> None:
     plan = Plan.from_mapping(
         {"tasks": "t", "asr": {"name": "a"}, "base": {"system": "b"}, "adapted": {"system": "c"}, "voices": ["en-us"]}
     )
-    assert pipeline.voices_heard(plan, items) == ("recorded(30)",)
-    assert pipeline.voices_heard(plan, items[:2]) == ("s0", "s1")
+    assert voices_heard(plan, items) == ("recorded(30)",)
+    assert voices_heard(plan, items[:2]) == ("s0", "s1")
     spoken = dataclasses.replace(items[0], id="t:x", recordings=())
-    assert pipeline.voices_heard(plan, [*items[:2], spoken]) == ("en-us", "s0", "s1")
-    assert pipeline.slice_fields(plan, [], items) == ()
-    assert pipeline.slice_fields(plan, [], items[:24]) == ("voice",)
+    assert voices_heard(plan, [*items[:2], spoken]) == ("en-us", "s0", "s1")
+    assert slice_fields(plan, Benchmark(tuple(items), (), (), {})) == ()
+    assert slice_fields(plan, Benchmark(tuple(items[:24]), (), (), {})) == ("voice",)
 
 
 # --- real human speech -----------------------------------------------------------------------------------------------

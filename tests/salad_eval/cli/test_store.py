@@ -8,7 +8,7 @@ import pytest
 
 from salad_eval.cli.main import main
 from salad_eval.errors import UserInputError
-from salad_eval.pipeline.run import RenderOutcome
+from salad_eval.pipeline.render import RenderOutcome
 from salad_eval.records import write_jsonl
 from salad_eval.types import CLEAN, Rendering
 from tests.salad_eval.audio.test_upkeep import DAY, NOW, filled

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from salad_eval.errors import UserInputError
 from salad_eval.gap.compare import Comparison, compare
+from salad_eval.pipeline.finished import FinishedRun
 from salad_eval.report.comparison import comparison_headline, comparison_markdown, comparison_terminal
 from salad_eval.report.wording import signed
 from salad_eval.types import COLUMNS, Item, Score
@@ -24,15 +25,10 @@ def compared(
     first: tuple[Sequence[Item], Sequence[Score]], second: tuple[Sequence[Item], Sequence[Score]], seed: int = 0
 ) -> Comparison:
     (items_a, scores_a), (items_b, scores_b) = first, second
+    settings = {"seed": seed, "n_resamples": 300}
     return compare(
-        scores_a,
-        items_a,
-        report(items_a, scores_a),
-        scores_b,
-        items_b,
-        report(items_b, scores_b),
-        seed,
-        n_resamples=300,
+        FinishedRun(items_a, scores_a, report(items_a, scores_a, **settings)),
+        FinishedRun(items_b, scores_b, report(items_b, scores_b, **settings)),
     )
 
 
@@ -142,14 +138,8 @@ def test_runs_that_differ_in_voices_columns_or_split_say_so() -> None:
     only_ann = [score for score in SCORES if score.voice in (None, "ann")]
     columns = tuple(spec for spec in specs() if spec.name != "base_transcript")
     found = compare(
-        SCORES,
-        ITEMS,
-        report(ITEMS, SCORES),
-        only_ann,
-        ITEMS,
-        report(ITEMS, only_ann, columns=columns, split="validation"),
-        seed=0,
-        n_resamples=50,
+        FinishedRun(ITEMS, SCORES, report(ITEMS, SCORES, n_resamples=100)),
+        FinishedRun(ITEMS, only_ann, report(ITEMS, only_ann, columns=columns, split="validation", n_resamples=100)),
     )
     assert tuple(found.overall.columns) == tuple(column for column in COLUMNS if column != "base_transcript")
     text = " ".join(found.notes)

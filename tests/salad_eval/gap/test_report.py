@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, SaladError, UserInputError
+from salad_eval.gap import build_report
 from salad_eval.gap.pair import TAXONOMY, TAXONOMY_UNSPLIT
 from salad_eval.gap.signature import short_fingerprint, signature
 from salad_eval.types import CLEAN, COLUMNS, ColumnName, GapReport, GapRow, Reject, Score
 from tests.helpers.gap_world import (
     DIVERGENCES,
     ITEMS,
-    PROTOCOL,
     SCORES,
     TRANSCRIPTS,
     VOICES,
     item,
+    protocol,
     random_world,
     report,
     scores,
@@ -396,17 +397,9 @@ def test_perturbations_are_renderings_and_a_slice() -> None:
 
 
 def test_signature_is_one_line_that_names_everything() -> None:
-    line = signature(
-        protocols=(PROTOCOL,),
-        columns=specs(),
-        voices=("bob", "ann"),
-        perturbations=(CLEAN,),
-        tts="tts 1\n22050 Hz",
-        asr="asr" * 30,
-        seed=3,
-        n_resamples=10000,
-        version="9.9",
-    )
+    asked = protocol(voices=("bob", "ann"), tts="tts 1\n22050 Hz", asr="asr" * 30, seed=3, n_resamples=10000)
+    line = signature(asked, version="9.9")
+    assert build_report(asked, ITEMS, SCORES).signature == signature(asked)
     assert "\n" not in line
     for part in (
         "toy@rev1",

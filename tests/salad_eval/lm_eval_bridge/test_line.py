@@ -25,7 +25,7 @@ from salad_eval.lm_eval_bridge.samples import LmEvalRun, Sample, read_lm_eval
 from salad_eval.lm_eval_bridge.to_report import Converted, Reading, report_from_lm_eval, save
 from salad_eval.lm_eval_bridge.to_results import results_from_run
 from salad_eval.lm_eval_bridge.wrapper import run_lm_eval
-from salad_eval.pipeline.run import read_run
+from salad_eval.pipeline.finished import read_run
 from salad_eval.report import load_report
 from salad_eval.types import ColumnName, GapReport, Response
 
@@ -204,8 +204,7 @@ def test_two_runs_make_a_gap_that_is_not_split(world: World, tmp_path: Path) -> 
 
 def test_a_converted_report_can_be_compared_with_a_run(world: World, tmp_path: Path, only_json: None) -> None:
     save(world.converted("base_text", "adapted_text", "adapted_speech"), tmp_path)
-    a, b = read_run(world.run), read_run(tmp_path)
-    found = compare(a.scores, a.items, a.report, b.scores, b.items, b.report, seed=0, n_resamples=200)
+    found = compare(read_run(world.run), read_run(tmp_path))
     # Converted items hold the prompt as it was read or heard; the text columns' items are the run's.
     assert found.n_shared == LIMIT
     assert found.overall.gap.difference.value == pytest.approx(0)

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from salad_eval.audio import sound as audio
-from salad_eval.audio.store import AudioStore
+from salad_eval.audio.store import AudioStore, SpeechRequest
 from salad_eval.errors import AudioError, SaladError, UnknownNameError, UserInputError
-from salad_eval.pipeline import render
+from salad_eval.pipeline import executor, render, worker
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, jobs_for
-from salad_eval.tts import worker as render_worker
+from salad_eval.pipeline.tools import PluginRef
+from salad_eval.pipeline.worker import Worker, WorkerDied
 from salad_eval.types import CLEAN, Item, Reject, Rendering, SpokenPart
 
 # A TTS of tones that misbehaves on request. It is installed as a plug-in would be, so that worker processes find it too.
@@ -74,8 +76,8 @@ def store(tmp_path: Path) -> AudioStore:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start worker processes for any amount of work: the first chunk is still done in this process."""
-    monkeypatch.setattr(render, "WORKER_START_SECONDS", 0.0)
-    monkeypatch.setattr(render, "CHUNK", 4)
+    monkeypatch.setattr(executor, "WORKER_START_SECONDS", 0.0)
+    monkeypatch.setattr(render, "REQUESTS_AT_A_TIME", 4)
 
 
 def job(text: str, item: str = "q1", voice: str = "low", perturbation: str = CLEAN) -> RenderJob:
@@ -85,7 +87,8 @@ def job(text: str, item: str = "q1", voice: str = "low", perturbation: str = CLE
 def run(
     jobs: list[RenderJob], store: AudioStore, workers: int = 1, retries: int = 3, **options: Any
 ) -> list[Rendering | Reject]:
-    return list(render.render(jobs, tts="tones", tts_options=options, store=store, workers=workers, retries=retries))
+    crew = WorkerProcesses(workers)
+    return list(render.render(jobs, tts="tones", tts_options=options, store=store, executor=crew, retries=retries))
 
 
 def item(item_id: str, context: str, parts: Mapping[str, str]) -> Item:
@@ -180,7 +183,7 @@ def test_work_is_shared_by_processes(store: AudioStore, tmp_path: Path) -> None:
 
 
 def test_little_work_starts_no_process(store: AudioStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "Worker", None)
+    monkeypatch.setattr(executor, "Worker", None)
     assert len(run([job(f"number {i}", f"q{i}") for i in range(40)], store, workers=2)) == 40
 
 
@@ -200,8 +203,8 @@ def test_nothing_is_spoken_twice(store: AudioStore, tmp_path: Path, workers: int
 
 def test_a_run_that_is_given_up_has_kept_what_it_yielded(store: AudioStore, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    jobs = [job(f"number {i}", f"q{i}") for i in range(render.CHUNK * 3)]
-    results = render.render(jobs, tts="tones", tts_options={"log": str(log)}, store=store, workers=1)
+    jobs = [job(f"number {i}", f"q{i}") for i in range(render.REQUESTS_AT_A_TIME * 3)]
+    results = render.render(jobs, tts="tones", tts_options={"log": str(log)}, store=store)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert len(run(jobs, AudioStore(store.root), log=str(log))) == len(jobs)
@@ -209,17 +212,17 @@ def test_a_run_that_is_given_up_has_kept_what_it_yielded(store: AudioStore, tmp_
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_run_that_is_given_up_leaves_no_process(store: AudioStore) -> None:
+def test_a_run_that_is_given_up_leaves_no_process(store: AudioStore, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job(f"slow {i}", f"q{i}") for i in range(100)]
-    results = render.render(jobs, tts="tones", tts_options={}, store=store, workers=2)
+    started: list[Worker] = []
+    monkeypatch.setattr(executor, "Worker", lambda *given: started.append(Worker(*given)) or started[-1])
+    results = render.render(jobs, tts="tones", tts_options={}, store=store, executor=WorkerProcesses(2))
     for _ in range(10):
         next(results)
-    crew = [t for t in threading.enumerate() if t.name == "salad-render"]
-    processes = [t._worker._process for t in crew if t._worker is not None]  # type: ignore[attr-defined]
-    assert processes
+    assert started
     results.close()  # type: ignore[attr-defined]
-    assert all(process.returncode is not None for process in processes)
-    assert not [t for t in threading.enumerate() if t.name == "salad-render"]
+    assert all(worker._process.returncode is not None for worker in started)
+    assert not [t for t in threading.enumerate() if t.name.startswith("salad-worker")]
 
 
 # --- what may go wrong
@@ -239,7 +242,7 @@ def test_a_text_that_kills_its_worker_is_the_only_one_lost(store: AudioStore) ->
 
 @pytest.mark.usefixtures("eager")
 def test_workers_that_only_die_end_the_run(store: AudioStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "MAX_DEATHS_IN_A_ROW", 2)
+    monkeypatch.setattr(executor, "MAX_DEATHS_IN_A_ROW", 2)
     jobs = [job(f"fine {i}") for i in range(4)] + [job(f"crash {i}", f"q{i}") for i in range(30)]
     with pytest.raises(SaladError, match="in a row ended their worker process"):
         run(jobs, store, workers=2)
@@ -247,7 +250,7 @@ def test_workers_that_only_die_end_the_run(store: AudioStore, monkeypatch: pytes
 
 @pytest.mark.usefixtures("eager")
 def test_a_stuck_worker_is_ended(store: AudioStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render_worker, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "CHUNK_SECONDS", 0.0)
     with pytest.raises(SaladError, match="signal 9"):
         run([job(f"slow {i}", f"q{i}") for i in range(40)], store, workers=2)
 
@@ -273,20 +276,22 @@ def test_unknown_names_are_told_before_anything_is_spoken(store: AudioStore) -> 
     with pytest.raises(UnknownNameError, match=r"perturbation 'noisy'.*Known: clean"):
         run([job("fine", perturbation="noisy")], store)
     with pytest.raises(UnknownNameError, match="tts plug-in 'tone'; did you mean 'tones'"):
-        list(render.render([job("fine")], tts="tone", tts_options={}, store=store, workers=1))
+        list(render.render([job("fine")], tts="tone", tts_options={}, store=store))
     with pytest.raises(UserInputError, match="no option 'lag'; did you mean 'log'"):
         run([job("fine")], store, lag="x")
-    with pytest.raises(UserInputError, match="negative"):
+    with pytest.raises(UserInputError, match="retries is -1"):
         run([job("fine")], store, retries=-1)
 
 
 def test_an_engine_that_cannot_start_in_a_worker_is_named(store: AudioStore) -> None:
-    worker = render_worker.Worker(render_worker.WorkerSetup("tones", {"start": "die"}, str(store.root), 0))
+    setup = render.SpeakSetup(PluginRef("salad.tts", "tones", {"start": "die"}), str(store.root), 0)
+    process = Worker(render.speak, setup)
     try:
-        with pytest.raises(render_worker.WorkerDied, match="exit code 3: no licence"):
-            worker.start()
+        process.start()
+        with pytest.raises(WorkerDied, match="exit code 3: no licence"):
+            process.ask([SpeechRequest("tones", "low", "fine", CLEAN)])
     finally:
-        worker.close()
+        process.close()
 
 
 def test_a_store_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
@@ -309,13 +314,14 @@ def test_the_real_engine_in_a_script_without_a_main_guard(tmp_path: Path) -> Non
         textwrap.dedent(f"""
         import sys
         from salad_eval.audio import sound as audio
-        from salad_eval.pipeline import render
+        from salad_eval.pipeline import executor, render
         from salad_eval.audio.store import AudioStore
-        render.WORKER_START_SECONDS, render.CHUNK = 0.0, 4
+        executor.WORKER_START_SECONDS, render.REQUESTS_AT_A_TIME = 0.0, 4
         store = AudioStore({str(tmp_path / "audio")!r})
         jobs = [render.RenderJob(f"q{{i}}", "context", voice, "clean", f"This is sentence {{'abcdefghij'[i]}}.")
                 for i in range(10) for voice in ("en-us+f3", "en-gb+m2,rate=200")]
-        done = list(render.render(jobs, tts="pyttsx3", tts_options={{}}, store=store, workers=2))
+        crew = executor.WorkerProcesses(2)
+        done = list(render.render(jobs, tts="pyttsx3", tts_options={{}}, store=store, executor=crew))
         assert [r.voice for r in done] == [j.voice for j in jobs]
         assert all(audio.problem(store.get(r.sha256), r.spoken_text) is None for r in done)
         assert len({{r.sha256 for r in done}}) == 20

@@ -7,16 +7,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from salad_eval import records, report
+from salad_eval import plugins, records, report
 from salad_eval.errors import SaladError
-from salad_eval.pipeline import run as pipeline
-from salad_eval.pipeline.folder import DONE_FILE, RunFolder
+from salad_eval.pipeline import divergence, folder, render, respond, score, transcribe
+from salad_eval.pipeline.folder import DONE_FILE, RunFolder, Step
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
 from salad_eval.types import Score
@@ -28,6 +29,9 @@ STEPS = (
 MODEL_STEPS = STEPS[:6]
 
 
+CHUNKS: dict[Any, int] = {render: 4, transcribe: 5, respond: 3, score: 3, divergence: 3}
+
+
 class Killed(BaseException):
     """Stands for SIGKILL within the process: nothing may catch it."""
 
@@ -35,9 +39,9 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks a step, on eight items."""
-    monkeypatch.setattr(pipeline, "ITEMS_AT_A_TIME", 3)
-    monkeypatch.setattr(pipeline, "TEXTS_AT_A_TIME", 3)
-    monkeypatch.setattr(pipeline, "RECORDINGS_AT_A_TIME", 5)
+    for step, n in CHUNKS.items():
+        monkeypatch.setattr(step, "STEP", replace(step.STEP, chunk=n))
+    monkeypatch.setattr(respond, "HEARD_AT_A_TIME", 3)
 
 
 @pytest.fixture(autouse=True)
@@ -49,22 +53,24 @@ def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def finished(plan: dict[str, Any], out: Path) -> bytes:
-    run(Plan.from_mapping({**plan, "out": str(out)}))
+    run(Plan.from_mapping({**plan, "out": str(out)}), again=True)
     assert (out / DONE_FILE).exists()
     return (out / "gap_report.json").read_bytes()
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, step: str, n_lines: int) -> None:
     """Make the process die when ``step`` has written ``n_lines`` lines or more."""
-    append = records.JsonlLog.append
+    append = folder._Unfinished.append
 
-    def dying(log: records.JsonlLog[Any], *lines: Any) -> int:
-        written = append(log, *lines)
-        if log.path.name == f"{step}.jsonl.partial" and len(log.read()) >= n_lines:
+    def dying(unfinished: Any, fresh: Sequence[Any]) -> None:
+        lines = unfinished._lines
+        if lines.name == f"{step}.jsonl.partial" and n_lines == 0:
             raise Killed
-        return written
+        append(unfinished, fresh)
+        if lines.name == f"{step}.jsonl.partial" and len(lines.read_bytes().splitlines()) >= n_lines:
+            raise Killed
 
-    monkeypatch.setattr(records.JsonlLog, "append", dying)
+    monkeypatch.setattr(folder._Unfinished, "append", dying)
 
 
 @pytest.fixture
@@ -99,13 +105,13 @@ def test_killed_again_and_again_it_asks_nothing_twice(
 ) -> None:
     out = tmp_path / "killed"
     written: Counter[tuple[str, str]] = Counter()
-    append = records.JsonlLog.append
+    append = folder._Unfinished.append
 
-    def counting(log: records.JsonlLog[Any], *lines: Any) -> int:
-        written.update((log.path.name, records.dumps(line)) for line in lines)
-        return append(log, *lines)
+    def counting(unfinished: Any, fresh: Sequence[Any]) -> None:
+        written.update((unfinished._lines.name, records.dumps(line)) for line in fresh)
+        append(unfinished, fresh)
 
-    monkeypatch.setattr(records.JsonlLog, "append", counting)
+    monkeypatch.setattr(folder._Unfinished, "append", counting)
     for step in STEPS:
         if step == "comparable":
             continue
@@ -124,19 +130,22 @@ def test_killed_by_the_system_it_goes_on(whole: bytes, tiny_plan: dict[str, Any]
     plan.write_text(yaml.safe_dump({**tiny_plan, "out": str(out)}))
     script = f"""
 import os, signal
+from dataclasses import replace
 from salad_eval import records
-from salad_eval.pipeline import run as pipeline
-pipeline.ITEMS_AT_A_TIME = pipeline.TEXTS_AT_A_TIME = 3
-pipeline.RECORDINGS_AT_A_TIME = 5
-append = records.JsonlLog.append
-def dying(log, *lines):
-    if log.path.name.startswith("respond.base_transcript") and lines and log.read():
-        append(log)
-        os.write(log._file, records.dumps(lines[0]).encode()[:40])
-        os.kill(os.getpid(), signal.SIGKILL)
-    return append(log, *lines)
-records.JsonlLog.append = dying
-pipeline.evaluate({str(plan)!r})
+from salad_eval.pipeline import divergence, render, respond, run, score, transcribe
+for step, n in ((render, 4), (transcribe, 5), (respond, 3), (score, 3), (divergence, 3)):
+    step.STEP = replace(step.STEP, chunk=n)
+respond.HEARD_AT_A_TIME = 3
+write_all, seen = records.write_all, []
+def dying(file, data):
+    if b'"base_transcript"' in data:
+        seen.append(data)
+        if len(seen) == 2:
+            write_all(file, data[:40])
+            os.kill(os.getpid(), signal.SIGKILL)
+    write_all(file, data)
+records.write_all = dying
+run.evaluate({str(plan)!r})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -163,12 +172,10 @@ def run_folder(tiny_plan: dict[str, Any], tmp_path: Path) -> Path:
 def test_a_finished_run_is_not_made_again_and_loads_no_model(
     run_folder: Path, tiny_plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from salad_eval.pipeline import components as loaded
-
-    create = loaded.plugins.create
+    create = plugins.create
     created: list[str] = []
     monkeypatch.setattr(
-        loaded.plugins, "create", lambda group, name, options: created.append(name) or create(group, name, options)
+        plugins, "create", lambda group, name, options: created.append(name) or create(group, name, options)
     )
     assert made_anew(tiny_plan, run_folder) == set()
     assert created == ["pyttsx3"]  # which is light, and has no files that could tell whether it changed
@@ -230,7 +237,7 @@ def test_new_weights_under_an_old_name_are_noticed(
 def test_a_raised_step_version_makes_its_lines_anew(
     run_folder: Path, tiny_plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "STEP_VERSION", {**pipeline.STEP_VERSION, "transcribe": "next"})
+    monkeypatch.setattr(transcribe, "STEP", replace(transcribe.STEP, version="next"))
     assert made_anew(tiny_plan, run_folder) == {
         "transcribe"
     }  # the transcripts came out equal, and with them all that follows
@@ -278,29 +285,33 @@ def test_two_processes_do_not_write_to_one_folder(tiny_plan: dict[str, Any], tmp
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
-def scores(units: Sequence[int]) -> Iterable[Score]:
+def scores(units: Sequence[int]) -> list[Score]:
     return [Score(str(unit), "base_text", None, None, 1.0) for unit in units]
+
+
+def step(chunk: int = 3) -> Step[Score]:
+    return Step("score", Score, version="1", chunk=chunk)
 
 
 def test_a_step_that_gives_too_few_records_is_an_error(tmp_path: Path) -> None:
     with RunFolder(tmp_path) as folder, pytest.raises(SaladError, match="1 records for 2 units"):
-        folder.run("score", Score, [1, 2], lambda units: scores(units[:1]), depends_on={})
+        folder.run(step(), [1, 2], lambda chunks: [scores(part[:1]) for part in chunks], depends_on={})
 
 
 @pytest.mark.parametrize("n_units", [0, 1, 7])
-@pytest.mark.parametrize("chunk", [None, 1, 3, 100])
-def test_a_step_gives_the_same_whether_made_or_read(n_units: int, chunk: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_a_step_gives_the_same_whether_made_or_read(n_units: int, chunk: int, tmp_path: Path) -> None:
     calls: list[Sequence[int]] = []
 
-    def make(units: Sequence[int]) -> Iterable[Score]:
-        calls.append(units)
-        return scores(units)
+    def make(chunks: Sequence[Sequence[int]]) -> Iterable[list[Score]]:
+        calls.extend(chunks)
+        return map(scores, chunks)
 
     with RunFolder(tmp_path) as folder:
-        made = folder.run("score", Score, list(range(n_units)), make, depends_on={"a": "1"}, chunk=chunk)
+        made = folder.run(step(chunk), list(range(n_units)), make, depends_on={"a": "1"})
         seen = len(calls)
-        again = folder.run("score", Score, list(range(n_units)), make, depends_on={"a": "1"}, chunk=chunk)
+        again = folder.run(step(chunk), list(range(n_units)), make, depends_on={"a": "1"})
     assert [score.item_id for score in made] == [str(n) for n in range(n_units)]
     assert again == made
     assert len(calls) == seen
-    assert all(len(part) <= (chunk or n_units) for part in calls)
+    assert all(len(part) <= chunk for part in calls)

@@ -18,7 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, VitsModel, VitsTokenizer
 from salad_eval.audio import sound as audio
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError
-from salad_eval.pipeline import render
+from salad_eval.pipeline import executor, render
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob
 from salad_eval.tts import checkpoint
 from salad_eval.tts.kokoro import KokoroTTS
@@ -229,15 +230,17 @@ def _counted(tmp_path: Path) -> Iterator[None]:
 def test_a_worker_loads_a_model_once_and_runs_it_on_one_thread(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vits: TransformersVits
 ) -> None:
-    monkeypatch.setattr(render, "WORKER_START_SECONDS", 0.0)
-    monkeypatch.setattr(render, "CHUNK", 2)
+    monkeypatch.setattr(executor, "WORKER_START_SECONDS", 0.0)
+    monkeypatch.setattr(render, "REQUESTS_AT_A_TIME", 2)
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     jobs = [RenderJob(word, "context", "default", "clean", f"this is number {word}") for word in words]
     store, log = AudioStore(tmp_path / "audio"), tmp_path / "log"
     options = {"pretrained": str(folders / "vits"), "log": str(log)}
 
     def run() -> list[Any]:
-        return list(render.render(jobs, tts="counted-vits", tts_options=options, store=store, workers=2))
+        return list(
+            render.render(jobs, tts="counted-vits", tts_options=options, store=store, executor=WorkerProcesses(2))
+        )
 
     results = run()
     assert all(isinstance(one, Rendering) for one in results), results

@@ -56,7 +56,7 @@ def test_the_example_speaks(tmp_path: Path) -> None:
         assert audio.problem(tts.speak(text, voice), text) is None
     jobs = [RenderJob("q1", "context", voice, "clean", text) for voice in tts.voices()]
     store = AudioStore(tmp_path)
-    found = list(render.render(jobs, tts="letter-tones", tts_options={"seconds": 0.1}, store=store, workers=1))
+    found = list(render.render(jobs, tts="letter-tones", tts_options={"seconds": 0.1}, store=store))
     assert all(isinstance(one, Rendering) for one in found), found
     assert len({one.sha256 for one in found if isinstance(one, Rendering)}) == 2
     with pytest.raises(AudioError, match="empty"):

@@ -288,7 +288,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_can_go_on(
         original(tensors, path)
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DataError, match="No space left"):
         run(PLAN, tmp_path / "full")
     assert [path.name for path in (tmp_path / "full" / "checkpoints").iterdir()] == ["step-0000001"]
     monkeypatch.setattr(checkpoints, "save_file", original)
@@ -296,7 +296,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_can_go_on(
 
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
-    left = tmp_path / "checkpoints" / ".step-abc"
+    left = tmp_path / "checkpoints" / ".step-0000001.abc.tmp"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
     run(PLAN, tmp_path)

@@ -1,0 +1,159 @@
+"""Where a step's work is done: in this process, or shared out to worker processes. No step knows which.
+
+A step hands over a plain function, a record that names the plug-ins and options it needs, and chunks of records; it gets the results
+back, chunk by chunk and in order. Nothing else crosses: no model, no closure, no file handle. So an engine that runs on other machines
+needs one more class with a ``map``, and no step changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from salad_eval.errors import SaladError
+from salad_eval.pipeline.tools import Tools
+from salad_eval.pipeline.worker import Worker, WorkerDied
+
+S = TypeVar("S")
+U = TypeVar("U")
+R = TypeVar("R")
+
+WORKER_START_SECONDS = 0.4  # what it costs to have workers; work that takes less is done in this process
+MAX_DEATHS_IN_A_ROW = 5  # a worker that dies so often without one success will not recover
+CHUNKS_AHEAD = 3  # a worker, done or under way before the next result is taken: what a kill may lose
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[S, U, R]):
+    """What is done to each chunk.
+
+    ``function(tools, setup, chunk)`` stands at the top of a module and gives one result a unit, in order; ``setup`` and units and
+    results are frozen dataclasses that JSON can hold (see ``records``), as its annotations say. ``lost`` makes the result of a unit
+    that ended the process it was worked on in, of the unit and how the process ended; without it that is an error.
+    """
+
+    function: Callable[[Tools, S, Sequence[U]], list[R]]
+    setup: S
+    lost: Callable[[U, str], R] | None = None
+
+
+class Executor(Protocol):
+    """Works on chunks, by whatever means. The results of each chunk come in the chunks' order, as soon as they are known."""
+
+    def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]: ...
+
+
+class InProcess:
+    """One chunk after the other, here."""
+
+    def __init__(self, tools: Tools | None = None) -> None:
+        self.tools = tools or Tools()
+
+    def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]:
+        for chunk in chunks:
+            yield work.function(self.tools, work.setup, chunk)
+
+
+class WorkerProcesses:
+    """Here while that is quicker, then by ``workers`` processes, each with plug-ins of its own.
+
+    A worker that dies is replaced; of its chunk only the unit that kills it again is lost.
+    """
+
+    def __init__(self, workers: int, tools: Tools | None = None) -> None:
+        self.workers, self.tools = workers, tools or Tools()
+
+    def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]:
+        seconds = 0.0  # spent on the chunks done so far
+        for n_done, chunk in enumerate(chunks):
+            left = seconds / n_done * (len(chunks) - n_done) if n_done else 0.0
+            if self.workers > 1 and left * (1 - 1 / self.workers) > WORKER_START_SECONDS:
+                yield from _by_workers(work, chunks[n_done:], min(self.workers, len(chunks) - n_done))
+                return
+            began = time.perf_counter()
+            results = work.function(self.tools, work.setup, chunk)
+            seconds += time.perf_counter() - began
+            yield results
+
+
+def _by_workers(work: Work[S, U, R], chunks: Sequence[Sequence[U]], workers: int) -> Iterator[list[R]]:
+    crew: _Crew[S, U, R] = _Crew(work)
+    with ThreadPoolExecutor(workers, thread_name_prefix="salad-worker") as pool:
+        ahead: deque[Future[list[R]]] = deque()
+        try:
+            for chunk in chunks:
+                ahead.append(pool.submit(crew.work_on, chunk))
+                if len(ahead) >= workers * CHUNKS_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            crew.dismiss()
+
+
+class _Crew(Generic[S, U, R]):
+    """Worker processes, as many as threads ask for one at a time."""
+
+    def __init__(self, work: Work[S, U, R]) -> None:
+        self._work = work
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._all: list[Worker] = []
+        self._lock = threading.Lock()
+        self._dismissed = False
+        self._deaths_in_a_row = 0
+
+    def work_on(self, chunk: Sequence[U]) -> list[R]:
+        """The results of a chunk; where it kills its worker, unit by unit, so that only the culprit is lost."""
+        try:
+            results = self._ask(chunk)
+        except WorkerDied as cause:
+            if self._work.lost is None or self._dismissed:
+                raise SaladError(f"a {cause}") from None
+            if len(chunk) > 1:
+                return [result for unit in chunk for result in self.work_on([unit])]
+            self._deaths_in_a_row += 1
+            if self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
+                raise SaladError(f"{self._deaths_in_a_row} requests in a row ended their {cause}") from None
+            return [self._work.lost(chunk[0], str(cause))]
+        self._deaths_in_a_row = 0
+        return results
+
+    def _ask(self, chunk: Sequence[U]) -> list[R]:
+        worker = self._take()
+        try:
+            results: list[R] = worker.ask(chunk)
+        except BaseException:
+            worker.close()
+            raise
+        self._idle.put(worker)
+        return results
+
+    def _take(self) -> Worker:
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        with self._lock:
+            if self._dismissed:
+                raise SaladError("the work was stopped")
+            worker = Worker(self._work.function, self._work.setup)
+            self._all.append(worker)
+        try:
+            worker.start()
+        except WorkerDied as cause:
+            worker.close()
+            raise SaladError(f"a worker could not be started for {self._work.setup}: {cause}") from None
+        return worker
+
+    def dismiss(self) -> None:
+        """End all workers at once; what they were working on is lost."""
+        with self._lock:
+            self._dismissed = True
+        for worker in self._all:
+            worker.close()

@@ -1,0 +1,108 @@
+"""Work on chunks by plain functions: the same results in the same order, whoever does it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from salad_eval.errors import SaladError, UserInputError
+from salad_eval.pipeline import divergence, executor, render, respond, transcribe
+from salad_eval.pipeline.executor import Executor, InProcess, Work, WorkerProcesses
+from salad_eval.pipeline.tools import Tools
+from salad_eval.pipeline.worker import classes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    value: int | None
+    process: int
+    how: str = ""
+
+
+def multiply(tools: Tools, setup: Times, chunk: Sequence[Number]) -> list[Product]:
+    for number in chunk:
+        if number.value == 13 and os.environ.get("OMP_NUM_THREADS") == "1" and setup.factor == 13:
+            os._exit(5)
+        if number.value < 0:
+            raise UserInputError(f"{number.value} is below 0.")
+    return [Product(setup.factor * number.value, os.getpid()) for number in chunk]
+
+
+def lost(number: Number, how: str) -> Product:
+    return Product(None, 0, how)
+
+
+def chunks(*sizes: int) -> list[list[Number]]:
+    numbers = iter(range(sum(sizes)))
+    return [[Number(next(numbers)) for _ in range(size)] for size in sizes]
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers for any amount of work, once the first chunk is done here; on their side as many threads as any of ours."""
+    monkeypatch.setattr(executor, "WORKER_START_SECONDS", 0.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+
+@pytest.mark.parametrize("crew", [InProcess(), WorkerProcesses(1), WorkerProcesses(2)])
+@pytest.mark.parametrize("sizes", [(), (1,), (3, 3, 2), (1,) * 12])
+def test_results_are_those_of_the_chunks_in_order(crew: Executor, sizes: tuple[int, ...]) -> None:
+    found = list(crew.map(Work(multiply, Times(7)), chunks(*sizes)))
+    assert [[one.value for one in part] for part in found] == [[7 * n.value for n in part] for part in chunks(*sizes)]
+    processes = {one.process for part in found for one in part}
+    if isinstance(crew, InProcess) or crew.workers == 1 or len(sizes) < 2:
+        assert processes <= {os.getpid()}
+    else:
+        assert processes - {os.getpid()}
+
+
+def test_a_unit_that_ends_its_process_is_the_only_one_lost() -> None:
+    found = list(WorkerProcesses(2).map(Work(multiply, Times(13), lost), chunks(4, 4, 4, 4)))
+    values = [one.value for part in found for one in part]
+    assert values == [13 * n if n != 13 else None for n in range(16)]
+    assert "exit code 5" in found[3][1].how
+    with pytest.raises(SaladError, match="worker process ended with exit code 5"):
+        list(WorkerProcesses(2).map(Work(multiply, Times(13)), chunks(4, 4, 4, 4)))
+
+
+@pytest.mark.parametrize("crew", [InProcess(), WorkerProcesses(2)])
+def test_an_error_over_there_is_the_same_error_here(crew: Executor) -> None:
+    with pytest.raises(UserInputError, match="-1 is below 0") as caught:
+        list(crew.map(Work(multiply, Times(1)), [[Number(1)], [Number(2)], [Number(-1)]]))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        render.speak,
+        render.take_recordings,
+        transcribe.hear,
+        respond.ask,
+        divergence.compare_tokens,
+        divergence.diverge,
+    ],
+)
+def test_every_step_can_be_done_elsewhere(function: object) -> None:
+    """A step's function stands at the top of its module, and states records for all that goes in and comes out."""
+    import importlib
+
+    from pydantic import TypeAdapter
+
+    assert callable(function)
+    assert getattr(importlib.import_module(function.__module__), function.__qualname__) is function
+    for cls in classes_of(function):
+        assert cls is str or TypeAdapter(cls).json_schema()["type"] == "object"
