@@ -43,6 +43,7 @@ _COMMON = [
     "FeS", "ZnO", "ZnS", "BaO", "BeO", "SiC", "GaAs", "PbO", "PbS", "SnO", "HgO", "TiN", "NiO", "CoO", "MnO",
     "CsCl", "RbCl", "NaHS", "KCN", "NaCN", "HClO", "HOCl", "BrCl", "ICl",
 ]  # fmt: skip
+_BARE_SIGNS = ("+", "-", "−", "–")
 _COMMON_SET = frozenset(_COMMON)
 _MOLECULES = frozenset(["O2", "H2", "N2", "O3", "Cl2", "Br2", "F2", "I2", "S8", "P4", "C60"])  # of one element
 
@@ -132,6 +133,8 @@ def water_of_crystals(match: re.Match[str]) -> str:
 def chemical_formula(match: re.Match[str]) -> str:
     amount, formula, charge, state = match.groups()
     charge = charge or ""
+    if charge in _BARE_SIGNS and (run_together := re.fullmatch(r"(.*O[2-9])([1-4])", formula)):
+        formula, charge = run_together.group(1), run_together.group(2) + charge  # "SO42-", of which the type is lost
     if not _is_chemical(formula, charge, match):
         return match.group()
     # The amount is said here: left as a digit before "N H three" it would be one of newtons.
@@ -154,7 +157,7 @@ def _is_chemical(formula: str, charge: str, match: re.Match[str]) -> bool:
         if charge in "-−–" and not (counts or any(len(s) > 1 for s in symbols) or formula in ("OH", "CN")):
             return False  # "F-" and "I-" may be a grade and the first part of a compound
         is_sum = after(match, 2).strip()[:1].isdigit() or before(match).rstrip()[-1:] in ("=", "+")
-        return not (len(symbols) == 1 and not counts and charge == "+" and is_sum)
+        return not (len(symbols) == 1 and not counts and charge == "+" and is_sum and not match.group(4))
     if not counts:
         return bool(match.group(4)) and formula not in ("I", "In", "As", "At")
     if len(symbols) == 1 and "(" not in formula:

@@ -91,7 +91,7 @@ def _is_written_fraction(match: re.Match[str]) -> bool:
 @rules.add(
     rf"\^(\{{[+-]?[A-Za-z0-9]{{1,12}}[+-]?\}}|\([+-–]?[A-Za-z0-9]{{1,12}}\)"
     rf"|[+−–-]?[0-9]{{1,12}}(?:\.[0-9]+)?|[+-](?![A-Za-z0-9(])"
-    rf"|[−–-]?[0-9]*[A-Za-z{GREEK}]|[−–-][0-9]*[A-Za-z]{{2,3}}|[*'°])(?![A-Za-z])|\^([A-Za-z]{{1,12}})(?![A-Za-z])|[{_SUPERS}]+",
+    rf"|[−–-]?(?:[0-9]*[a-z{GREEK}]|[A-Z])|[−–-][0-9]*[A-Za-z]{{2,3}}|[*'°])(?:(?![A-Za-z])|(?<=[0-9])(?=[A-Z](?![A-Za-z])))|\^([A-Za-z]{{1,12}})(?![A-Za-z])|[{_SUPERS}]+",
     needs=f"^{_SUPERS}",
 )
 def power(match: re.Match[str]) -> str:

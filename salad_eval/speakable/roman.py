@@ -286,7 +286,7 @@ def numerals_in_list(match: re.Match[str]) -> str:
 
 
 @rules.add(
-    rf"(?<![A-Za-z0-9])\(?{_ANY}\)? only\b(?! [a-z])|\A(?:[Oo]nly|[Bb]oth|[Nn]either|[Ee]ither) \(?{_ANY}\)?\.?\Z",
+    rf"(?<![A-Za-z0-9])\(?{_ANY} ?\)? only\b(?! [a-z])|\A(?:[Oo]nly|[Bb]oth|[Nn]either|[Ee]ither) \(?{_ANY} ?\)?\.?\Z",
     needs="IVX",
 )
 def numeral_alone(match: re.Match[str]) -> str:
@@ -309,6 +309,8 @@ def mark_of_statement(match: re.Match[str]) -> str:
         return match.group()
     if len(numeral) > 1 and (numeral in ("XX", "XXX") and not re.match(r"\. ", after(match))):
         return match.group()
+    if "L" in numeral and match.string[match.start() - 1 : match.start()] not in ("", "\n"):
+        return match.group()  # "(KPV LV)", "sizes (M, L, XL)"
     if (
         len(numeral) == 1
         and re.search(r"[A-Z][a-z]+ \Z|[A-Z]\. \Z", before(match))

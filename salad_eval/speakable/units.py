@@ -44,8 +44,9 @@ _UNITS = {
     "secs": "second", "mins": "minute", "bbl": "barrel", "μU": "microunit", "mU": "milliunit", "mIU": "milli-international unit",
 }  # fmt: skip
 UNIT_NAMES = _UNIT = any_of(_UNITS)
+_LONG_UNIT = any_of(unit for unit in _UNITS if len(unit) > 1 and unit.isascii() and unit.isalpha())
 
-_DENOMINATORS = {**_UNITS, "C": "coulomb", "day": "day", "year": "year", "hour": "hour", "minute": "minute",
+_DENOMINATORS = {**_UNITS, "C": "coulomb", "d": "day", "day": "day", "year": "year", "hour": "hour", "minute": "minute",
                  "second": "second", "person": "person", "week": "week", "month": "month"}  # fmt: skip
 _SAME_PLURAL = frozenset({
     "hertz", "kilohertz", "megahertz", "gigahertz", "kelvin", "lux", "torr", "millimolar", "micromolar", "nanomolar",
@@ -224,6 +225,11 @@ def stop_of_unit(match: re.Match[str]) -> str:
     return match.group(1) if match.group(1).strip() != "in" else match.group()
 
 
+@rules.add(rf"(?<=[0-9])( ?{_LONG_UNIT})['’]s(?![A-Za-z])", needs=DIGITS, also="'’")
+def unit_in_plural(match: re.Match[str]) -> str:
+    return match.group(1)  # "1,000 mg's"
+
+
 _OLD_MONEY = re.compile(r"£|[0-9] ?d\.|shilling|[0-9]s\.[^0-9]{1,12}[0-9]{1,2}s\.")
 
 
@@ -351,6 +357,24 @@ VULGAR = {
 }  # fmt: skip
 
 
+_NO_ADJECTIVE = "from|and|away|above|below|per|with"
+_NEVER_VARIABLES = frozenset({"hr", "km", "cm", "mm", "kg", "ft", "lb", "oz", "Hz"})
+
+
+def _is_adjective(match: re.Match[str], right: str) -> bool:
+    """Whether an amount stands before its noun, its unit then in the singular: "a 10 μF capacitor", "14 oz cans"."""
+    return _CONTAINER.match(right) is not None or (
+        re.search(r"(?<![A-Za-z])[Aa]n? \Z", before(match)) is not None
+        and re.match(rf" (?!(?:{_NO_ADJECTIVE})(?![a-z]))[a-z]{{3}}", after(match)) is not None
+    )
+
+
+_CONTAINER = re.compile(  # "a 14 oz can", where the unit is no plural
+    r"(?:cans?(?! (?:be|not|also|have|make|cause|help|hold|weigh)(?![a-z]))|bottles?|jars?|bags?|packages?|pkgs?|box(?:es)?|cartons?|"
+    r"containers?|tins?|packets?|steaks?|glass(?:es)?)(?![a-z])"
+)
+
+
 @rules.add(
     rf"{START}(?<![\^_A-Za-z])(?<![\^_{{][-−–])({NUM})( thousand| million| billion| trillion)?( ?"
     rf"|-)({_CHAIN})(?![A-Za-z0-9°²³^⁻]|['’]s(?![a-z])|/(?!c(?![A-Za-z]))[A-Za-z(])",
@@ -359,14 +383,14 @@ VULGAR = {
 def quantity(match: re.Match[str]) -> str:
     amount, scale, link, chain = match.groups()
     left, right = before(match, 4).rstrip(), after(match, 4).lstrip()
-    if re.fullmatch(r"[A-Za-z]{1,2}(?:\^[0-9]|[23²³])?", chain):
+    if chain not in _NEVER_VARIABLES and re.fullmatch(r"[A-Za-z]{1,2}(?:\^[0-9]|[23²³])?", chain):
         if link == "" and (left.endswith(_OPERATORS) or right.startswith((*_OPERATORS, "min", "plu"))):
             return match.group()  # "3m + 4" is algebra
         if link == "" and re.search(r"[A-Za-z]\(\Z", before(match, 4)):
             return match.group()  # "f(2N)"
         if link == "" and re.fullmatch("[a-z][23]", chain):
             return match.group()  # "1s2" is a shell of electrons
-    many = link != "-" and (amount != "1" or scale is not None)
+    many = link != "-" and (amount != "1" or scale is not None) and not _is_adjective(match, right)
     return f"{number(amount)}{scale or ''} {_chain(chain, many)}"
 
 
@@ -394,9 +418,6 @@ _LONE_RATIOS = [
 ]  # fmt: skip
 
 
-_LONG_UNIT = any_of(unit for unit in _UNITS if len(unit) > 1 and unit.isascii() and unit.isalpha())
-
-
 @rules.add(
     rf"(?<![A-Za-z0-9/°])(?:(?:{'|'.join(_LONE_RATIOS)})|[JNW]/\((?:{_BELOW})[·•∙⋅*](?:{_BELOW})\)"
     rf"|(?:{_LONG_UNIT}|g|m|L)(?:{_EXPONENT})?/(?:\((?:{_BELOW})[·•∙⋅*](?:{_BELOW})\)|(?:{_BELOW})))"
@@ -409,15 +430,14 @@ def unit_alone(match: re.Match[str]) -> str:
     return _chain(match.group(), True)
 
 
-@rules.add(
-    r"(?<=[a-z])/(mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|cm\^?3|h|hr|sec|s|mol|cm\^?2|day|week|month|year"
-    r"|hour|minute|second|person)(?![A-Za-z0-9/])",
-    needs="/",
-)
+_PER = r"mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|cm\^?3|h|hr|sec|s|mol|cm\^?2|day|week|month|year|hour|minute|second|person"
+
+
+@rules.add(rf"(?<=[a-z])/({_PER})(?:/({_PER}))?(?![A-Za-z0-9/])", needs="/")
 def per_unit(match: re.Match[str]) -> str:
     if not re.search(r"(?:[a-z]s|hertz|feet)\Z", before(match, 6)):  # "parent/s", "month/year"
         return match.group()
-    return f" per {_chain(match.group(1), False)}"
+    return "".join(f" per {_chain(unit, False)}" for unit in match.groups() if unit)
 
 
 @rules.add(
