@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import random
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -208,6 +209,22 @@ def processed(task: TaskSpec, table: Table, function: FunctionRef | None) -> Tab
         ) from None
     columns = made.column_names if isinstance(made, datasets.Dataset) else dict.fromkeys(c for row in rows for c in row)
     return replace(table, rows=rows, columns=frozenset(columns), data=None)
+
+
+@contextmanager
+def lm_eval_seeds() -> Iterator[None]:
+    """``random`` as lm-eval seeds it before it makes a task, and afterwards as it was: some of its tasks shuffle their options by it."""
+    before = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
+def draws(function: FunctionRef | None) -> bool:
+    """Whether the code of a ``process_docs`` speaks of chance at all."""
+    return function is not None and function.file is not None and "random" in function.file.read_text(encoding="utf-8")
 
 
 @contextmanager

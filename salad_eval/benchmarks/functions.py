@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,3 +98,9 @@ def lm_eval_tasks_dir() -> Path | None:
     spec = importlib.util.find_spec("lm_eval")
     places = spec.submodule_search_locations if spec is not None else None
     return (Path(next(iter(places))) / "tasks").resolve() if places else None
+
+
+@cache
+def lm_eval_version() -> str:
+    """The version of the installed lm-eval."""
+    return version("lm_eval")

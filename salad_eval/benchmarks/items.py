@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 
 import numpy as np
 
 from salad_eval.answers.choice import same_text
 from salad_eval.benchmarks.catalogue import find_tasks, load_task, load_tasks
-from salad_eval.benchmarks.data import Row, processed, read_split
+from salad_eval.benchmarks.data import Row, Table, draws, lm_eval_seeds, processed, read_split
 from salad_eval.benchmarks.domains import domain_of, slice_of, with_domain
-from salad_eval.benchmarks.functions import lm_eval_tasks_dir
+from salad_eval.benchmarks.functions import lm_eval_tasks_dir, lm_eval_version
 from salad_eval.benchmarks.measures import not_computed
 from salad_eval.benchmarks.packaged import packaged_dataset
 from salad_eval.benchmarks.prompts import (
@@ -72,7 +72,7 @@ def load_items(
     n_shots = task.num_fewshot if shots is None else shots
     speak_shots = task.spoken_shots if spoken_shots is None else spoken_shots
     raw = read_split(task, split)
-    table = processed(task, raw, task.process_docs)
+    table = _as_lm_eval_draws(task, split, raw)
     if table.rows:
         check_columns(task, table.columns)
     task = with_domain(task, table)
@@ -111,6 +111,7 @@ def load_items(
         score=task.score,
         domain_field=task.domain.source or "task",
         n_items=len(chosen),
+        n_rows=len(table.rows),
         options=task.options,
         metric=own_metric(task) if task.score in OWN_SCORES else "",
         not_computed=not_computed(task.measures, task.score),
@@ -118,12 +119,22 @@ def load_items(
     return chosen, rejects, protocol
 
 
+def _as_lm_eval_draws(task: TaskSpec, split: str, raw: Table) -> Table:
+    """The rows as ``process_docs`` makes them; where it draws by chance, what lm-eval draws of them: after the few-shot split's rows."""
+    with lm_eval_seeds():
+        few = task.shots.split
+        if draws(task.shots.process_docs) and few is not None and few != task.splits.get(split):
+            with suppress(TaskError):  # rows that are not there draw nothing
+                processed(task, read_split(task, few, own_name=True), task.shots.process_docs)
+        return processed(task, raw, task.process_docs)
+
+
 def _of_lm_eval(task: TaskSpec) -> str:
     """Of whose prompts and code the items are made, where they are not the task's own file alone."""
     installed = lm_eval_tasks_dir()
     if installed is None or not task.path.is_relative_to(installed):
         return ""
-    return f" asked as in lm-eval {version('lm_eval')}"
+    return f" asked as in lm-eval {lm_eval_version()}"
 
 
 def _spread(items: list[Item], limit: int | None, seed: int) -> list[Item]:

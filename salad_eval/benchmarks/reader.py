@@ -323,6 +323,10 @@ class _Reader:
             return tuple(value)
         return self.required(key)
 
+    def shot_target(self) -> TargetSource:
+        """As ``target``; an empty text says that ``doc_to_text`` gives a shot with its answer."""
+        return "" if self.table.get("doc_to_target") == "" else self.target()
+
     def choices(self, key: str = "doc_to_choice") -> ChoiceSource:
         value = self.table.get(key)
         if value is None or isinstance(value, (str, FunctionRef)):
@@ -383,7 +387,7 @@ def _shots(read: _Reader, choices: ChoiceSource) -> ShotSpec:
         samples=samples if split is None else None,
         sampler=own.text("sampler", "default") or "default",
         doc_to_text=own.source("doc_to_text") if "doc_to_text" in own.table else read.source("doc_to_text"),
-        doc_to_target=own.target() if "doc_to_target" in own.table else read.target(),
+        doc_to_target=own.shot_target() if "doc_to_target" in own.table else read.target(),
         doc_to_choice=own.choices() if "doc_to_choice" in own.table else choices,
         gen_prefix=own.text("gen_prefix", read.text("gen_prefix", None)),
         fewshot_delimiter=own.text("fewshot_delimiter", read.text("fewshot_delimiter", "\n\n")) or "",

@@ -129,6 +129,7 @@ def _segments(
     by_start = {part.start: part for part in replaced}
     spanned = [*((part.start, part.end) for part in replaced), *((turn.start, turn.end) for turn in item.turns)]
     cuts = set(itertools.chain.from_iterable(spanned))
+    begun = {turn.start for turn in item.turns}
     segments: list[Segment] = []
     for start, end in spans:
         edges = sorted({start, end, *(cut for cut in cuts if start < cut < end)})
@@ -140,6 +141,9 @@ def _segments(
                 segments.append(segment)
                 continue
             before = segments[-1] if segments else None
+            if isinstance(before, TextSegment) and before.role == role and left in begun and before.text:
+                segments.append(TextSegment("", None))  # two messages of one speaker with nothing between them
+                before = None
             if isinstance(before, TextSegment) and before.role == role:
                 segments[-1] = TextSegment(before.text + segment.text, role)
             elif segment.text:

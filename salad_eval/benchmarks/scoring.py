@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from importlib.metadata import version
 from typing import Any
 
 from salad_eval.answers.score import NO_LOGPROBS, NO_TEXT, UNPARSED, score_response
-from salad_eval.benchmarks.functions import FunctionRef
+from salad_eval.benchmarks.functions import FunctionRef, lm_eval_version
 from salad_eval.benchmarks.measures import OPTION_METRICS
 from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import TaskError, UserInputError, did_you_mean
@@ -242,7 +241,7 @@ def scoring_fingerprint(task: TaskSpec) -> str:
     if task.score in OWN_SCORES:
         files = {function.file for function in task.measures.functions if function.file is not None}
         keys = (task.measures, task.doc_to_text, task.doc_to_target, task.doc_to_choice)
-        parts += [version("lm_eval"), json.dumps(_without_places(keys), default=str)]
+        parts += [lm_eval_version(), json.dumps(_without_places(keys), default=str)]
         parts += [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

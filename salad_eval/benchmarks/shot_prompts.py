@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from salad_eval.benchmarks.data import Row, Table, processed, read_split
+from salad_eval.benchmarks.data import Row, Table, lm_eval_seeds, processed, read_split
 from salad_eval.benchmarks.functions import FunctionRef
 from salad_eval.benchmarks.lettered import letter_of
 from salad_eval.benchmarks.prompts import (
@@ -106,7 +106,9 @@ def _shot_pool(task: TaskSpec, split: str, raw: Table, table: Table, n_shots: in
     if is_asked and spec.process_docs == task.process_docs:
         rows = table
     else:
-        rows = processed(task, raw if is_asked else read_split(task, spec.split, own_name=True), spec.process_docs)
+        read = raw if is_asked else read_split(task, spec.split, own_name=True)
+        with lm_eval_seeds():
+            rows = processed(task, read, spec.process_docs)
     return _ShotPool(
         table=rows,
         name=f"the few-shot split {spec.split!r}",
@@ -139,6 +141,9 @@ def _shot(task: TaskSpec, row: Row, columns: frozenset[str], name: str, spoken: 
     named = (SpokenPart(f"{name}.{part.name}", part.start, part.end) for part in question.parts)
     parts = tuple(named) if spoken else ()
     gen_prefix = text_of(spec.gen_prefix, row, columns, "gen_prefix") if spec.gen_prefix else ""
+    if spec.doc_to_target == "":  # lm-eval ends such a shot nowhere: the next question follows at once
+        begins = spec.target_delimiter if gen_prefix and needs_delimiter(question.text, gen_prefix) else ""
+        return Prompt(question.text, parts).said_by("user") + Prompt(begins) + Prompt(gen_prefix).said_by("assistant")
     target = target_of(spec.doc_to_target, row, columns, has_choices=task.doc_to_choice is not None)
     if choices and question.text != asked.text:
         answer = letter_of(gold_of(target[0] if isinstance(target, list) and target else target, choices))
