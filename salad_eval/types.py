@@ -463,7 +463,30 @@ class TaskProtocol:
     options: Literal["none", "lettered"] = "none"  # lettered: listed in the prompt by us, in every column
     metric: str = ""
     not_computed: tuple[str, ...] = ()
+    n_rows: int = 0  # of the split, of which n_items were taken; 0 where it is not known
     gated: bool = False  # its rows are given to those alone who ask: no page shows them unless told to
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How much of what was to be asked is in no column.
+
+    ``n_unusable`` of ``n_rows`` rows could not be items, and ``n_lost`` of ``n_items`` items, which may be a sample of the others, were
+    rejected later. ``most``: the share, in [0, 1], above which the report has no headline, since what is left out can bias a gap.
+    """
+
+    n_rows: int
+    n_unusable: int
+    n_items: int
+    n_lost: int
+    most: float
+
+    @property
+    def share(self) -> float:
+        """Of all that was to be asked, in [0, 1]."""
+        unusable = self.n_unusable / self.n_rows if self.n_rows else 0.0
+        lost = self.n_lost / self.n_items if self.n_items else 0.0
+        return unusable + lost - unusable * lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,6 +514,7 @@ class GapReport:
     by_condition: tuple[ConditionRows, ...] = ()  # where there are several
     grid: tuple[GridCell, ...] = ()  # where there are several voices or conditions
     prompts: tuple[ShownPrompt, ...] = ()
+    left_out: LeftOut | None = None  # None in reports of before it was counted
 
 
 # --- plug-in protocols -----------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from salad_eval.types import (
     GapReport,
     GapRow,
     Item,
+    LeftOut,
     Reject,
     RejectCount,
     Score,
@@ -140,7 +141,16 @@ def build_report(
             else ()
         ),
         prompts=tuple(prompts),
+        left_out=_left_out(items, (*rejects, *unpaired), asked),
     )
+
+
+def _left_out(items: Sequence[Item], rejects: Sequence[Reject], asked: RunProtocol) -> LeftOut:
+    """Every question counts once, whatever it was rejected for."""
+    known = {item.id for item in items}
+    rejected = {reject.item_id for reject in rejects}
+    n_rows = sum(protocol.n_rows for protocol in asked.protocols) or len(known | rejected)
+    return LeftOut(n_rows, len(rejected - known), len(known), len(rejected & known), asked.most_rejected)
 
 
 def _domain_rows(

@@ -24,6 +24,9 @@ def short_fingerprint(fingerprint: str) -> str:
     return f"{text[: _SHORT - 9]}~{hashlib.sha256(fingerprint.encode()).hexdigest()[:8]}"
 
 
+MOST_REJECTED = 0.05
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProtocol:
     """What was asked of whom in a run, on one page.
@@ -33,6 +36,7 @@ class RunProtocol:
         tts, asr: fingerprints.
         slice_fields: ``voice``, ``perturbation``, ``task``, or a key of ``Item.fields``.
         created: time stamp of the report, made by the caller. names: what run and models are called by whoever ran them.
+        most_rejected: the share of the questions that may be in no column before the report has no headline, in [0, 1].
     """
 
     protocols: tuple[TaskProtocol, ...]
@@ -47,6 +51,7 @@ class RunProtocol:
     slice_fields: tuple[str, ...] = ("voice",)
     created: str = ""
     names: RunNames = RunNames()
+    most_rejected: float = MOST_REJECTED
 
 
 def signature(asked: RunProtocol, version: str | None = None) -> str:

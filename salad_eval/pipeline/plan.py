@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from salad_eval import resources
 from salad_eval.audio.perturb import canonical
 from salad_eval.errors import UnknownNameError, UserInputError
+from salad_eval.gap.signature import MOST_REJECTED
 from salad_eval.types import CLEAN, ScoreKind
 from salad_eval.validation import parse, read_table, with_overrides
 
@@ -82,6 +83,7 @@ class Plan(_Typed):
     ``perturbations``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form.
     ``voices`` and ``tts`` may be left out where all tasks have ready sound (``metadata.salad.audio``).
     ``slice_fields``: ``voice``, ``perturbation``, ``task`` or columns of the data; by default voice and what the tasks name.
+    ``most_rejected``: the share of the questions that may be left out; above it the report has no headline.
     ``workers``: processes that render; by default one a core. ``audio_store``: where sound is kept; by default shared by all runs.
     ``created``: time stamp of the report, UTC; set when a run begins and kept when it resumes.
     """
@@ -106,6 +108,7 @@ class Plan(_Typed):
     options: Literal["none", "lettered"] | None = None
     n_resamples: Annotated[int, Field(ge=100)] = DEFAULT_RESAMPLES
     slice_fields: Names | None = None
+    most_rejected: Annotated[float, Field(ge=0, le=1)] = MOST_REJECTED
     workers: Annotated[int, Field(ge=1)] | None = None
     out: Text | None = None
     audio_store: Text | None = None

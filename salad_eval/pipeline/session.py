@@ -129,6 +129,7 @@ class Session:
             n_resamples=plan.n_resamples,
             slice_fields=slice_fields(plan, benchmark),
             created=plan.created or "",
+            most_rejected=plan.most_rejected,
         )
 
     def rejects(self, *lost: Iterable[Reject]) -> list[Reject]:

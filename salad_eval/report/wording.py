@@ -14,10 +14,12 @@ from salad_eval.gap.pair import (
     SPEECH_ONLY,
     WRONG_IN_TEXT,
 )
-from salad_eval.types import ColumnName, Estimate, GapReport, GapRow
+from salad_eval.types import ColumnName, Estimate, GapReport, GapRow, LeftOut
 
 MISSING = "–"
 ACCURACY, TOKEN_F1, MEAN_SCORE = "accuracy", "token F1", "mean score (token F1 in some tasks)"
+WORTH_SAYING = 0.01  # of the questions left out, in [0, 1]
+MOST_REASONS = 3
 STANDS_OUT = 0.05  # a domain stands out where its q-value is below this false discovery rate
 
 COLUMN_TITLES: Mapping[ColumnName, str] = {
@@ -245,8 +247,38 @@ def models(report: GapReport) -> str:
     return f"{report.names.base or 'text LLM'} → {report.names.adapted or 'speech LLM'}"
 
 
+def without_headline(report: GapReport) -> str:
+    """Why too much was left out for a headline; empty where it was not."""
+    missing = report.left_out
+    if missing is None or missing.share <= missing.most:
+        return ""
+    return (
+        f"no headline, since {_share_left_out(missing)}, more than the {100 * missing.most:g}% that most_rejected allows: "
+        f"{_reasons(report)}"
+    )
+
+
+def left_out_sentence(report: GapReport) -> str:
+    """How much was left out, and what for; empty where it is little."""
+    missing = report.left_out
+    if missing is None or missing.share <= WORTH_SAYING:
+        return ""
+    return f"{_share_left_out(missing)}, which can bias the gap: {_reasons(report)}."
+
+
+def _share_left_out(missing: LeftOut) -> str:
+    return f"{percent(missing.share)}% of the questions are in no column"
+
+
+def _reasons(report: GapReport) -> str:
+    named = [f"{count.reason} ({count.n:,})" for count in report.rejects[:MOST_REASONS]]
+    return ", ".join(named) + (", …" if len(report.rejects) > MOST_REASONS else "")
+
+
 def found(report: GapReport) -> str:
-    """What was found in one line: what is read, what is heard, and the gap."""
+    """What was found in one line: what is read, what is heard, and the gap; or why that is not said."""
+    if nothing := without_headline(report):
+        return nothing
     rows = shown(report)
     gap = rows.overall.gap
     reads, hears = (rows.overall.accuracy[column].value for column in ("base_text", "adapted_speech"))
@@ -268,15 +300,20 @@ def other_conditions(report: GapReport) -> list[str]:
 
 def headline(report: GapReport) -> tuple[str, ...]:
     """What the report says, in a few plain sentences; the first is the title."""
+    if nothing := without_headline(report):
+        return (f"{models(report)}: {nothing}.",)
     beside = "; ".join(other_conditions(report))
     return (f"{models(report)}: {found(report)}.", *([f"{beside}."] if beside else []), *findings(report))
 
 
 def findings(report: GapReport) -> tuple[str, ...]:
-    """What the loss is made of, what the cascade loses, which domains stand out, and what could have been seen."""
+    """What was left out, what the loss is made of, what the cascade loses, which domains stand out, and what could have been seen."""
+    if without_headline(report):
+        return ()
     rows = shown(report)
     row = rows.overall
-    sentences = [_split_sentence(row)]
+    said = left_out_sentence(report)
+    sentences = [*([said] if said else []), _split_sentence(row)]
     if row.cascade_loss is not None:
         sentences.append(_cascade_sentence(row.cascade_loss, report.names.asr))
     worse = [domain for domain in by_gap(rows.domains) if stands_out(domain) and domain.gap.value > 0]

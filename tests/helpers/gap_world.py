@@ -85,6 +85,7 @@ def protocol(**changes: Any) -> RunProtocol:
         "seed": 7,
         "n_resamples": 500,
         "created": "2026-01-01T00:00:00+00:00",
+        "most_rejected": 1.0,  # one of so few is more than any plan allows
     }
     return RunProtocol(**{**settings, **changes})
 

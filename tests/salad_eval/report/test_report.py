@@ -37,7 +37,7 @@ from salad_eval.report.wording import (
     taxonomy_titles,
 )
 from salad_eval.resources import reports_dir
-from salad_eval.types import Estimate, GapReport, Reject, RunNames
+from salad_eval.types import Estimate, GapReport, LeftOut, Reject, RunNames
 from tests.helpers.gap_world import DIVERGENCES, ITEMS, SCORES, TRANSCRIPTS, item, report, scores, specs
 from tests.salad_eval.gap.test_conditions import TWO
 
@@ -247,6 +247,40 @@ def test_headline_says_what_the_hand_world_holds() -> None:
     assert "no clear misalignment (0.0 points [" in text
     assert "No domain of 2 stands out" in text
     assert "4 items show no gap at all four times in five" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "share"),
+    [
+        # rows of the split, of which could not be items; items asked, of which were lost later
+        (LeftOut(1000, 10, 990, 0, 0.05), 0.01),
+        (LeftOut(1000, 100, 50, 0, 0.05), 0.1),  # 50 were drawn of 900
+        (LeftOut(1000, 100, 50, 5, 0.05), 0.19),
+        (LeftOut(0, 0, 0, 0, 0.05), 0.0),
+    ],
+)
+def test_share_that_is_left_out(rows: LeftOut, share: float) -> None:
+    assert rows.share == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("n_lost", "most", "title", "said"),
+    [
+        (10, 0.05, "no clear gap (reads", ""),
+        (11, 0.05, "no clear gap (reads", "1.1% of the questions are in no column, which can bias the gap: no samples (1)."),
+        (50, 0.05, "no clear gap (reads", "5.0% of the questions are in no column"),
+        (51, 0.05, "no headline, since 5.1% of the questions are in no column, more than the 5% that most_rejected allows: no samples (1)", ""),
+        (51, 0.2, "no clear gap (reads", "5.1% of the questions are in no column"),
+    ],
+)  # fmt: skip
+def test_headline_says_what_is_left_out_or_is_not_given(n_lost: int, most: float, title: str, said: str) -> None:
+    made = replace(full_report(), left_out=LeftOut(1000, 0, 1000, n_lost, most))
+    first, *others = headline(made)
+    assert title in first
+    assert (said in " ".join(others)) if said else ("no column" not in " ".join(others))
+    assert bool(others) == ("no headline" not in first)
+    assert title.startswith("no headline") == found(made).startswith("no headline")
+    assert report_from_json(report_to_json(made)) == made
 
 
 def test_a_gap_that_is_not_split_is_shown_as_one(tmp_path: Path) -> None:
