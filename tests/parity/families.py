@@ -9,6 +9,10 @@ _ALGHAFA = {
     "query": "text question", "label": "gold index text", "sol1": "option 0", "sol2": "option 1", "sol3": "option 2", "sol4": "option 3",
     "choices": "-", "gold": "-",
 }  # fmt: skip
+_STORY = {
+    **{f"input_sentence_{n}": "text question" for n in range(1, 5)}, "sentence_quiz1": "option 0", "sentence_quiz2": "option 1",
+    "answer_right_ending": "gold index from 1",
+}  # fmt: skip
 # By the beginning of a task's path: a kind of ``values`` for each column; in braces what lies below it, "=" and JSON for the same value
 # in every row, "~" and a list for one after the other, "-" for a column that the code makes itself.
 _FIXED: Mapping[str, Mapping[str, str]] = {
@@ -56,6 +60,26 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
         "norm": "text question", "situation": "text passage", "intention": "text question", "moral_action": "right",
         "immoral_action": "wrong 0", "query": "-", "choices": "-", "label": "-",
     },
+    "race/": {
+        "article": "text passage",
+        "problems": "list problems as Python", "problem": "-", "question": "-", "answer": "-", "options": "-",
+    },
+    "qa4mre": {
+        "document_str": "text passage", "question_str": "text question", "correct_answer_id": "gold index from 1 text",
+        "answer_options": '{"answer_str": "list options"}',
+    },
+    "wsc273": {
+        "text": '="The cup and the tree: it is too big to fit."', "pronoun": '="it"', "pronoun_loc": "=22", "options": "list options",
+        "label": "gold index",
+    },
+    "xcopa": {
+        "premise": "text passage", "question": '~["cause", "effect"]', "choice1": "option 0", "choice2": "option 1", "label": "gold index",
+    },
+    "storycloze": _STORY,
+    "xstorycloze": _STORY,
+    "toxigen": {"toxicity_ai": "~[1.0, 5.0]", "toxicity_human": "~[1.5, 4.5]", "text": "text passage"},
+    "physics_gre": {"has_image": "=false", "target_scores": "list {A: one-hot}", "input": "text question"},
+    "nerel-bench": {"instruction": "text question", "context": '="{}"', "true_answer": "right"},
     "drop/": {
         "query_id": "text word", "passage": "text passage", "question": "text question", "answer": "text drop answer",
         "validated_answers": "text drop answers", "answers": "-", "id": "-", "number": "-", "date": "-", "spans": "-",

@@ -107,6 +107,10 @@ LISTS: Mapping[str, Kind] = {
     "options as a ) …": lambda q: " , ".join(
         f"{letter} ) {text.strip()}" for letter, text in zip(LETTERS.lower(), q.options, strict=False)
     ),
+    "{A: one-hot}": lambda q: {letter: int(k == q.gold) for k, letter in enumerate(LETTERS[: len(q.options)])},
+    "problems as Python": lambda q: repr(
+        [{"question": _sentence("Problem")(q), "options": list(q.options), "answer": LETTERS[q.gold]}]
+    ),
     "(A) options": lambda q: [f"({letter}){text.strip()}" for letter, text in zip(LETTERS, q.options, strict=False)],
     "{choices, labels}": lambda q: {
         "choices": list(q.options),
