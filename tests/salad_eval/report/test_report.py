@@ -269,7 +269,7 @@ def test_share_that_is_left_out(rows: LeftOut, share: float) -> None:
         (10, 0.05, "no clear gap (reads", ""),
         (11, 0.05, "no clear gap (reads", "1.1% of the questions are in no column, which can bias the gap: no samples (1)."),
         (50, 0.05, "no clear gap (reads", "5.0% of the questions are in no column"),
-        (51, 0.05, "no headline, since 5.1% of the questions are in no column, more than the 5% that most_rejected allows: no samples (1)", ""),
+        (51, 0.05, "no headline, since 5.1% of the questions are in no column, more than the 5% that most_rejected allows: no", ""),
         (51, 0.2, "no clear gap (reads", "5.1% of the questions are in no column"),
     ],
 )  # fmt: skip
