@@ -136,7 +136,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def replay_documents(recipe: Recipe) -> tuple[TextDocument, ...]:
+def replay_documents(recipe: Recipe) -> Sequence[TextDocument]:
     """What is read as plain text."""
     return documents_of(recipe.text).documents
 

@@ -49,9 +49,10 @@ class CorpusReject:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What was read and kept, in the order of the source, and what was not."""
+    """What was read and kept, in the order of the source, and what was not. Documents are a tuple, or lie on disk
+    (``corpus.documents``)."""
 
-    documents: tuple[TextDocument, ...]
+    documents: Sequence[TextDocument]
     rejects: tuple[CorpusReject, ...]
     fingerprint: str
 

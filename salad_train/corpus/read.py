@@ -3,18 +3,21 @@ benchmark.
 
     rows → documents → filters, in the order of ``REASONS`` → ``Corpus``
 
-Rows are read and judged one at a time. What stays in memory are the documents that are kept and, for each that came as
-far as the search for duplicates, two digests of 16 bytes.
+Rows are read and judged one at a time. What stays in memory are, for each document that came as far as the search for
+duplicates, two digests of 16 bytes, and the documents that are kept, unless these go to a file.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.progress import track
 from salad_eval.types import Item
+from salad_train.corpus.documents import write_documents
 from salad_train.corpus.rows import DatasetSource, Row, dataset_rows, file_rows, find_files, is_dataset
 from salad_train.types import Corpus, CorpusReject, TextDocument
 
@@ -35,17 +38,18 @@ N_EXAMPLES = 5
 _FIELDLESS_ROWS = 10_000  # after so many rows without the text field the plan is wrong, however long the corpus is
 
 
-def read_corpus(plan: CorpusPlan, *, against: Sequence[Item] = ()) -> Corpus:
+def read_corpus(plan: CorpusPlan, *, against: Sequence[Item] = (), kept_in: Path | None = None) -> Corpus:
     """The documents of a source that pass all filters, in its order; time is linear in rows and items.
 
     ``against`` are the items of the benchmark (of every split that will ever be reported) whose questions no document
-    may hold.
+    may hold. ``kept_in`` names a file for the documents, which are in memory without it.
 
     Raises ``DataError`` where the source cannot be read, no row has a field that the plan names, or nothing is left;
     and ``UserInputError`` for a plan that cannot be followed."""
     where = ", ".join(plan.sources)
     documents = _documents(track(_rows(plan), "reading corpus"), plan, where)
-    return build_corpus(documents, filters_for(plan, against), max_documents=plan.max_documents, where=where)
+    filters = filters_for(plan, against)
+    return build_corpus(documents, filters, max_documents=plan.max_documents, where=where, kept_in=kept_in)
 
 
 def build_corpus(
@@ -54,20 +58,13 @@ def build_corpus(
     *,
     max_documents: int | None = None,
     where: str = "the corpus",
+    kept_in: Path | None = None,
 ) -> Corpus:
-    """Keep what every filter keeps, count the rest by reason. Raises ``DataError`` listing the counts where nothing is
-    left."""
-    kept: list[TextDocument] = []
+    """Keep what every filter keeps, in memory or in the file ``kept_in``, and count the rest by reason. Raises ``DataError``
+    listing the counts where nothing is left."""
     tally = _Tally()
-    for candidate in candidates:
-        if isinstance(candidate, Unreadable):
-            tally.add(candidate.id, Drop("malformed", candidate.detail))
-        elif drop := next((found for judge in filters if (found := judge(candidate))), None):
-            tally.add(candidate.id, drop)
-        else:
-            kept.append(candidate)
-            if len(kept) == max_documents:
-                break
+    passed = itertools.islice(_passed(candidates, filters, tally), max_documents)
+    kept = tuple(passed) if kept_in is None else write_documents(kept_in, passed)
     rejects = tally.rejects()
     if not kept:
         n_read = sum(reject.n for reject in rejects)
@@ -77,7 +74,19 @@ def build_corpus(
         raise DataError(
             f"{where}: none of {n_read} documents is left: {counts}. Loosen these filters or change the source."
         )
-    return Corpus(tuple(kept), rejects, corpus_fingerprint(kept))
+    return Corpus(kept, rejects, corpus_fingerprint(kept))
+
+
+def _passed(
+    candidates: Iterable[TextDocument | Unreadable], filters: Sequence[Filter], tally: _Tally
+) -> Iterator[TextDocument]:
+    for candidate in candidates:
+        if isinstance(candidate, Unreadable):
+            tally.add(candidate.id, Drop("malformed", candidate.detail))
+        elif drop := next((found for judge in filters if (found := judge(candidate))), None):
+            tally.add(candidate.id, drop)
+        else:
+            yield candidate
 
 
 class _Tally:

@@ -1,4 +1,4 @@
-"""Rows of a corpus, one at a time: JSONL, gzipped JSONL, Parquet, or anything the ``datasets`` library reads.
+"""Rows of a corpus, one at a time: JSONL, gzipped JSONL, Parquet, Arrow, or anything the ``datasets`` library reads.
 
 What is wrong with one row is the row's ``fault`` and goes on being counted; what is wrong with a file is a
 ``DataError``."""
@@ -20,8 +20,9 @@ from typing import Any
 from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.resources import resolve_path
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".arrow")
 _BATCH_ROWS = 1_000
+_ARROW_FILE = b"ARROW1"  # what Arrow's file format begins with, and its stream format does not
 # A folder with one of these was made for the datasets library: it knows which of its files belong to which split.
 _DATASET_MARKS = ("README.md", "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
 _SAVED_MARKS = ("dataset_dict.json", "state.json")
@@ -192,20 +193,48 @@ def _json_row(row_id: str, line: bytes) -> Row:
 
 
 def _parquet_rows(file: CorpusFile, wanted: Collection[str]) -> Iterator[Row]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    def batches() -> Iterator[Any]:
+        with pq.ParquetFile(file.path) as table:
+            names = table.schema_arrow.names
+            columns = [name for name in names if name in wanted]
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                yield names, batch
+
+    return _table_rows(file, batches())
+
+
+def _arrow_rows(file: CorpusFile, wanted: Collection[str]) -> Iterator[Row]:
+    """Arrow's file format, and its stream format, which the datasets library writes; both mapped into memory."""
+    import pyarrow as pa
+
+    def batches() -> Iterator[Any]:
+        with pa.memory_map(str(file.path)) as source:
+            is_file = source.read(len(_ARROW_FILE)) == _ARROW_FILE
+            source.seek(0)
+            opened = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+            names = opened.schema.names
+            columns = [name for name in names if name in wanted]
+            for whole in (opened.get_batch(n) for n in range(opened.num_record_batches)) if is_file else opened:
+                for start in range(0, whole.num_rows, _BATCH_ROWS):
+                    yield names, whole.slice(start, _BATCH_ROWS).select(columns)
+
+    return _table_rows(file, batches())
+
+
+def _table_rows(file: CorpusFile, batches: Iterator[Any]) -> Iterator[Row]:
+    """The rows of record batches, each with the names of all columns of the file."""
+    import pyarrow as pa
 
     number = 0
     try:
-        with pq.ParquetFile(file.path) as table:
-            names = tuple(table.schema_arrow.names)
-            columns = [name for name in names if name in wanted]
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-                # A batch without columns still knows how many rows it has, and each must be counted.
-                rows = batch.to_pylist() if columns else [{}] * batch.num_rows
-                for values in rows:
-                    number += 1
-                    yield Row(f"{file.label}:{number}", values, names)
+        for names, batch in batches:
+            # A batch without columns still knows how many rows it has, and each must be counted.
+            rows = batch.to_pylist() if batch.num_columns else [{}] * batch.num_rows
+            for values in rows:
+                number += 1
+                yield Row(f"{file.label}:{number}", values, tuple(names))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as cause:
         raise DataError(f"cannot read {file.path} after row {number}: {type(cause).__name__}: {cause}.") from None
 
@@ -214,6 +243,7 @@ _READERS: Mapping[str, Callable[[CorpusFile, Collection[str]], Iterator[Row]]] =
     ".jsonl": _jsonl_rows,
     ".jsonl.gz": _jsonl_rows,
     ".parquet": _parquet_rows,
+    ".arrow": _arrow_rows,
 }
 
 

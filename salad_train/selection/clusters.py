@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from salad_eval.errors import UserInputError
+from salad_train.corpus.documents import Texts
 from salad_train.selection.terms import cluster_terms
 from salad_train.types import Cluster, Clustering, TextDocument
 
@@ -29,7 +30,7 @@ def describe_clusters(
     for document, label in zip(documents, clustering.labels, strict=True):
         if document.domain:
             domains[label][document.domain] += 1
-    terms = cluster_terms([document.text for document in documents], clustering.labels, k, n_terms)
+    terms = cluster_terms(Texts(documents), clustering.labels, k, n_terms)
     return tuple(
         Cluster(
             id=cluster,

@@ -16,7 +16,7 @@ from salad_eval.batches import of_like_length
 from salad_eval.errors import MissingExtraError, UserInputError
 from salad_eval.progress import track
 
-CHUNK = 20_000  # documents whose term counts are held at once
+CHUNK = 20_000  # documents whose term counts, or tokens, are held at once
 TERM = r"(?u)\b\w+\b"
 
 
@@ -85,8 +85,8 @@ class TfidfEmbedder:
         rows = np.zeros((len(texts), self._projection.shape[1]), dtype=np.float32)
         for part in _parts(len(texts), CHUNK, "embedding"):
             if part.start < part.stop:
-                rows[part] = self._vectorizer.transform(texts[part]) @ self._projection
-        return unit_rows(rows)
+                rows[part] = unit_rows(self._vectorizer.transform(texts[part]) @ self._projection)
+        return rows
 
 
 class LanguageModelEmbedder:
@@ -134,6 +134,11 @@ class LanguageModelEmbedder:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(n, hidden size) float32; see ``Embedder``."""
+        return np.concatenate(
+            [self._embedded(texts[start : start + CHUNK]) for start in range(0, len(texts) or 1, CHUNK)]
+        )
+
+    def _embedded(self, texts: Sequence[str]) -> np.ndarray:
         states = self._states(texts)
         if self._mean is not None:
             known = np.any(states != 0, axis=1)

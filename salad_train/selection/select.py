@@ -17,6 +17,7 @@ from salad_eval.identity import digest
 from salad_eval.pipeline.folder import RunFolder
 from salad_eval.report.json import load_report
 from salad_eval.types import ASR, GapReport, Item
+from salad_train.corpus.documents import Texts
 from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
 from salad_train.selection.signals import Gap
 from salad_train.selection.terms import unknown_words
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from salad_train.training.stage_plan import Stage2Plan, StagePlan
 from salad_train.selection.files import ITEMS, PLAN, TEST, SelectPlan
 
+CORPUS = "corpus.arrow"  # in a selection's folder while it is made
 MOST_NAMED = 8  # clusters or the like that a note names
 
 
@@ -86,8 +88,8 @@ def select_from_run(
 ) -> Selection:
     """``select`` with everything that a recipe and the folder of an evaluation name: the corpus, the voice, both models.
 
-    Documents that hold an item of the run are left out of the corpus. Models are loaded only where the signal, or ``asr``, asks
-    for probes.
+    Documents that hold an item of the run are left out of the corpus, which lies on disk while this runs. Models are loaded only
+    where the signal, or ``asr``, asks for probes.
 
     Args:
         recipe: ``corpus`` is selected from; ``stage2`` says how documents are cut and spoken, and names both models.
@@ -104,7 +106,11 @@ def select_from_run(
     signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
     check_steering(plan, signal, steering)
     items = [*(steering.items if steering is not None else ()), *(item for path in avoid for item in read_items(path))]
-    corpus = documents_of(recipe.corpus, against=items)
+    kept = out / CORPUS
+    try:
+        corpus = documents_of(recipe.corpus, against=items, kept_in=kept)
+    finally:
+        kept.unlink(missing_ok=True)  # what is open stays readable until this process ends, however it ends
     check_corpus(plan, corpus)
     stage = recipe.stage2
     readers = open_readers(stage) if needs_probes(signal) or asr is not None else None
@@ -220,7 +226,7 @@ def check_steering(plan: SelectPlan, signal: Signal, steering: Steering | None) 
 
 def check_corpus(plan: SelectPlan, corpus: Corpus) -> None:
     """Refuse an empty corpus, and one with fewer documents than clusters."""
-    if not corpus.documents:
+    if not len(corpus.documents):
         counts = "; ".join(f"{reject.n} {reject.reason}" for reject in corpus.rejects) or "none were there"
         raise UserInputError(f"the corpus is empty: no document is left ({counts}).")
     if plan.clusters > len(corpus.documents):
@@ -234,7 +240,7 @@ def cluster(plan: SelectPlan, corpus: Corpus, embedder: Embedder) -> tuple[Clust
     from salad_train.selection.clusters import describe_clusters
     from salad_train.selection.kmeans import balanced_kmeans
 
-    texts = [document.text for document in corpus.documents]
+    texts = Texts(corpus.documents)
     embedder.fit(texts)
     clustering = balanced_kmeans(embedder.embed(texts), plan.clusters, seed=plan.seed)
     return clustering, describe_clusters(corpus.documents, clustering)
@@ -329,7 +335,7 @@ def _lacking(corpus: Corpus, steering: Steering, affinity: np.ndarray) -> Iterat
     """What to know of the domains that no cluster is mostly like."""
     names = unlike_domains(steering.report, affinity)
     asked = {name: [item_text(item) for item in steering.items if item.domain == name] for name in names}
-    unknown = unknown_words(asked, (document.text for document in corpus.documents)) if names else {}
+    unknown = unknown_words(asked, Texts(corpus.documents)) if names else {}
     for name in names:
         if unknown[name].is_most:
             yield (

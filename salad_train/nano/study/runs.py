@@ -98,12 +98,12 @@ class Bench:
     # --- data
 
     @cached_property
-    def documents(self) -> tuple[TextDocument, ...]:
+    def documents(self) -> Sequence[TextDocument]:
         """The whole corpus: what Stage I may hear in its broad form, what is read as text, what divergences are measured on."""
         return documents_of("nano/corpus").documents
 
     @cached_property
-    def narrow(self) -> tuple[TextDocument, ...]:
+    def narrow(self) -> Sequence[TextDocument]:
         return documents_of("nano/narrow_speech").documents
 
     @cached_property

@@ -63,6 +63,27 @@ def write_parquet(path: Path, rows: Rows) -> Path:
     return path
 
 
+def write_arrow(path: Path, rows: Rows) -> Path:
+    import pyarrow as pa
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(list(rows))
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+def write_arrow_stream(path: Path, rows: Rows) -> Path:
+    """As the datasets library does."""
+    import pyarrow as pa
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(list(rows))
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
 def plan(source: Path | str, **options: Any) -> CorpusPlan:
     return CorpusPlan(str(source), **{"language": None, **options})
 
@@ -92,6 +113,8 @@ def test_jsonl_gzip_parquet_and_datasets_give_equal_documents(tmp_path: Path) ->
         "jsonl": (write_jsonl(tmp_path / "rows.jsonl", ROWS), {}),
         "gzip": (write_gzip(tmp_path / "rows.jsonl.gz", ROWS), {}),
         "parquet": (folder / "rows.parquet", {}),
+        "arrow": (write_arrow(tmp_path / "arrow" / "rows.arrow", ROWS), {}),
+        "arrow stream": (write_arrow_stream(tmp_path / "stream" / "rows.arrow", ROWS), {}),
         "folder": (folder, {}),
         "glob": (f"{folder}/*.parquet", {}),
         "datasets": (folder, {"reader": "datasets"}),
@@ -197,7 +220,7 @@ def test_fields_of_other_types_in_parquet(tmp_path: Path) -> None:
         read_corpus(plan(path))
 
 
-@pytest.mark.parametrize("write", [write_jsonl, write_gzip, write_parquet])
+@pytest.mark.parametrize("write", [write_jsonl, write_gzip, write_parquet, write_arrow])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -211,7 +234,7 @@ def test_fields_of_other_types_in_parquet(tmp_path: Path) -> None:
     ],
 )
 def test_a_field_that_no_row_has_is_an_error(tmp_path: Path, write: Any, options: dict[str, str], message: str) -> None:
-    suffix = {write_jsonl: ".jsonl", write_gzip: ".jsonl.gz", write_parquet: ".parquet"}[write]
+    suffix = {write_jsonl: ".jsonl", write_gzip: ".jsonl.gz", write_parquet: ".parquet", write_arrow: ".arrow"}[write]
     with pytest.raises(DataError, match=message):
         read_corpus(plan(write(tmp_path / f"c{suffix}", ROWS), **options))
 
