@@ -244,7 +244,7 @@ def years_apart(match: re.Match[str]) -> str:
     first, second = match.groups()
     if int(second) <= int(first[2:] if len(second) == 2 else first) or is_sum(match):
         return match.group()
-    return f"{year(first)} to {year(second) if len(second) == 4 else cardinal(second)}"
+    return f"{year(first)} to {_year_of_date(second)}"
 
 
 @years.add(
@@ -296,8 +296,15 @@ def year_of_event(match: re.Match[str]) -> str:
     return _each_year(match.group()) if _EVENT_OF.search(before(match)) else match.group()
 
 
+_WORKS = (
+    "study|survey|paper|article|novel|film|movie|book|report|essay|speech|interview|poll|song|album|painting|play|poem|letter|lecture|"
+    "census|election|decision|ruling|case|trial|law|act|treaty|agreement|conference|war|coup|referendum|edition|model|meeting"
+)
+
+
 @years.add(
     rf"(?<=[Tt]he )(?<![A-Za-z]the ){_YEAR}(?= [A-Za-z]){_NO_COUNT}|(?<=\(){_YEAR}(?= est\.)"
+    rf"|(?:(?<=[Aa] )|(?<=[Hh]is )|(?<=[Hh]er )){_YEAR}(?= (?:{_WORKS})(?![a-z]))|(?:(?<=\([bd]\. )|(?<=[Pp]re-)|(?<=[Pp]ost-)){_YEAR}"
     rf"|(?:(?<=[Ii]t was )|(?<=[Ii]t is )|(?<=year was )|(?<=year is )|(?<=date was )){_YEAR}(?=[.,;:!?)]| when | and |\Z)",
     needs=DIGITS,
 )

@@ -153,11 +153,11 @@ def stones_and_pounds(match: re.Match[str]) -> str:
     return f"{cardinal(stones)} stone {cardinal(pounds)} pound{'' if pounds == '1' else 's'}"
 
 
-@rules.add(rf"{START}({INT})(st|nd|rd|th)(?![A-Za-z0-9])", needs=DIGITS, also="snrt")
+@rules.add(rf"{START}({INT})(st|nd|rd|th|ST|ND|RD|TH)(?![A-Za-z0-9])", needs=DIGITS, also="snrtSNRT")
 def ordinal_number(match: re.Match[str]) -> str:
     digits, ending = match.groups()
     small = int(digits.replace(",", "")[-2:])
-    if ending != ("th" if 10 < small < 20 else {1: "st", 2: "nd", 3: "rd"}.get(small % 10, "th")):
+    if ending.lower() != ("th" if 10 < small < 20 else {1: "st", 2: "nd", 3: "rd"}.get(small % 10, "th")):
         raise Unspeakable(f"an ordinal with the ending of another: {match.group()!r}", "unclear")
     return ordinal(digits)
 
@@ -202,7 +202,11 @@ def times_between_numbers(match: re.Match[str]) -> str:
     return " times "
 
 
-@rules.add(r"(?<=[a-z])(?<! of) x (?!(?:minus|plus|times|over|equals|squared|cubed|sub|to) )(?=[a-z]{3})", needs="x")
+@rules.add(
+    r"(?<=[a-z])(?<! of)(?<!minus)(?<!plus)(?<!times)(?<!over) x "
+    r"(?!(?:minus|plus|times|over|equals|squared|cubed|sub|to)(?![a-z]))(?=[a-z]{3})",
+    needs="x",
+)
 def times_between_nouns(match: re.Match[str]) -> str:
     # "force = mass x acceleration"
     return " times " if re.search(r"= ?[a-z ]{3,30}\Z", before(match, 40)) else match.group()
@@ -301,6 +305,11 @@ def end_of_strand(match: re.Match[str]) -> str:
 @rules.add(r"(?<![A-Za-z0-9])([a-zA-Z])′(?!′)|(?<![A-Za-z'’])([f-hxy])'(?= ?[=(+])", needs="′'")
 def prime(match: re.Match[str]) -> str:
     return f"{match.group(1) or match.group(2)} prime"
+
+
+@rules.add(r"<( ?(?:[-−]|minus )?[0-9a-z.]{1,8}(?:, ?(?:[-−]|minus )?[0-9a-z.]{1,8}){1,5} ?)>", needs="<", also=",")
+def vector(match: re.Match[str]) -> str:
+    return f"open angle bracket {match.group(1).strip()} close angle bracket"
 
 
 @rules.add(r"(?<![A-Za-z0-9|])\|([^|\n,;:?]{1,24}?)\|(?![A-Za-z0-9|])", needs="|")

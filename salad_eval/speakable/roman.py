@@ -128,7 +128,10 @@ def regnal_number(match: re.Match[str]) -> str:
     found = _NAME_BEFORE.search(left)
     if found is None or not _is_ruler(found.group(1), left[: found.start()], numeral):
         return match.group()
-    if numeral == "L" or (numeral == "I" and (_AFTER_PRONOUN_AND_NAME.match(right) or found.group(2) == ", ")):
+    says_i = _AFTER_PRONOUN_AND_NAME.match(right) and not re.search(
+        r"(?:[Dd]id|[Dd]oes) (?:[A-Z]\w+ )?\Z", left[: found.start()]
+    )
+    if numeral == "L" or (numeral == "I" and (says_i or found.group(2) == ", ")):
         return match.group()
     if found.group(2) == ", " and (len(numeral) == 1 or not re.match(r"[.,;)]|\Z", right)):
         return match.group()  # "Henry, II" but not "Henry, VI was"

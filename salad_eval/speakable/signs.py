@@ -239,7 +239,7 @@ _LEFT = re.compile(
     rf"|(?:\^\{{?-?[0-9A-Za-z]{{1,5}}\}}?|[⁰¹²³⁴-⁹ⁿˣ]|[)\]}}|∞{_VULGAR}])[%°!]?\Z"
 )
 _RIGHT = re.compile(
-    rf"[-−–]?(?:[$£€]?\.?[0-9]|[(\[{{|√∞∂∫∑∆∠{_VULGAR}]|(?:{FUNCTIONS})(?![a-z])|(?P<letters>{_LETTERS})(?![A-Za-z'’]|-[A-Za-z]{{2}}))"
+    rf"[-−–]?(?:[$£€]?\.?[0-9]|[(\[{{|√∞∂∫∑∆∠{_VULGAR}]|(?:{FUNCTIONS})(?![a-z])|[{GREEK}][A-Z](?![A-Za-z])|(?P<letters>{_LETTERS})(?![A-Za-z'’]|-[A-Za-z]{{2}}))"
 )
 _SERIAL = re.compile("[0-9]-[0-9]{1,6}-[0-9]")
 _LETTERS_AT_END = re.compile(r"[A-Za-z]{2,}\Z")
@@ -255,7 +255,8 @@ _AFTER_CAPITALS = re.compile(r".{0,4}?[A-Z]{2,4}[A-Z]{2,4} ?=")
     rf"|(?<=\))—(?=[0-9(]+[=+*/])|(?<=[0-9)\]])[-−](?=\()|(?<=[0-9])(?: [-−–] ?|[-−–] )(?=[-−–] ?[0-9])"
     rf"|(?<![A-Za-z'’.-][a-z])(?<![A-Za-z][a-z])(?<=[b-hj-z{GREEK}])[-−](?=[0-9]{{1,4}}(?![0-9A-Za-z-])|\()"
     rf"|(?<=[0-9(=|,+][b-hj-z])[-−](?=[a-z](?![A-Za-z]))|(?<=[₀-₉ᵢⱼₙₜ]) ?[-−–] ?(?=[A-Za-z{GREEK}][₀-₉ᵢⱼₙₜ])"
-    rf"|(?<=[{GREEK}]) [-−–] (?=[{GREEK}](?![A-Za-z]))|(?<=\A[a-z])[-−](?=[a-z]\Z))",
+    rf"|(?<=[{GREEK}][A-Za-z]) [-−–] (?=[{GREEK}0-9(]|{VARIABLE})"
+    rf"|(?<=[{GREEK}]) [-−–] (?=[{GREEK}](?![A-Za-z])|[0-9(])|(?<=\A[a-z])[-−](?=[a-z]\Z))",
     needs="-−–—",
 )
 def difference(match: re.Match[str]) -> str:

@@ -44,13 +44,13 @@ _UNITS = {
     "secs": "second", "mins": "minute", "bbl": "barrel", "μU": "microunit", "mU": "milliunit", "mIU": "milli-international unit",
 }  # fmt: skip
 UNIT_NAMES = _UNIT = any_of(_UNITS)
-_LONG_UNIT = any_of(unit for unit in _UNITS if len(unit) > 1 and unit.isascii() and unit.isalpha())
+_LONG_UNIT = any_of(unit for unit in _UNITS if len(unit) > 1 and unit.isalpha() and (unit.isascii() or unit[0] == "μ"))
 
 _DENOMINATORS = {**_UNITS, "C": "coulomb", "d": "day", "day": "day", "year": "year", "hour": "hour", "minute": "minute",
                  "second": "second", "person": "person", "week": "week", "month": "month"}  # fmt: skip
 _SAME_PLURAL = frozenset({
     "hertz", "kilohertz", "megahertz", "gigahertz", "kelvin", "lux", "torr", "millimolar", "micromolar", "nanomolar",
-    "horsepower",
+    "horsepower", "molar", "siemens", "millisiemens", "decisiemens",
 })  # fmt: skip
 _OPERATORS = tuple("+=*^/×÷·<>−")
 _SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻−–", "0123456789+---")
@@ -123,6 +123,11 @@ _ABOUT_UNITS = re.compile(
 )
 
 
+@powers.add(r"(?<=min)/(?=1\.73 ?m(?:\^?2|²)(?![A-Za-z0-9]))", needs="/")
+def surface_of_body(match: re.Match[str]) -> str:
+    return " per "
+
+
 _WITH_HYPHEN = {"N-m": "newton meter", "ft-lb": "foot pound", "lb-ft": "pound foot", "kW-h": "kilowatt hour", "A-h": "ampere hour",
                 "N-s": "newton second", "kg-m": "kilogram meter", "man-h": "man hour"}  # fmt: skip
 
@@ -171,7 +176,9 @@ def _are_units(factors: list[tuple[str, str]], written: str, left: str, right: s
         return False
     if counted is not None:
         return len(unit) > 1 or explicit or counted.group(1) == " "
-    return len(unit) > 1 or _ABOUT_UNITS.search(left) is not None
+    return (
+        len(unit) > 1 or _ABOUT_UNITS.search(left) is not None or (explicit and not left.strip() and not right.strip())
+    )
 
 
 _WINDS = {"N": "north", "S": "south", "E": "east", "W": "west"}
@@ -428,6 +435,15 @@ def unit_alone(match: re.Match[str]) -> str:
     if match.group().startswith("U/"):
         return "units per " + _chain(match.group()[2:], False)
     return _chain(match.group(), True)
+
+
+@rules.add(
+    r"(?<![^\W_])(?:[ckm]m|dm)(?:\^?[23]|[²³])(?![A-Za-z0-9/^])|(?<![^\W_])μ(?:m|L|l|F|s|mol)(?=\s*\)|\s*\Z)",
+    needs="mμ",
+    also="23²³μ",
+)
+def unit_as_label(match: re.Match[str]) -> str:
+    return _chain(match.group(), True)  # "area (cm2)"
 
 
 _PER = r"mL|L|mcL|μL|dL|kg|min|mm\^?3|mm³|cm\^?3|h|hr|sec|s|mol|cm\^?2|day|week|month|year|hour|minute|second|person"

@@ -27,7 +27,7 @@ def test_a_sign_that_is_not_said_is_seen() -> None:
 def test_real_rows_say_each_sign_as_often_as_it_is_written(source: str) -> None:
     texts = [text for text in texts_of(SHARED_DATA, [source]) if len(text) < 1_500 and _SIGN.search(text)]
     if not texts:
-        pytest.skip(f"no rows of {source} under {SHARED_DATA}; SALAD_SHARED_DATA names a folder with them")
+        pytest.skip(f"no rows of {source} with a sign under {SHARED_DATA}; SALAD_SHARED_DATA names a folder with them")
     tallies = count(texts[:: max(1, len(texts) // N_TEXTS)])
     unequal = {name: tally.unequal for name, tally in tallies.items() if tally.unequal}
     assert not unequal
