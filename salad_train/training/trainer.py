@@ -24,7 +24,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.progress import track
+from salad_eval.progress import tell, track
 from salad_eval.records import JsonlLog, remove_unfinished, write_jsonl
 from salad_train.training.batches import Batch
 from salad_train.training.checkpoints import (
@@ -44,6 +44,8 @@ from salad_train.training.lora import merged_state_dict
 from salad_train.training.optim import CombinedOptimizer, RateSchedule, make_optimizer
 from salad_train.training.parameters import parameter_groups, prepare_tuning
 from salad_train.training.plan import StepLog, TrainPlan
+
+TELL_SECONDS = 30.0  # between two lines for people
 
 
 def training_arguments(plan: TrainPlan, out: Path, *, device: str = "auto", **more: Any) -> TrainingArguments:
@@ -142,6 +144,7 @@ class SaladTrainer(Trainer):
         self._sizes: tuple[int, ...] = ()
         self._stack = model.student.config.stack_frames
         self._heard = True
+        self._told = -math.inf
         super().__init__(model=model, args=args, callbacks=[*(callbacks or []), _Milestones(plan)], **more)
         self.remove_callback(PrinterCallback)
         if args.disable_tqdm and self.is_world_process_zero():
@@ -328,7 +331,15 @@ class SaladTrainer(Trainer):
             if self.is_world_process_zero():
                 with JsonlLog(self.log_path, StepLog) as file:
                     file.append(line)
+                self._tell(line)
         super().log(logs, start_time)
+
+    def _tell(self, line: StepLog) -> None:
+        """For people, on stderr: at most a line every half minute, and the last."""
+        now = time.monotonic()
+        if now - self._told >= TELL_SECONDS or line.step == self.plan.steps:
+            self._told = now
+            tell(step_sentence(line, self.plan.steps))
 
     def _sum(self, values: Sequence[float]) -> list[float]:
         """Over all processes."""
@@ -439,6 +450,15 @@ class _Window:
             replay_kl=replay / n_replay if n_replay else None,
             grad_norm=self.norm,
         )
+
+
+def step_sentence(line: StepLog, n_steps: int) -> str:
+    """``training, step 50 of 700 (12 s): 0.532 nats from the base LLM where it hears, 0.021 where it reads``."""
+    where = {"hears": line.speech_kl, "reads": line.replay_kl}
+    distances = [
+        f"{value:.3f} nats from the base LLM where it {name}" for name, value in where.items() if value is not None
+    ]
+    return f"training, step {line.step:,} of {n_steps:,} ({line.seconds:,.0f} s): {', '.join(distances) or 'nothing was scored'}"
 
 
 def _not_finite(what: str, value: float, step: int, batch: Batch) -> str:

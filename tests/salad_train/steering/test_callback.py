@@ -16,7 +16,14 @@ from salad_eval import evaluate
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.types import GapReport
 from salad_train.model.loading import load_salad
-from salad_train.steering.callback import HISTORY_FILE, GapCallback, measured_once, read_history
+from salad_train.steering.callback import (
+    HISTORY_FILE,
+    GapCallback,
+    GapMeasurement,
+    gap_sentence,
+    measured_once,
+    read_history,
+)
 from salad_train.steering.live import LiveGap
 from salad_train.steering.sampler import GapSampler
 from salad_train.training.distillation import Distillation, frozen_copy
@@ -85,7 +92,9 @@ def test_a_trainer_reads_exactly_the_samplers_order(base: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("how", ["attached", "callbacks"])
-def test_measurements_go_to_history_log_and_weights(base: Any, tmp_path: Path, how: str) -> None:
+def test_measurements_go_to_history_log_and_weights(
+    base: Any, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     measure, chosen, seen = toy_world.Measure(base), sampler(), Seen()
     callback = GapCallback(measure, chosen, every_steps=10, at_start=True)
     trainer = trainer_for(base, tmp_path, [seen] if how == "attached" else [seen, callback])
@@ -95,6 +104,8 @@ def test_measurements_go_to_history_log_and_weights(base: Any, tmp_path: Path, h
     trainer.train()
     history = read_history(tmp_path)
     assert history == callback.history
+    told = [line for line in capsys.readouterr().err.splitlines() if "gap" in line]
+    assert told == [f"· {gap_sentence(found)}" for found in history]
     assert [found.step for found in history] == [0, 10, 20]
     assert chosen.updates[1:] == tuple(found.update for found in history)
     logged = [line for line in trainer.state.log_history if "gap" in line]
@@ -103,6 +114,14 @@ def test_measurements_go_to_history_log_and_weights(base: Any, tmp_path: Path, h
     ]
     assert sum("gap" in logs for logs in seen.logs) == (3 if how == "attached" else 0)
     assert all(found.gap == pytest.approx(found.forgetting + found.misalignment) for found in history)
+
+
+def test_a_measurement_in_a_line() -> None:
+    found = GapMeasurement(1200, 0.2134, 0.18, 0.246, 0.071, 0.1424, {}, 1280, 12.3, "toy", None)
+    assert gap_sentence(found) == (
+        "step 1,200: gap 21.3 [18.0, 24.6] points, forgetting 7.1, misalignment 14.2 (1,280 questions, 12 s)"
+    )
+    assert gap_sentence(dataclasses.replace(found, low=None)).startswith("step 1,200: gap 21.3 points, forgetting 7.1")
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Any, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from salad_train.training.optim import ParameterGroup, RateSchedule, StackedMuon
 from salad_train.training.parameters import prepare_tuning
 from salad_train.training.plan import StepLog, TrainPlan
 from salad_train.training.train import train
-from salad_train.training.trainer import SaladTrainer, training_arguments
+from salad_train.training.trainer import SaladTrainer, step_sentence, training_arguments
 from tests.helpers import speech_llm_world as world
 from tests.helpers.places import CHECKOUT
 from tests.helpers.train_worker import CASES, PLAN, TEXT, micro_batch, run, student
@@ -602,6 +602,16 @@ def test_bfloat16_carried_by_float32_moves_matrices_alike(monkeypatch: pytest.Mo
         assert torch.allclose(*found, rtol=0, atol=2**-7)
         # Singular values near 1, which is what the iterations are for.
         assert ((torch.linalg.svdvals(found[1]) - 0.85).abs() < 0.4).all()
+
+
+def test_a_step_in_a_line() -> None:
+    line = StepLog(50, 1.0, 12.3, 100, 0.5321, 1.2, 0.02, 0.7)
+    where = "0.532 nats from the base LLM where it hears"
+    assert (
+        step_sentence(line, 1700)
+        == f"training, step 50 of 1,700 (12 s): {where}, 0.020 nats from the base LLM where it reads"
+    )
+    assert step_sentence(dataclasses.replace(line, replay_kl=None), 50) == f"training, step 50 of 50 (12 s): {where}"
 
 
 def test_adamw_in_one_pass_is_adamw() -> None:
