@@ -22,6 +22,7 @@ from scipy import stats
 from salad_eval.gap.row import measures_for
 from salad_eval.gap.stats import cluster_sums, resample, row_seed
 from salad_eval.types import COLUMNS
+from tests.speed.measured import Measured, tell
 
 SCIPY_BATCH = 100
 ACCURACIES = (0.92, 0.88, 0.89, 0.75)
@@ -122,6 +123,9 @@ def main() -> None:
     by_domain = peak_mib(lambda: ours(values, domains, resamples))
     by_passage = peak_mib(lambda: ours(values, domains * 0, resamples, passages))
     print(f"ours, peak memory: {by_domain:.0f} MiB by domain, {by_passage:.0f} MiB over passages")
+    tell(
+        Measured(f"peak memory, {len(values):,} items, {resamples:,} resamples", by_domain, "MiB", better="less"),
+    )
     for shared, name in ((False, "one call a measure"), (True, "one call for all measures")):
         few = scipys(values, domains, arguments.scipy_resamples, arguments.scipy_domains, shared=shared)
         scaled = few * arguments.resamples / arguments.scipy_resamples
@@ -129,6 +133,8 @@ def main() -> None:
             f"scipy, {name}: {few:.2f} s at {arguments.scipy_resamples} resamples, extrapolated linearly to "
             f"{arguments.resamples}: {scaled:.0f} s; ratio {scaled / seconds:.0f}x"
         )
+        what = f"{len(values):,} items, {arguments.domains} domains, {resamples:,} resamples"
+        tell(Measured(what, scaled / seconds, "×", 20, against=f"scipy.stats.bootstrap, {name}"))
 
 
 if __name__ == "__main__":

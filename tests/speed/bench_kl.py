@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from salad_train.training.objective import CHUNK_ROWS, LogitHead, objective
+from tests.speed.measured import Measured, tell
 
 MEMORY_BAR, TIME_BAR = 0.2, 1.0
 VALUE_TOLERANCE = (
@@ -168,6 +169,11 @@ def main() -> None:
             for name, gap in apart_by.items()
         },
     }
+    what, against = f"{args.positions:,} positions, V = {args.vocabulary:,}, {args.dtype}", "dense log-softmax KL"
+    tell(
+        Measured(f"peak memory, {what}", memory, "×", MEMORY_BAR, "less", against),
+        Measured(f"processor time, {what}", seconds, "×", TIME_BAR, "less", against),
+    )
     for text, good in verdicts.items():
         print(f"  {'ok  ' if good else 'FAIL'} {text}")
     raise SystemExit(0 if all(verdicts.values()) else 1)

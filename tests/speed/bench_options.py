@@ -124,6 +124,7 @@ def main() -> int:
 
     from salad_eval.systems.hf_text import HFTextSystem
     from salad_eval.types import Request, TextSegment
+    from tests.speed.measured import Measured, tell
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(arguments.threads)
@@ -187,6 +188,12 @@ def main() -> int:
                 f"largest log-probability difference {difference:.1e}",
                 flush=True,
             )
+            tell(
+                Measured(
+                    f"{kind}, {size:.0f}M parameters, {tokens:.0f} tokens, {arguments.threads} thread(s)", ratio, "×", bar,
+                    against=f"lm-eval hf, batch size {best}",
+                )
+            )  # fmt: skip
             failed |= difference > 1e-4 or (bar is not None and ratio < bar)
     return int(failed)
 

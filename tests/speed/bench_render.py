@@ -13,6 +13,7 @@ workers.
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, render
 from salad_eval.tts.espeak import Pyttsx3TTS
 from salad_eval.types import Rendering
+from tests.speed.measured import Measured, tell
 
 VOICE = "en-us+f3"
 PLAIN_LOOP = """
@@ -127,11 +129,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     texts = sentences(arguments.sentences)
+    ratios, shares = [], []
     for round_number in range(1, arguments.rounds + 1):
         plain = plain_loop(texts)
         our_seconds, speech = ours(texts, arguments.workers)
         alone = library_alone(texts)
         limit = plain / (alone / arguments.workers)
+        ratios.append(plain / our_seconds)
+        shares.append(alone / arguments.workers / our_seconds)
         print(
             f"round {round_number}: {len(texts)} sentences, {speech:.0f} s of speech\n"
             f"  plain pyttsx3 loop   {plain:7.2f} s  {speech / plain:6.0f}x real time\n"
@@ -140,6 +145,11 @@ def main() -> None:
             f"times {arguments.workers} = {limit:.1f}x)",
             flush=True,
         )
+    what = f"{len(texts):,} sentences, {arguments.workers} workers, median of {arguments.rounds}"
+    tell(
+        Measured(what, statistics.median(ratios), "×", 7.5, against="a plain pyttsx3 loop"),
+        Measured(what, statistics.median(shares), "×", 0.8, against=f"the library alone on {arguments.workers} cores"),
+    )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from salad_eval.resources import resolve_path, resolve_pretrained
 from salad_train.model.audio_encoders import encode, spec_of
 from salad_train.model.processing_salad import SaladProcessor
 from tests.helpers.places import SHARED_DATA
+from tests.speed.measured import Measured, tell
 
 WINDOWS = (5.0, 10.0, 15.0, 20.0, 30.0)
 
@@ -112,6 +113,11 @@ def main() -> None:
     before, after = (seconds(side, sounds[:20], options.repeats) for side in (full, fitting))
     print(
         f"recordings a second: {20 / before:.1f} in the full window, {20 / after:.1f} in windows: {before / after:.1f} times"
+    )
+    tell(
+        Measured(
+            f"recordings of {length:.1f} s, {options.dtype}", before / after, "×", against="the full window, float32"
+        )
     )
     references = [text for _, text in table]
     for name, side in (("full window", full), ("windows", fitting)):
