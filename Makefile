@@ -19,8 +19,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One table of speeds and memory into reports/bench; takes hours. One of them: make bench ONLY="--only bootstrap".
 bench: $(VENV)/.test
-	for script in tests/speed/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m tests.speed.collect $(ONLY)
 
 # Built, installed in an environment of its own and run outside the checkout: what a user of the wheel gets.
 wheel: $(VENV)/.dev

@@ -78,7 +78,7 @@ def render(n: int, folder: Path) -> Callable[[], object]:
 
     jobs = (RenderJob(f"q{k}", "context", "en-us", "clean", text) for k, text in enumerate(sentences(n)))
     store = AudioStore(folder)
-    return lambda: sum(1 for _ in rendered(jobs, tts="pyttsx3", tts_options={}, store=store, workers=1))
+    return lambda: sum(1 for _ in rendered(jobs, tts="pyttsx3", tts_options={}, store=store))
 
 
 def respond(n: int, folder: Path) -> Callable[[], object]:
@@ -167,7 +167,7 @@ def main() -> None:
         return
     for step in options.steps:
         size = SIZES[step] * options.scale
-        fixed, one, three, ten = (measure(step, max(20, round(size * factor))) for factor in FACTORS)
+        fixed, one, three, ten = (measure(step, max(1, round(size * factor))) for factor in FACTORS)
         left = (three.seconds - fixed.seconds, ten.seconds - fixed.seconds)
         slope = math.log(left[1] / left[0]) / math.log(10 / 3) if min(left) > 0 else math.nan
         memory = ten.peak / one.peak

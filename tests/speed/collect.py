@@ -1,6 +1,6 @@
 """All speed benchmarks, one after the other, and one table of what they found: ``make bench``.
 
-    python -m tests.speed.collect [--only bootstrap kl] [--out reports/bench] [--timeout 3600]
+    python -m tests.speed.collect [--only bootstrap kl] [--extra "--scale 0.1"] [--out reports/bench] [--timeout 3600]
 
 Writes ``bench.json`` (each figure with its bar, command, commit, date and the machine's load when it began), ``README.md`` and
 ``bench.png``. Benchmarks that are not run keep the rows they have there, if those are of this machine and these versions. One that
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -179,7 +180,7 @@ def markdown(table: Table) -> str:
         for one in ran.figures:
             side = "≥" if one.better == "more" else "≤"
             bar = "" if one.bar is None else f"{side} {one.bar:g}{'' if one.met else ' (missed)'}"
-            lines.append(f"| {name} | {one.what} | {figure_text(one)} | {bar} | {one.against} | {when} |")
+            lines.append(f"| {name} | {_cell(one.what)} | {figure_text(one)} | {bar} | {_cell(one.against)} | {when} |")
         if ran.failure:
             lines.append(f"| {name} | {_cell(ran.failure)} | | | | {when} |")
     lines += ["", "Commands:", "", *(f"- `{ran.command}` ({ran.seconds:,.0f} s)" for ran in table.runs.values())]
@@ -236,13 +237,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=tuple(SUITE), help="these alone")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--timeout", type=float, default=3600, help="seconds a benchmark may take")
+    parser.add_argument("--extra", default="", help="further arguments, given to each")
     options = parser.parse_args()
     table = read(options.out / "bench.json")
     here = (machine(), versions())
     runs = dict(table.runs) if (table.machine, table.versions) == here else {}
     for name in options.only or SUITE:
         print(f"== {name}", flush=True)
-        runs[name] = run(name, SUITE[name], options.timeout)
+        runs[name] = run(name, (*SUITE[name], *shlex.split(options.extra)), options.timeout)
         ordered = {known: runs[known] for known in SUITE if known in runs}
         write(Table(*here, ordered), options.out)  # after each: what was measured is not lost
     failed = [name for name in options.only or SUITE if runs[name].failure]
