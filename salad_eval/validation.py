@@ -136,7 +136,7 @@ def _sentence(fault: Any, cls: type[Any], table: Mapping[str, Any]) -> str:
         return f"the key {key!r} is missing"
     if fault["type"] in _FAULTS_OF_KEYS:
         known = _keys_at(cls, path[:-1])
-        return f"unknown key {key!r}{did_you_mean(path[-1], known)} (known: {', '.join(known)})"
+        return f"unknown key {key!r}{did_you_mean(path[-1].lower(), known)} (known: {', '.join(known)})"
     message = str(fault["msg"]).removeprefix("Value error, ")
     return f"{key} is {_show(fault['input'])}: {message[:1].lower()}{message[1:]}"
 

@@ -115,6 +115,7 @@ def load_items(
         options=task.options,
         metric=own_metric(task) if task.score in OWN_SCORES else "",
         not_computed=not_computed(task.measures, task.score),
+        gated=task.gated,
     )
     return chosen, rejects, protocol
 

@@ -94,7 +94,8 @@ class SaladFields(BaseModel):
     spoken as well under ``speak: context+choices``. ``domain``, ``group`` and ``id`` are field names or templates. ``shots_by``: a field
     or template; a row's shots are of those rows that have its value. ``slices``: columns that a report may slice by; or names, each with a
     field, a template or a ``DomainMap``. ``metric``: which of the task's measures counts under ``score: lm_eval``
-    (``exact_match,flexible-extract``). ``audio``: ready sound (one ``AudioSource``, or a list with one a part) instead of a TTS.
+    (``exact_match,flexible-extract``). ``gated``: the rows are given to those alone who ask for them, so that no page shows them unless
+    told to. ``audio``: ready sound (one ``AudioSource``, or a list with one a part) instead of a TTS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -112,6 +113,7 @@ class SaladFields(BaseModel):
     options: OptionList = "none"
     splits: dict[str, str] | None = None
     revision: str | None = None
+    gated: bool = False
     audio: Annotated[list[AudioSource], BeforeValidator(_listed)] = []
 
     @field_validator("spoken_text", "spoken_choices")
@@ -204,6 +206,7 @@ class TaskSpec:
     measures: Measures = Measures(())
     metric: str | None = None
     revision: str | None = None
+    gated: bool = False
     audio: tuple[AudioSource, ...] = ()  # empty: spoken by a TTS
     shots_by: str | None = None
     spoken_printed: tuple[str, ...] = ()
@@ -247,6 +250,7 @@ class Asked:
     slices: tuple[str, ...] = ()
     slice_rules: Mapping[str, DomainRule] = field(default_factory=dict)
     revision: str | None = None
+    gated: bool = False
     audio: tuple[AudioSource, ...] = ()
     options: OptionList = "none"
     metric: str | None = None

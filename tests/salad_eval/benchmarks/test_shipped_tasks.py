@@ -89,7 +89,7 @@ def benchmark_yamls() -> dict[str, Path]:
     return {
         name: path
         for name, path in find_tasks().items()
-        if path.parent.parent == tasks and path.parent.name not in ("nano", "lm_eval")
+        if path.parent.parent == tasks and path.parent.name not in ("nano", "check", "lm_eval")
     }
 
 
@@ -121,6 +121,7 @@ def test_protocol(name: str) -> None:
 def test_every_benchmark_has_a_card_that_names_its_source(name: str) -> None:
     (task,) = load_tasks([name])
     card = (benchmark_yamls()[name].parent / "CARD.md").read_text(encoding="utf-8")
+    assert task.gated == ("gated" in card), "no page shows rows that are given to those alone who ask"
     assert f"`{name}`" in card
     assert f"`{task.dataset_path}`" in card
     assert task.revision is None or f"`{task.revision}`" in card
