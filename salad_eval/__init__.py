@@ -19,6 +19,10 @@ __all__ = ["evaluate", "load_report"]
 _HOME = {"evaluate": "salad_eval.pipeline.run", "load_report": "salad_eval.report"}
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from salad_eval.gap.items import HeardItem
 
 InputForm = Literal["text", "transcript", "speech"]
 ColumnName = Literal["base_text", "base_transcript", "adapted_text", "adapted_speech"]
@@ -377,7 +382,7 @@ class GapRow:
 
 @dataclass(frozen=True, slots=True)
 class SliceRow:
-    """The same measures over a part of the data: ``field`` is ``voice``, ``perturbation`` or an item field."""
+    """The same measures over a part of the data: ``field`` is ``voice``, ``condition`` or an item field."""
 
     field: str
     row: GapRow
@@ -422,6 +427,25 @@ class ShownPrompt:
     item_id: str
     text: str
     continuations: tuple[str, ...]
+
+
+ControlName = Literal["floor", "silent", "swapped"]
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRow:
+    """What a system answers that was never asked the question: with the spoken parts left out (``floor``), with as much silence in
+    their place (``silent``), with the sound of another item (``swapped``).
+
+    ``column``: which column it is held against; ``domain``: empty for all items. ``above``: that column less the control, on the items
+    and in the condition of the control.
+    """
+
+    control: ControlName
+    column: ColumnName
+    domain: str
+    accuracy: Estimate
+    above: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +539,33 @@ class GapReport:
     grid: tuple[GridCell, ...] = ()  # where there are several voices or conditions
     prompts: tuple[ShownPrompt, ...] = ()
     left_out: LeftOut | None = None  # None in reports of before it was counted
+    controls: tuple[ControlRow, ...] = ()  # all items first, then domains by name
+    folder: str = field(default="", compare=False)  # of the run; where it is known, and in no file
+
+    # What a notebook asks of a report; the views are imported when they are asked for.
+
+    def __repr__(self) -> str:
+        from salad_eval.report.notebook import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from salad_eval.report.notebook import html
+
+        return html(self)
+
+    def to_pandas(self) -> DataFrame:
+        """A row a domain and one of all items, a column a measure; intervals are columns ``….low`` and ``….high``. In fractions."""
+        from salad_eval.report.notebook import frame
+
+        return frame(self)
+
+    @property
+    def items(self) -> list[HeardItem]:
+        """The run's items, one entry a rendering. Raises ``DataError`` where the report is not that of a run folder."""
+        from salad_eval.pipeline.finished import items_of
+
+        return items_of(self)
 
 
 # --- plug-in protocols -----------------------------------------------------------------------------------------------

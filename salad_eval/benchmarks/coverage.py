@@ -59,15 +59,20 @@ class Coverage:
 
 
 def coverage(task: TaskSpec, split: str) -> Coverage:
-    """Read a split and make its spoken forms. Raises ``TaskError`` where the data cannot be read or no row is an item."""
+    """Read a split, make its spoken forms and open its recordings.
+
+    Raises ``TaskError`` where the data cannot be read or no row is an item.
+    """
     from salad_eval.benchmarks.items import load_items
+    from salad_eval.benchmarks.recordings import unheard
     from salad_eval.gap.report import count_rejects
     from salad_eval.pipeline.render import jobs_for
 
     items, unusable, protocol = load_items(task, split)
     recorded = {item.id for item in items if item.recordings}
     _, unspeakable = jobs_for([item for item in items if item.id not in recorded], voices=[""])
-    silent = {reject.item_id for reject in unspeakable}
+    dead = unheard(items)
+    silent = {reject.item_id for reject in (*unspeakable, *dead)}
     return Coverage(
         task=task.name,
         split=split,
@@ -75,9 +80,9 @@ def coverage(task: TaskSpec, split: str) -> Coverage:
         n_rows=len(items) + len(unusable),
         n_items=len(items),
         n_spoken=len(items) - len(silent),
-        n_recorded=len(recorded),
+        n_recorded=len(recorded - silent),
         domains=dict(sorted(Counter(item.domain for item in items if item.id not in silent).items())),
-        rejects=count_rejects([*unusable, *unspeakable], items),
+        rejects=count_rejects([*unusable, *unspeakable, *dead], items),
     )
 
 
@@ -92,7 +97,9 @@ def coverage_command(
     from rich.text import Text
 
     from salad_eval.benchmarks.catalogue import load_tasks
+    from salad_eval.benchmarks.hub import offline_if_unreachable
 
+    offline_if_unreachable()
     console = Console(soft_wrap=True)
     for task in load_tasks(tasks, data_dir=data_dir):
         found = coverage(task, split)

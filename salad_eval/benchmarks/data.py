@@ -154,6 +154,15 @@ def _read_files(task: TaskSpec, paths: Sequence[Path]) -> Table:
     )
 
 
+def read_table_file(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of a CSV, JSON or JSONL file by itself, and the names of its columns in their order. Raises ``TaskError``."""
+    read = {".csv": _read_csv, ".json": lambda file: _read_json([file]), ".jsonl": lambda file: _read_json([file])}
+    if path.suffix not in read:
+        raise TaskError(f"{path}: expected a .csv, .json or .jsonl file.")
+    rows = [dict(row) for row in read[path.suffix](path).rows]
+    return rows, list(dict.fromkeys(name for row in rows for name in row))
+
+
 def _read_csv(path: Path) -> Table:
     """A CSV with a header. Cells are text as it stands (no word is taken for a null), whole columns of whole numbers are numbers."""
     try:

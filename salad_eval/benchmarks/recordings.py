@@ -359,6 +359,20 @@ def recorded_jobs(items: Iterable[Item], perturbations: Sequence[str]) -> tuple[
     return jobs, rejects
 
 
+def unheard(items: Iterable[Item]) -> list[Reject]:
+    """The items with ready sound that a run would reject, one reject each: every file is read and decoded, and nothing is kept."""
+    jobs, rejects = recorded_jobs(items, (CLEAN,))
+    reader = SoundReader()
+    found = {reject.item_id: reject for reject in rejects}
+    for job in track(jobs, "sound"):
+        if job.item_id not in found:
+            try:
+                _heard(job, reader)
+            except NoRecording as cause:
+                found[job.item_id] = Reject(job.item_id, STEP, cause.reason, cause.detail)
+    return list(found.values())
+
+
 def _jobs_of(item: Item, perturbations: Sequence[str], reader: SoundReader) -> list[RecordedJob]:
     by_key = {(r.voice, r.part, r.perturbation): r for r in item.recordings}
     content: dict[Recording, str] = {}

@@ -71,7 +71,7 @@ def from_lm_eval_command(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     save(converted, out)
-    Console().print(terminal_table(converted.report))
+    Console().print(terminal_table(converted.report), crop=False)
     print(f"\nreport: {out / 'report.html'}")
 
 

@@ -1,4 +1,5 @@
-"""The command ``salad``. Exit codes: 0 done, 1 the run failed, 2 what the user wrote is wrong."""
+"""The command ``salad``. Exit codes: 0 done, 1 the run failed, 2 what the user wrote is wrong, 3 a limit of ``--fail-if`` holds,
+130 stopped by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,25 +7,28 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from salad_eval import plugins
+from salad_eval.cli.check import check_command
 from salad_eval.cli.doctor import doctor_command
+from salad_eval.cli.items import items_command, rescore_command
 from salad_eval.cli.lm_eval import LM_EVAL_CONTEXT, from_lm_eval_command, lm_eval_command, to_lm_eval_command
 from salad_eval.cli.plugins import plugins_app
-from salad_eval.cli.report import compare_command, report_command
+from salad_eval.cli.report import board_command, compare_command, report_command
 from salad_eval.cli.run import run_command
 from salad_eval.cli.share import card_command, export_command, import_command
 from salad_eval.cli.speech import render_command, transcribe_command
 from salad_eval.cli.store import store_app
 from salad_eval.cli.tasks import tasks_app
+from salad_eval.cli.voices import voices_command
 from salad_eval.errors import SaladError
 
-if TYPE_CHECKING:
-    pass
+GO_ON = ("run", "loop", "train", "synthesise", "nano", "check")  # commands that go on where they were stopped
+INTERRUPTED = 130
 
 # --- commands of plug-ins --------------------------------------------------------------------------------------------
 
@@ -38,7 +42,16 @@ class PluginCommand(TyperCommand):
 
 
 class PluginGroup(TyperGroup):
-    """The commands of this package and then those of plug-ins."""
+    """The commands of this package and then those of plug-ins. Ctrl-C says what is kept."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            name = ctx.invoked_subcommand or ""
+            kept = " What was finished is kept: the same command goes on from there." if name in GO_ON else ""
+            print(f"\nsalad {name}: stopped.{kept}", file=sys.stderr)
+            ctx.exit(INTERRUPTED)
 
     def list_commands(self, ctx: Any) -> list[str]:
         own = super().list_commands(ctx)
@@ -59,6 +72,7 @@ app = typer.Typer(
     cls=PluginGroup,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: brackets are text, and names to copy are whole
     help="Where, why and by how much a speech LLM understands less than the text LLM it came from.",
 )
 app.add_typer(tasks_app, name="tasks")
@@ -67,28 +81,64 @@ app.add_typer(store_app, name="store")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of ``salad``: errors that we explain are printed as one message, without a traceback."""
+    """Entry point of ``salad``: every error is one message, without a traceback unless ``--debug`` asks for it."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args  # looked for here too, so that it may stand behind the command
     args = [arg for arg in args if arg != "--debug"]
     try:
         app(args=args, prog_name="salad")
-    except SaladError as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"salad: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        message, code = _explained(error, next((arg for arg in args if not arg.startswith("-")), ""))
+        print(_printable(f"salad: {message}"), file=sys.stderr)
+        sys.exit(code)
+
+
+def _explained(error: Exception, command: str) -> tuple[str, int]:
+    """What is said of an error, and the code that the command ends with."""
+    if isinstance(error, SaladError):
+        return str(error), error.exit_code
     # Any step may be the one that fills the disk, and libraries say so in classes of their own.
-    except Exception as error:
-        if debug or not _is_full_disk(error):
-            raise
+    if _is_full_disk(error):
         where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-        print(
-            f"salad: no space left on the disk{where}. What was finished before stands: make room, and the same command goes on "
+        return (
+            f"no space left on the disk{where}. What was finished before stands: make room, and the same command goes on "
             "from there.",
-            file=sys.stderr,
+            1,
         )
-        sys.exit(1)
+    if isinstance(error, OSError) and error.filename:
+        named = str(error.filename)
+        shown = named if len(named) <= _NAME_SHOWN else f"{named[:_NAME_SHOWN]}… ({len(named)} characters)"
+        return f"{command}: {shown}: {error.strerror or error}.", 2 if error.errno == errno.ENAMETOOLONG else 1
+    said = " ".join(str(error).split())[:_SAID] or "no message"
+    notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+    return (
+        f"{command}: {type(error).__name__} in {_where(error)}: {said}.{notes} This should have been a sentence about what to mend, and "
+        "is a fault of the program or a plug-in: the same command with --debug shows where.",
+        1,
+    )
+
+
+_NAME_SHOWN, _SAID = 120, 300  # characters
+
+
+def _where(error: BaseException) -> str:
+    """The module and function that the error came through last of ours; and, where it lies deeper, the one that raised it."""
+    ours, last = "", ""
+    frame = error.__traceback__
+    while frame is not None:
+        last = f"{frame.tb_frame.f_globals.get('__name__', '?')}.{frame.tb_frame.f_code.co_name}"
+        if last.startswith(("salad_eval.", "salad_train.")) and not last.startswith("salad_eval.cli.main."):
+            ours = last
+        frame = frame.tb_next
+    return ours if ours in ("", last) and ours else f"{ours} (raised by {last})" if ours else last
+
+
+def _printable(text: str) -> str:
+    from salad_eval.report.wording import printable
+
+    return printable(text)
 
 
 _FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -125,8 +175,13 @@ def root(
 app.command("run")(run_command)
 app.command("report")(report_command)
 app.command("compare")(compare_command)
+app.command("check")(check_command)
+app.command("board")(board_command)
+app.command("items")(items_command)
+app.command("rescore")(rescore_command)
 app.command("doctor")(doctor_command)
 app.command("render")(render_command)
+app.command("voices")(voices_command)
 app.command("transcribe")(transcribe_command)
 app.command("export")(export_command)
 app.command("import")(import_command)

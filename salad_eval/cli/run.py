@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from salad_eval.cli.report import print_table
+from salad_eval.cli.names import names_in
+from salad_eval.cli.report import AudioOption, EmbedOption, ItemsOption, page_options, print_table
 from salad_eval.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -37,39 +38,105 @@ def run_command(
     split: Annotated[str | None, typer.Option(help="test, validation or train.")] = None,
     limit: Annotated[int | None, typer.Option(help="Items a task, spread over its domains.")] = None,
     voices: Annotated[
-        list[str] | None, typer.Option(help="A voice such as en-us+f3 or en-us+m1,rate=150; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            help="Voices such as en-us+f3 or en-us+m1,rate=150; comma-separated or repeated. salad voices lists them."
+        ),
     ] = None,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option(help='Acoustic conditions: clean, telephone, "noise,snr=10"; comma-separated or repeated.'),
+    ] = None,
+    shots: Annotated[int | None, typer.Option(help="Few-shot examples; the tasks' own number if not given.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the items drawn by --limit and of the resampling.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the run is called, and its folder in runs/.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where local models run: cpu, cuda, cuda:1, mps; the best there is if not given.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME if not given.")] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Make this run in the place of a finished one of another plan.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Run nothing: say what it would take, timed on a few items of local models."),
+    ] = False,
+    items: ItemsOption = None,
+    audio: AudioOption = None,
+    embed_audio: EmbedOption = 0,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any key of the plan, for example base.options.dtype=bfloat16; repeat for more."),
     ] = None,
 ) -> None:
-    """Evaluate: from a text benchmark to a gap report. Started again, a run goes on where it was stopped."""
+    """Evaluate: from a text benchmark to a gap report. Started again, a run goes on where it was stopped.
+
+    Examples:
+
+    salad run --preset nano --limit 70
+
+    salad run --plan plan.yaml --split validation --voices en-us+f3,en-us+m7 --conditions clean --conditions "noise,snr=10"
+
+    salad run --plan plan.yaml --dry-run
+    """
     from salad_eval.pipeline.run import run
 
     overrides = {
-        "tasks": [name for names in tasks or () for name in names.split(",") if name] or None,
+        "name": name,
+        "tasks": names_in(tasks) or None,
         "speak": speak,
         "data_dir": str(data_dir) if data_dir is not None else None,
         "split": split,
         "limit": limit,
-        "voices": voices or None,
+        "voices": names_in(voices) or None,
+        "conditions": names_in(conditions) or None,
+        "shots": shots,
         "seed": seed,
         "out": str(out) if out is not None else None,
     }
     resolved = _plan(
         preset, plan, {key: value for key, value in overrides.items() if value is not None}, settings or ()
     )
-    report = run(resolved, again=again)
+    if device is not None:
+        resolved = on_device(resolved, device)
+    if dry_run:
+        _print_estimate(resolved)
+        return
+    report = run(resolved, again=again, page=page_options(items, audio, embed_audio))
     print_table(report)
     if preset is not None:
         _print_reported(report, preset)
     print(f"\nreport: {resolved.folder / 'report.html'}")
+
+
+def on_device(plan: Plan, device: str) -> Plan:
+    """The plan with its local models on a device; a plug-in that takes none (a server, a program) is left as it is."""
+    import inspect
+
+    from salad_eval import plugins
+
+    changes: dict[str, Any] = {}
+    chosen: tuple[tuple[str, plugins.Group, str], ...] = (
+        ("base", "salad.systems", plan.base.system),
+        ("adapted", "salad.systems", plan.adapted.system),
+        ("asr", "salad.asr", plan.asr.name),
+        *((("tts", "salad.tts", plan.tts.name),) if plan.tts is not None else ()),
+    )
+    for role, group, plugin in chosen:
+        if "device" in inspect.signature(plugins.load(group, plugin)).parameters:
+            changes[f"{role}.options.device"] = device
+    if not changes:
+        raise UserInputError(f"--device {device}: none of the plan's models takes a device.")
+    return type(plan).of(plan, changes)
+
+
+def _print_estimate(plan: Plan) -> None:
+    from rich.console import Console
+
+    from salad_eval.pipeline.estimate import estimate
+    from salad_eval.report.estimate import estimate_terminal
+
+    Console().print(estimate_terminal(estimate(plan)))
 
 
 def _print_reported(report: GapReport, preset: str) -> None:

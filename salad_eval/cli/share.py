@@ -55,7 +55,7 @@ def import_command(
         wer = f", WER {100 * task.word_errors / task.n_words:.1f}%" if task.n_words else ""
         print(f"{task.task}: {task.n_items} items, {task.n_rows} recordings, {task.seconds / 3600:.2f} h{wer}")
         print(f"  voices: {', '.join(task.voices[:20])}{' …' if len(task.voices) > 20 else ''}")
-        print(f"  perturbations: {', '.join(task.perturbations)}")
+        print(f"  conditions: {', '.join(task.perturbations)}")
         for reason, n in task.rejects.items():
             print(f"  {n} rows rejected: {reason}")
         for one in task.damaged:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from salad_eval.errors import SaladError, UserInputError
+from salad_eval.identity import digest
 
 if TYPE_CHECKING:
     from salad_eval.pipeline.render import RenderJob
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 DEFAULT_VOICE = "en-us+f3"
 DEFAULT_ASR = "transformers-ctc"
 NANO_ASR = "nano/asr"
+LONGEST_NAME = 200  # characters; file systems take 255 bytes, suffix included
 
 
-def _options(settings: Sequence[str] | None) -> dict[str, Any]:
+def plugin_options(settings: Sequence[str] | None) -> dict[str, Any]:
     from salad_eval.validation import parse_setting, with_overrides
 
     return with_overrides({}, dict(parse_setting(text) for text in settings or ()))
@@ -47,7 +49,9 @@ def render_command(
     store = AudioStore()
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for job, outcome in zip(jobs, render(jobs, tts=tts, tts_options=_options(settings), store=store), strict=True):
+    for job, outcome in zip(
+        jobs, render(jobs, tts=tts, tts_options=plugin_options(settings), store=store), strict=True
+    ):
         print(f"written: {written[job.item_id, job.part]}\nspoken:  {job.spoken_text}")
         if isinstance(outcome, Rendering):
             file = out / (_file_name(f"{job.item_id}.{job.part}.{job.voice}") + ".wav")
@@ -89,7 +93,9 @@ def _jobs(
 
 
 def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9+.-]+", "_", text).strip("_.")
+    """A name that every file system takes; a long one ends in a digest of the whole."""
+    name = re.sub(r"[^A-Za-z0-9+.-]+", "_", text).strip("_.")
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}-{digest(text)[:12]}"
 
 
 def transcribe_command(
@@ -120,7 +126,7 @@ def transcribe_command(
     for file in files or []:
         if not file.is_file():
             raise UserInputError(f"no audio file at {str(file)!r}.")
-    options = _options(settings)
+    options = plugin_options(settings)
     if asr == DEFAULT_ASR:
         options.setdefault("pretrained", NANO_ASR)
     audios = [read_audio(file) for file in files or []]

@@ -81,20 +81,25 @@ def show_task(
 ) -> None:
     """How a task is asked, and some of its items as a model sees them. What is spoken stands between ⟨ and ⟩."""
     from salad_eval.benchmarks.catalogue import load_task
+    from salad_eval.benchmarks.data import names_files
+    from salad_eval.benchmarks.hub import offline_if_unreachable
     from salad_eval.benchmarks.items import load_items
+    from salad_eval.report.wording import printable
 
     found = load_task(task, speak=_speak(speak), data_dir=data_dir)
+    if data_dir is None and not names_files(found):
+        offline_if_unreachable()
     items, rejects, protocol = load_items(found, split, limit=max(limit, 1), seed=seed, shots=shots)
     for key in ("task", "split", "data_revision", "speak", "shots", "spoken_shots", "score", "domain_field"):
         print(f"{key}: {getattr(protocol, key)}")
     print(f"rows that cannot be items: {len(rejects)}")
     for item in items:
-        print(f"\n--- {item.id} (domain {item.domain})")
-        print(with_spoken_marked(item))
+        print(printable(f"\n--- {item.id} (domain {item.domain})"))
+        print(printable(with_spoken_marked(item)))
         for index, choice in enumerate(item.choices):
-            print(f"  {'*' if index == item.gold else ' '} {choice}")
+            print(printable(f"  {'*' if index in item.golds else ' '} {choice}"))
         if item.answers:
-            print(f"  * {' | '.join(item.answers)}")
+            print(printable(f"  * {' | '.join(item.answers)}"))
 
 
 def _speak(value: str | None) -> Speak | None:
@@ -115,6 +120,41 @@ def with_spoken_marked(item: Item) -> str:
     return text + item.context[end:]
 
 
+@tasks_app.command("new")
+def new_task(
+    table: Annotated[Path, typer.Argument(help="A CSV with a header, or JSONL: questions, options and answers.")],
+    name: Annotated[str | None, typer.Option(help="The task's name; the file's own if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The YAML to write; beside the table if not given.")] = None,
+    question: Annotated[str | None, typer.Option(help="The column with the question.")] = None,
+    choices: Annotated[
+        str | None, typer.Option(help="The columns of the options, comma-separated, or the one that lists them.")
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option(help="The column with the answer: a letter, a number from 0, or the text.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="The column that names a domain.")] = None,
+    speak_choices: Annotated[
+        bool, typer.Option("--speak-choices", help="List the options in the prompt, and speak them as well.")
+    ] = False,
+) -> None:
+    """A task of a table of questions: writes a YAML that salad run takes, and the rows beside it. Columns are found by their names.
+
+    Examples:
+
+    salad tasks new quiz.csv
+
+    salad tasks new quiz.csv --question stem --choices A,B,C,D --answer key --domain subject
+    """
+    from salad_eval.benchmarks.new_task import TableColumns, write_task
+
+    made = write_task(
+        table, out, name=name, columns=TableColumns(question, choices, answer, domain), speak_choices=speak_choices
+    )
+    print(f"{made.n_items} questions in {made.n_domains} domains: {made.yaml}")
+    print(f"check it:  salad tasks validate {made.yaml}")
+    print(f"run it:    salad run --preset nano --tasks {made.yaml}")
+
+
 @tasks_app.command("validate")
 def validate_tasks(
     tasks: Annotated[
@@ -129,8 +169,11 @@ def validate_tasks(
     """
     from salad_eval.benchmarks.catalogue import find_tasks, load_tasks
     from salad_eval.benchmarks.data import names_files
+    from salad_eval.benchmarks.hub import offline_if_unreachable
     from salad_eval.benchmarks.items import load_items
+    from salad_eval.benchmarks.recordings import unheard
 
+    offline_if_unreachable()
     unusable = 0
     for task in load_tasks(tasks or list(find_tasks()), speak=_speak(speak), data_dir=data_dir):
         if not tasks and data_dir is None and not names_files(task):
@@ -144,6 +187,7 @@ def validate_tasks(
                     raise
                 print(f"{task.name} {split}: not checked; {cause}")
                 continue
+            rejects = [*rejects, *unheard(items)]
             domains = len({item.domain for item in items})
             print(f"{task.name} {split}: {len(items)} items in {domains} domains, data {protocol.data_revision}")
             for reason, n in Counter(reject.reason for reject in rejects).most_common():

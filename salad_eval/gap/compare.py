@@ -1,4 +1,4 @@
-"""Two runs on the items they share: the difference in gap and in every column, paired item by item. Pure functions.
+"""Runs on the items they share: the difference in gap and in every column, paired item by item. Pure functions.
 
 Every difference is *second minus first* (B - A): above 0 in a column means B answers more, below 0 in the gap means
 B's gap is smaller.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from salad_eval.errors import UserInputError
+from salad_eval.errors import UserInputError, did_you_mean
 from salad_eval.gap.pair import pair
 from salad_eval.gap.row import OVERALL, item_values
 from salad_eval.gap.stats import Measure, benjamini_hochberg, cluster_sums, resample, row_seed, sign_flip_p_value
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from salad_eval.pipeline.finished import FinishedRun
 
 GAP = "gap"
+RIGHT = 0.5  # a value of at least this counts as right where a rendering is said to be lost or won
+Between = Literal["condition", "voice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,23 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Flip:
+    """A rendering that is understood by ear in one of the runs alone: in the second (``won``) or in the first."""
+
+    item_id: str
+    voice: str
+    condition: str
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Counts are of items: shared and scored in both runs; only in one; same id but another question; shared but not
-    scored in both."""
+    scored in both. ``unlike``: what the runs differ in, as sentences; ``renderings``: voices and conditions that both have, which the
+    spoken columns are means over (none: over each run's own)."""
 
+    name_a: str
+    name_b: str
     signature_a: str
     signature_b: str
     seed: int
@@ -64,15 +79,69 @@ class Comparison:
     n_unscored: int
     overall: ComparisonRow
     domains: tuple[ComparisonRow, ...]
-    notes: tuple[str, ...]
+    unlike: tuple[str, ...]
+    renderings: tuple[Rendered, ...]
+    flips: tuple[Flip, ...]
+
+    @property
+    def n_lost(self) -> int:
+        return sum(not flip.won for flip in self.flips)
+
+    @property
+    def n_won(self) -> int:
+        return sum(flip.won for flip in self.flips)
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """A run held against the baseline, with its q-value over all that were (of the gap's p-values)."""
+
+    comparison: Comparison
+    q_value: float
+
+
+def compare_all(baseline: FinishedRun, others: Sequence[FinishedRun]) -> tuple[Against, ...]:
+    """Each of the others less the baseline; see ``compare``."""
+    found = [compare(baseline, other) for other in others]
+    q_values = benjamini_hochberg([one.overall.gap.p_value for one in found])
+    return tuple(Against(one, q or 0.0) for one, q in zip(found, q_values, strict=True))
+
+
+def between(run: FinishedRun, field: Between, first: str, second: str) -> Comparison:
+    """One run in two of its conditions, or two of its voices, on the items that were heard in both.
+
+    Raises ``UserInputError`` where the run has not got them.
+    """
+    known = run.report.conditions if field == "condition" else run.report.voices
+    for value in (first, second):
+        if value not in known:
+            raise UserInputError(
+                f"--between {field}={first},{second}: the run has no {field} {value!r}{did_you_mean(value, known)}. "
+                f"Known: {', '.join(known) or 'none'}."
+            )
+    return compare(_only(run, field, first), _only(run, field, second))
+
+
+def _only(run: FinishedRun, field: Between, value: str) -> FinishedRun:
+    """The run as if it had been heard so alone; what tells the two apart is named away, so that they share their renderings."""
+    scores = []
+    for score in run.scores:
+        if score.voice is None:
+            scores.append(score)
+        elif field == "condition" and score.perturbation == value:
+            scores.append(replace(score, perturbation=BOTH))
+        elif field == "voice" and score.voice == value:
+            scores.append(replace(score, voice=BOTH))
+    names = replace(run.report.names, run=f"{run.report.names.run or run.path.name} {field}={value}".strip())
+    return replace(run, scores=scores, report=replace(run.report, names=names))
 
 
 def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
-    """Compare two runs on the items with the same id and the same question (context, choices and right answer).
+    """The second run less the first, on the items with the same id and the same question (context, choices and right answer).
 
     Both runs' columns are resampled together over the first one's groups, as often as its report says and by its seed, so what both
-    find hard cancels. Domains are the first one's. A spoken column is the item's mean over the renderings of its own run; where the
-    runs' voices differ a note says so.
+    find hard cancels. Domains are the first one's. A spoken column is the item's mean over the renderings that both runs have; where they
+    have none in common, over each run's own.
 
     Raises ``UserInputError`` where no question is shared, or none of the shared ones is scored in both runs.
     """
@@ -87,8 +156,10 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
             f"{len(common)} share an id "
             "and none of these asks the same question. Compare runs of the same task, split and data revision."
         )
-    values_a, groups, domains = _values(first.items, first.scores, same, columns)
-    values_b, _, _ = _values(second.items, second.scores, same, columns)
+    renderings = _renderings(first.scores) & _renderings(second.scores)
+    scores_a, scores_b = (_heard_so(run.scores, renderings) for run in (first, second))
+    values_a, groups, domains = _values(first.items, scores_a, same, columns)
+    values_b, _, _ = _values(second.items, scores_b, same, columns)
     ids = sorted(values_a.keys() & values_b.keys())
     if not ids:
         raise UserInputError(
@@ -107,6 +178,8 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
     rows = [row(name, "domain", domain_of == name) for name in sorted(set(domain_of))]
     q_values = benjamini_hochberg([domain.gap.p_value for domain in rows])
     return Comparison(
+        name_a=first.report.names.run or first.path.name or "first",
+        name_b=second.report.names.run or second.path.name or "second",
         signature_a=first.report.signature,
         signature_b=second.report.signature,
         seed=seed,
@@ -118,7 +191,9 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
         n_unscored=len(same) - len(ids),
         overall=row(OVERALL, "overall", np.ones(len(ids), dtype=bool)),
         domains=tuple(replace(domain, q_value=q) for domain, q in zip(rows, q_values, strict=True)),
-        notes=_notes(first, second, columns),
+        unlike=_unlike(first, second, columns),
+        renderings=tuple(sorted(renderings)),
+        flips=_flips(scores_a, scores_b, set(ids)),
     )
 
 
@@ -192,26 +267,78 @@ def _row(
     )
 
 
-def _notes(first: FinishedRun, second: FinishedRun, columns: Sequence[ColumnName]) -> tuple[str, ...]:
-    notes = []
+def _unlike(first: FinishedRun, second: FinishedRun, columns: Sequence[ColumnName]) -> tuple[str, ...]:
+    """What the runs differ in, the weightiest first."""
+    a, b = first.report, second.report
+    said = []
+    if a.split != b.split:
+        said.append(f"The runs are of different splits: {a.split} and {b.split}.")
     heard_a, heard_b = _renderings(first.scores), _renderings(second.scores)
-    report_a, report_b = first.report, second.report
     if heard_a != heard_b:
-        notes.append(
+        used = (
+            "Spoken columns are over what both have."
+            if heard_a & heard_b
+            else "Spoken columns are over each run's own."
+        )
+        said.append(
             f"The runs differ in their renderings: only the first has {_listed(heard_a - heard_b)}; only the second "
-            f"has {_listed(heard_b - heard_a)}. Spoken columns are means over each run's own."
+            f"has {_listed(heard_b - heard_a)}. {used}"
         )
     left_out = [
         column
         for column in COLUMNS
-        if column not in columns
-        and any(spec.name == column for report in (report_a, report_b) for spec in report.columns)
+        if column not in columns and any(spec.name == column for report in (a, b) for spec in report.columns)
     ]
     if left_out:
-        notes.append(f"Not in both runs, so not compared: {', '.join(left_out)}.")
-    if report_a.split != report_b.split:
-        notes.append(f"The runs are of different splits: {report_a.split} and {report_b.split}.")
-    return tuple(notes)
+        said.append(f"Not in both runs, so not compared: {', '.join(left_out)}.")
+    tasks_b = {protocol.task: protocol for protocol in b.protocols}
+    for protocol in a.protocols:
+        other = tasks_b.get(protocol.task)
+        said += [
+            f"Task {protocol.task} has another {words}: {getattr(protocol, key)} and {getattr(other, key)}."
+            for key, words in _ASKED.items()
+            if other is not None and getattr(protocol, key) != getattr(other, key)
+        ]
+    systems_b = {spec.name: spec for spec in b.columns}
+    others = [
+        spec.name
+        for spec in a.columns
+        if (theirs := systems_b.get(spec.name)) is not None
+        and (theirs.system, theirs.fingerprint) != (spec.system, spec.fingerprint)
+    ]
+    if others:
+        said.append(f"Another system answers in {', '.join(others)}.")
+    return tuple(said)
+
+
+_ASKED = {
+    "data_revision": "revision of its data", "speak": "spoken part", "shots": "number of shots", "spoken_shots": "form of shots",
+    "score": "score", "options": "list of options", "metric": "measure",
+}  # fmt: skip
+BOTH = "(either)"  # stands for the voice or condition that two halves of one run differ in
+
+
+def _heard_so(scores: Sequence[Score], renderings: set[Rendered]) -> Sequence[Score]:
+    """The scores of what was read, and of what was heard in these renderings; all where there are none."""
+    if not renderings:
+        return scores
+    return [score for score in scores if score.voice is None or (score.voice, score.perturbation) in renderings]
+
+
+def _flips(scores_a: Sequence[Score], scores_b: Sequence[Score], ids: set[str]) -> tuple[Flip, ...]:
+    """The renderings that both runs have and one alone understands."""
+
+    def right(scores: Sequence[Score]) -> dict[tuple[str, str, str], bool]:
+        return {
+            (score.item_id, score.voice or "", score.perturbation or ""): score.value >= RIGHT
+            for score in scores
+            if score.column == "adapted_speech" and score.value is not None and score.item_id in ids
+        }
+
+    before, after = right(scores_a), right(scores_b)
+    return tuple(
+        Flip(*key, won=after[key]) for key in sorted(before.keys() & after.keys()) if before[key] != after[key]
+    )
 
 
 def _renderings(scores: Sequence[Score]) -> set[Rendered]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from salad_eval.errors import SaladError, UserInputError, did_you_mean
 from salad_eval.gap.consistency import agreement
+from salad_eval.gap.controls import ControlScores, control_rows
 from salad_eval.gap.grid import clean_first, grid
 from salad_eval.gap.pair import NO_VALUE, REQUIRED_COLUMNS, UNKNOWN_DOMAIN, Paired, pair
 from salad_eval.gap.row import OVERALL, ReportRow, report_row
@@ -54,9 +55,10 @@ from salad_eval.types import (
     Transcript,
 )
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 MOST_GRID_VOICES = 24  # of more speakers a grid says nothing
 MAX_REJECT_EXAMPLES = 5
+CONDITION = ("condition", "perturbation")  # a slice by acoustic condition; the second is its earlier name
 
 
 def build_report(
@@ -69,6 +71,7 @@ def build_report(
     rejects: Sequence[Reject] = (),
     notes: Sequence[str] = (),
     prompts: Sequence[ShownPrompt] = (),
+    controls: Sequence[ControlScores] = (),
 ) -> GapReport:
     """The gap report of one run: ``overall`` (all items), ``domains`` (sorted by name) and ``slices``, on paired items.
 
@@ -114,6 +117,7 @@ def build_report(
     slices = []
     for field in asked.slice_fields:
         labels = _labels(paired, field)
+        field = CONDITION[0] if field in CONDITION else field
         slices += [SliceRow(field, row(f"slice {field}", label, labels == label).row) for label in sorted(set(labels))]
     return GapReport(
         schema_version=SCHEMA_VERSION,
@@ -142,6 +146,7 @@ def build_report(
         ),
         prompts=tuple(prompts),
         left_out=_left_out(items, (*rejects, *unpaired), asked),
+        controls=control_rows(paired, controls, seed=asked.seed, n_resamples=n_resamples),
     )
 
 
@@ -206,7 +211,7 @@ def _checked_columns(columns: Sequence[ColumnSpec]) -> tuple[ColumnName, ...]:
 
 
 def _check_slice_fields(slice_fields: Sequence[str], items: Sequence[Item]) -> None:
-    known = {"voice", "perturbation", "task", *(key for item in items for key in item.fields)}
+    known = {"voice", *CONDITION, "task", *(key for item in items for key in item.fields)}
     for field in slice_fields:
         if field not in known:
             raise UserInputError(
@@ -219,7 +224,7 @@ def _labels(paired: Paired, field: str) -> np.ndarray:
     """The value of a slice field for every rendering, object (n_renderings,)."""
     if field == "voice":
         return paired.voices
-    if field == "perturbation":
+    if field in CONDITION:
         return paired.perturbations
     by_item = [item.task if field == "task" else item.fields.get(field, NO_VALUE) for item in paired.items]
     return np.array([by_item[position] for position in paired.item_of], dtype=object)

@@ -34,7 +34,7 @@ class RunProtocol:
     Attributes:
         protocols: how each task was asked. columns: who answered, reading or hearing what.
         tts, asr: fingerprints.
-        slice_fields: ``voice``, ``perturbation``, ``task``, or a key of ``Item.fields``.
+        slice_fields: ``voice``, ``condition``, ``task``, or a key of ``Item.fields``.
         created: time stamp of the report, made by the caller. names: what run and models are called by whoever ran them.
         most_rejected: the share of the questions that may be in no column before the report has no headline, in [0, 1].
     """
@@ -43,7 +43,7 @@ class RunProtocol:
     columns: tuple[ColumnSpec, ...]
     split: str
     voices: tuple[str, ...]
-    perturbations: tuple[str, ...]
+    conditions: tuple[str, ...]
     tts: str
     asr: str
     seed: int
@@ -67,7 +67,7 @@ def signature(asked: RunProtocol, version: str | None = None) -> str:
         for protocol in sorted(asked.protocols, key=lambda protocol: protocol.task)
     ]
     parts.append("voices:" + "+".join(sorted(asked.voices)))
-    parts.append("pert:" + "+".join(sorted(asked.perturbations)))
+    parts.append("conditions:" + "+".join(sorted(asked.conditions)))
     parts += [f"tts:{short_fingerprint(asked.tts)}", f"asr:{short_fingerprint(asked.asr)}"]
     for column in sorted(asked.columns, key=lambda column: COLUMNS.index(column.name)):
         parts.append(f"{column.name}:{column.system}#{short_fingerprint(column.fingerprint)}")

@@ -128,7 +128,7 @@ def report_from_lm_eval(
         columns=columns,
         split=split,
         voices=tuple(voices),
-        perturbations=tuple(perturbations),
+        conditions=tuple(perturbations),
         tts=UNKNOWN,
         asr=UNKNOWN,
         seed=seed,
@@ -349,7 +349,7 @@ def _counted(protocol: TaskProtocol, items: Sequence[Item]) -> TaskProtocol:
 
 
 def _usual_slices(voices: Sequence[str], perturbations: Sequence[str], protocols: Sequence[TaskProtocol]) -> list[str]:
-    several = (("voice", voices), ("perturbation", perturbations), ("task", protocols))
+    several = (("voice", voices), ("condition", perturbations), ("task", protocols))
     return ["voice"] + [name for name, values in several if len(values) > 1 and name != "voice"]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,12 +51,13 @@ class Step(Generic[T]):
 @dataclass(frozen=True, slots=True)
 class StepState:
     """Under which key a step's lines were or are being made; ``n_lines`` and ``sha256`` when all are. ``depends_on`` is what the key
-    hashes, for a reader."""
+    hashes, for a reader; ``seconds_a_unit`` how long one took in the last session that made any, models' loading included."""
 
     key: str
     n_lines: int | None = None
     sha256: str | None = None
     depends_on: Mapping[str, str] = field(default_factory=dict)
+    seconds_a_unit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +193,11 @@ class RunFolder:
                 unfinished.append(fresh)
                 yield from fresh
 
+        began = time.monotonic()
         with unfinished:
             done += track(made(), step.name, total=len(todo))
-        self._note(step.name, StepState(key, len(done), unfinished.sha256, depends_on))
+        took = (time.monotonic() - began) / len(todo) if todo else None
+        self._note(step.name, StepState(key, len(done), unfinished.sha256, depends_on, took))
         unfinished.finish()
         return done
 

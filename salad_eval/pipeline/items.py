@@ -21,7 +21,7 @@ from salad_eval.types import LOGPROB_SCORES, Item, Reject, Response, Score, Scor
 
 MOST_NAMED_VOICES = 8  # of recordings, in a signature
 MOST_SLICED_VOICES = 24  # a table by speaker, with a question each, says nothing; the plan may still ask for it
-BUILT_IN_SLICES = ("voice", "perturbation", "task")
+BUILT_IN_SLICES = ("voice", "condition", "perturbation", "task")  # perturbation: the earlier name of condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,5 +153,5 @@ def slice_fields(plan: Plan, benchmark: Benchmark) -> tuple[str, ...]:
         return plan.slice_fields
     tasks = benchmark.tasks.values()
     by_voice = ["voice"] if len(voices_of(benchmark.items)) <= MOST_SLICED_VOICES else []
-    several = [name for name, n in (("perturbation", len(plan.perturbations)), ("task", len(tasks))) if n > 1]
+    several = [name for name, n in (("condition", len(plan.conditions)), ("task", len(tasks))) if n > 1]
     return tuple(dict.fromkeys([*by_voice, *several, *(field for task in tasks for field in task.slices)]))

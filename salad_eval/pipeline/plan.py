@@ -13,7 +13,7 @@ from salad_eval import resources
 from salad_eval.audio.perturb import canonical
 from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.gap.signature import MOST_REJECTED
-from salad_eval.types import CLEAN, ScoreKind
+from salad_eval.types import CLEAN, ControlName, ScoreKind
 from salad_eval.validation import parse, read_table, with_overrides
 
 PLAN_FILE = "plan.json"
@@ -30,8 +30,8 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _perturbation(name: str) -> str:
-    """In canonical form, so that equal perturbations are one, in the store as in the report."""
+def _condition(name: str) -> str:
+    """In canonical form, so that equal conditions are one, in the store as in the report."""
     try:
         return canonical(name)
     except (
@@ -45,8 +45,8 @@ Names: TypeAlias = Annotated[
     tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list), Field(min_length=1)
 ]
 Voices: TypeAlias = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list)]
-Perturbations: TypeAlias = Annotated[
-    tuple[Annotated[Text, AfterValidator(_perturbation)], ...],
+Conditions: TypeAlias = Annotated[
+    tuple[Annotated[Text, AfterValidator(_condition)], ...],
     BeforeValidator(_as_tuple),
     BeforeValidator(_as_list),
     Field(min_length=1),
@@ -80,10 +80,13 @@ class Plan(_Typed):
     ``limit``: items a task. ``shots``, ``spoken_shots``, ``score``, ``metric`` (which of lm-eval's measures counts) and ``options``
     override the tasks' own; ``options: lettered``
     lists the options in every column's prompt (see ``lettered``).
-    ``perturbations``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form.
+    ``conditions``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form. ``perturbations`` is
+    read as the same.
     ``voices`` and ``tts`` may be left out where all tasks have ready sound (``metadata.salad.audio``).
-    ``slice_fields``: ``voice``, ``perturbation``, ``task`` or columns of the data; by default voice and what the tasks name.
     ``most_rejected``: the share of the questions that may be left out; above it the report has no headline.
+    ``slice_fields``: ``voice``, ``condition``, ``task`` or columns of the data; by default voice and what the tasks name.
+    ``controls``: what is asked without the question as well (``floor``: what is spoken left out; ``silent`` and ``swapped``: silence,
+    or another item's sound, in its place), so that it shows whether the speech LLM hears and whether a gap can show at all.
     ``workers``: processes that render; by default one a core. ``audio_store``: where sound is kept; by default shared by all runs.
     ``created``: time stamp of the report, UTC; set when a run begins and kept when it resumes.
     """
@@ -96,7 +99,7 @@ class Plan(_Typed):
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     voices: Voices = ()
-    perturbations: Perturbations = (CLEAN,)
+    conditions: Conditions = (CLEAN,)
     tts: PluginChoice | None = None
     asr: PluginChoice
     base: SystemChoice
@@ -109,6 +112,11 @@ class Plan(_Typed):
     n_resamples: Annotated[int, Field(ge=100)] = DEFAULT_RESAMPLES
     slice_fields: Names | None = None
     most_rejected: Annotated[float, Field(ge=0, le=1)] = MOST_REJECTED
+    controls: Annotated[tuple[ControlName, ...], BeforeValidator(_as_tuple), BeforeValidator(_as_list)] = (
+        "floor",
+        "silent",
+        "swapped",
+    )
     workers: Annotated[int, Field(ge=1)] | None = None
     out: Text | None = None
     audio_store: Text | None = None
@@ -117,8 +125,14 @@ class Plan(_Typed):
     @classmethod
     def from_mapping(cls, table: Mapping[str, Any], where: str = "plan") -> Plan:
         """A plan from plain values. Raises ``UserInputError`` naming the key, its value and what was expected."""
+        if "perturbations" in table:  # their earlier name
+            if "conditions" in table:
+                raise UserInputError(
+                    f"{where}: conditions and perturbations are two names of one key. Keep conditions."
+                )
+            table = {"conditions" if key == "perturbations" else key: value for key, value in table.items()}
         plan = parse(cls, table, where)
-        for key in ("tasks", "voices", "perturbations"):
+        for key in ("tasks", "voices", "conditions", "controls"):
             names: tuple[str, ...] = getattr(plan, key)
             if twice := next((name for name in names if names.count(name) > 1), None):
                 raise UserInputError(f"{where}: {key} names {twice!r} twice; each counts once.")
@@ -148,6 +162,21 @@ class Plan(_Typed):
             table = plan.model_dump(mode="json") if isinstance(plan, Plan) else plan
             return cls.from_mapping(with_overrides(table, overrides))
         return cls.from_yaml(resources.find_yaml("preset", plan, _PRESETS), overrides)
+
+    def anchored(self) -> Plan:
+        """The same with its tasks' files, data and sound named from the root, so that what is read of a finished run (export, compare,
+        report) works from any folder."""
+
+        from salad_eval.formats.packages import is_package_path
+
+        def whole(path: str | None) -> str | None:
+            stays = path is None or is_package_path(path)
+            return path if stays else os.path.abspath(Path(str(path)).expanduser())
+
+        tasks = tuple(str(whole(task)) if Path(task).suffix in (".yaml", ".yml") else task for task in self.tasks)
+        return self.model_copy(
+            update={"tasks": tasks, "data_dir": whole(self.data_dir), "audio_store": whole(self.audio_store)}
+        )
 
     @property
     def folder(self) -> Path:

@@ -201,8 +201,8 @@ def render_items(session: Session, items: Sequence[Item]) -> Spoken:
     An item with ready sound is heard in the voices that it was recorded in, the others in the plan's.
     """
     plan = session.plan
-    jobs, unspeakable = jobs_for(items, plan.voices, plan.perturbations)
-    recorded, unheard = recorded_jobs(items, plan.perturbations)
+    jobs, unspeakable = jobs_for(items, plan.voices, plan.conditions)
+    recorded, unheard = recorded_jobs(items, plan.conditions)
 
     def make(chunks: Sequence[Sequence[RenderJob | RecordedJob]]) -> Iterator[list[RenderOutcome]]:
         todo = [job for chunk in chunks for job in chunk]

@@ -16,17 +16,20 @@ from salad_eval import plugins, records
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
 from salad_eval.formats.peft import sources
+from salad_eval.gap.items import RunRecords
 from salad_eval.gap.signature import RunProtocol
 from salad_eval.identity import digest
-from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole
+from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole, seconds_of
 from salad_eval.pipeline.executor import Executor, InProcess, WorkerProcesses
 from salad_eval.pipeline.folder import DONE_FILE, RunFolder
 from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
+from salad_eval.pipeline.speech import Speech
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.progress import quiet_loading
+from salad_eval.report.listing import PageOptions
 from salad_eval.resources import locate_pretrained, resolve_path
-from salad_eval.types import ColumnSpec, GapReport, Reject
+from salad_eval.types import ColumnSpec, GapReport, Item, Reject, RunNames, ShownPrompt, TextSegment
 from salad_eval.validation import dotted
 
 Role: TypeAlias = Literal["tts", "asr"] | SystemRole
@@ -47,7 +50,7 @@ class Session:
     """
 
     def __init__(self, plan: Plan, benchmark: Benchmark, *, again: bool = False, roles: Sequence[Role] = ROLES) -> None:
-        self.plan, self.benchmark, self._again = plan, benchmark, again
+        self.plan, self.benchmark, self._again = plan.anchored(), benchmark, again
         self.folder = RunFolder(plan.folder)
         self.store = AudioStore(plan.audio_store)
         self.tools = Tools()
@@ -122,7 +125,7 @@ class Session:
             ),
             split=plan.split,
             voices=voices_heard(plan, benchmark.items),
-            perturbations=plan.perturbations,
+            conditions=plan.conditions,
             tts=self.fingerprint("tts"),
             asr=self.fingerprint("asr") if "asr" in self._refs else "none",
             seed=plan.seed,
@@ -130,21 +133,36 @@ class Session:
             slice_fields=slice_fields(plan, benchmark),
             created=plan.created or "",
             most_rejected=plan.most_rejected,
+            names=names_of(plan),
         )
+
+    def prompts(self, item: Item, speech: Speech, columns: Sequence[Column] = COLUMNS) -> list[ShownPrompt]:
+        """How an item is asked in each column, before a system's own chat template."""
+        shown = []
+        for column in columns:
+            request = speech.questions([item], column.form)[0].requests(self.store)[0]
+            text = "".join(
+                part.text if isinstance(part, TextSegment) else f"⟨{part.audio.seconds:.1f} s of sound⟩"
+                for part in request.prompt
+            )
+            shown.append(ShownPrompt(column.name, item.id, text, request.continuations))
+        return shown
 
     def rejects(self, *lost: Iterable[Reject]) -> list[Reject]:
         """What was left out, from the rows of the data on: once an item, step and reason, however many of its renderings it befell."""
         every = [*self.benchmark.rejects, *itertools.chain.from_iterable(lost)]
         return list({(reject.item_id, reject.step, reject.reason): reject for reject in reversed(every)}.values())[::-1]
 
-    def finish(self, report: GapReport, rejects: Sequence[Reject]) -> None:
+    def finish(self, report: GapReport, rejects: Sequence[Reject], found: RunRecords, page: PageOptions) -> None:
         """Write the report with its views; the run is done."""
         from salad_eval import report as views
 
         self.folder.check()
         records.write_jsonl(self.folder.file("items"), self.benchmark.items)
         records.write_jsonl(self.folder.file("rejects"), rejects)
-        views.write_report(report, self.folder.path)
+        views.write_report(
+            report, self.folder.path, found, store=self.store, options=page, seconds=seconds_of(self.folder)
+        )
         self.folder.check()
         records.write_atomic(self.folder.path / DONE_FILE, report.signature + "\n")
 
@@ -184,6 +202,23 @@ class Session:
         return self._fingerprints[role]
 
 
+def names_of(plan: Plan) -> RunNames:
+    """What run and models are called: by the plan's name, and by the last part of where a model comes from."""
+    return RunNames(
+        run=plan.name,
+        base=_called(plan.base.options, plan.base.system),
+        adapted=_called(plan.adapted.options, plan.adapted.system),
+        asr=_called(plan.asr.options, plan.asr.name),
+    )
+
+
+def _called(options: Mapping[str, Any], plugin: str) -> str:
+    """``Qwen2.5-3B`` of ``Qwen/Qwen2.5-3B``; a name that ships with the package as it is; a plug-in without either by its own."""
+    stated = next((options[key] for key in ("name", "pretrained", "model") if isinstance(options.get(key), str)), "")
+    shipped = stated.startswith("nano/")
+    return (stated if shipped else stated.rstrip("/").rpartition("/")[2]) or plugin
+
+
 def changed_keys(earlier: Plan, now: Plan) -> list[str]:
     """The keys that numbers depend on in which two plans differ, with both values: ``limit (5, now 10)``."""
     before, after = (dotted(plan.model_dump(mode="json", exclude=set(NOT_IN_THE_NUMBERS))) for plan in (earlier, now))
@@ -196,7 +231,7 @@ def changed_keys(earlier: Plan, now: Plan) -> list[str]:
 
 def _earlier_plan(file: Path) -> Plan | None:
     try:
-        return Plan.from_yaml(file)
+        return Plan.from_yaml(file).anchored()
     except UserInputError:
         return None
 

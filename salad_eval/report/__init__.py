@@ -8,11 +8,13 @@
     terminal.py   the table in a terminal           listing.py   which items and sound it holds (sound.py, pack.py)
     figures.py    figures/*.png, *.svg              card.py      card.png, to share
     comparison.py, comparison_figure.py             two runs
-    published.py  what others report                templates.py jinja2's environment
+    published.py  what others report                controls.py  room for a gap, and whether it hears
+                                                    templates.py jinja2's environment
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 from salad_eval.records import write_atomic
 from salad_eval.report.json import REPORT_FILE, load_report, save_report
 from salad_eval.report.terminal import terminal_table
-from salad_eval.types import GapReport
+from salad_eval.types import ColumnName, GapReport
 
 if TYPE_CHECKING:
     from salad_eval.audio.store import AudioStore
@@ -51,13 +53,17 @@ def write_report(
     *,
     store: AudioStore | None = None,
     options: PageOptions | None = None,
+    home: Path | None = None,
+    seconds: Mapping[ColumnName, float] | None = None,
 ) -> ReportFiles:
     """Write ``gap_report.json``, ``report.md``, ``report.html``, ``card.png`` and ``figures/*.png|svg`` into ``out_dir``, made where
-    needed. With ``records`` the page lists its items, with ``store`` their sound lies in ``sound/``, as ``options`` allow.
+    needed; ``home`` is where the run lies, if elsewhere. With ``records`` the page lists its items, with ``store`` their sound lies in
+    ``sound/``, as ``options`` allow. ``seconds``: what a question of each column took.
 
     Loads matplotlib. Raises ``DataError`` where the report does not fit its schema.
     """
     from salad_eval.report.card import card_png
+    from salad_eval.report.costs import column_costs
     from salad_eval.report.figures import render_figures
     from salad_eval.report.listing import PageOptions, page_items
     from salad_eval.report.markdown import FIGURES_DIR, markdown_page
@@ -74,7 +80,10 @@ def write_report(
     write_atomic(out_dir / "report.md", markdown_page(report, figures))
     write_atomic(out_dir / CARD_FILE, card_png(report))
     items = page_items(report, records, store, out_dir, options or PageOptions()) if records is not None else None
-    write_atomic(out_dir / PAGE_FILE, html_page(report, items, out_dir))
+    write_atomic(
+        out_dir / PAGE_FILE,
+        html_page(report, items, home or out_dir, column_costs(records, seconds or {}) if records else ()),
+    )
     return ReportFiles(
         out_dir / REPORT_FILE, out_dir / "report.md", out_dir / PAGE_FILE, out_dir / CARD_FILE, tuple(paths)
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from salad_eval.errors import DataError
-from salad_eval.gap.report import SCHEMA_VERSION
+from salad_eval.gap.report import CONDITION, SCHEMA_VERSION
 from salad_eval.gap.row import OVERALL
 from salad_eval.records import Json, from_json, to_json, write_atomic
 from salad_eval.resources import reports_dir
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 REPORT_FILE = "gap_report.json"
-READ_VERSIONS = ("1.0", SCHEMA_VERSION)
+READ_VERSIONS = ("1.0", "1.1", SCHEMA_VERSION)
 SCHEMA_FILE = "gap_report.schema.json"
 _SHOWN = 120  # characters of an offending value that an error message quotes
 
@@ -33,7 +34,7 @@ JsonObject = dict[str, Json]
 
 def report_to_json(report: GapReport) -> JsonObject:
     """The report as JSON values, valid under the schema. Raises ``DataError`` where it is not."""
-    data = _object(to_json(report))
+    data = _without(_object(to_json(report)), "folder")
     data["overall"] = _without(_object(data["overall"]), "name")
     data["domains"] = _named_by_domain(data["domains"])
     data["slices"] = [
@@ -73,7 +74,10 @@ def report_from_json(data: object, where: str = "report") -> GapReport:
     fields["overall"] = {"name": OVERALL, **_object(fields["overall"])}
     fields["domains"] = _named(fields["domains"])
     fields["slices"] = [
-        {"field": row["field"], "row": {"name": row["value"], **_without(row, "field", "value")}}
+        {
+            "field": CONDITION[0] if row["field"] in CONDITION else row["field"],
+            "row": {"name": row["value"], **_without(row, "field", "value")},
+        }
         for row in _objects(fields["slices"])
     ]
     fields["by_condition"] = [
@@ -150,7 +154,7 @@ def load_report(path: str | os.PathLike[str]) -> GapReport:
         data = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as cause:
         raise DataError(f"{file}: not JSON: {cause}.") from None
-    return report_from_json(data, str(file))
+    return replace(report_from_json(data, str(file)), folder=str(file.parent))
 
 
 def _refuse_constant(name: str) -> Any:

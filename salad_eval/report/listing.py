@@ -38,7 +38,19 @@ def page_items(
     """The items that the page of ``report`` lists; their sound is laid into ``folder``. ``None`` where there are to be none."""
     if options.items is False:
         return None
-    rows = heard_items(records, report)
+    return listed_items(report, heard_items(records, report), store, folder, options)
+
+
+def listed_items(
+    report: GapReport,
+    rows: list[HeardItem],
+    store: AudioStore | None,
+    folder: Path,
+    options: PageOptions = PageOptions(),
+) -> PageItems | None:
+    """These renderings of a run, as far as a page may list them."""
+    if options.items is False:
+        return None
     gated = sorted(protocol.task for protocol in report.protocols if protocol.gated)
     said = []
     if options.items is None and gated:

@@ -14,19 +14,21 @@ from markupsafe import Markup
 
 from salad_eval.gap.grid import clean_first
 from salad_eval.gap.items import HeardItem
-from salad_eval.report import charts, wording
+from salad_eval.progress import duration
+from salad_eval.report import charts, controls, wording
+from salad_eval.report.costs import ColumnCost
 from salad_eval.report.pack import names_of, packed
 from salad_eval.report.parts import PAGE_SCRIPT, data_block, page_parts
 from salad_eval.report.sound import SOUND_DIR, PageSound
 from salad_eval.report.templates import context, environment
-from salad_eval.types import COLUMNS, GapReport, GapRow, GridCell
+from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow, GridCell
 
 MOST_LEADING = 18  # domains beside the bar; the others are in the table
 FEW = 20  # items: a row of fewer says little, and a list of such rows is folded
 MOST_UNFOLDED = 24  # domains of small tasks that are shown at once
 ITEM_SCRIPT = "items.js"
 FIELD_FILTER = "field."  # before the name of an item's field that items are filtered by
-_FILTERS = {"voice": "voice", "perturbation": "condition", "task": "task"}  # of the slices that every item has
+_FILTERS = {"voice": "voice", "condition": "condition", "task": "task"}  # of the slices that every item has
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ class PageItems:
     held_back: str = ""
 
 
-def html_page(report: GapReport, items: PageItems | None = None, folder: Path | None = None) -> str:
+def html_page(
+    report: GapReport, items: PageItems | None = None, folder: Path | None = None, costs: Sequence[ColumnCost] = ()
+) -> str:
     """The page. ``folder`` is where the run lies, as the page names it in commands.
 
     Every name and text is untrusted: in the page it is escaped, among the items it is data that becomes text nodes.
@@ -59,6 +63,9 @@ def html_page(report: GapReport, items: PageItems | None = None, folder: Path | 
         less=lambda change: wording.negated(change) if change is not None else None,
         shade=shade,
         thousands=lambda n: f"{n:,}",
+        duration=duration,
+        surely_above=controls.surely_above,
+        signed=wording.signed,
         tojson_text=lambda text: json.dumps(text, ensure_ascii=False),
     )
     rows = wording.shown(report)
@@ -71,13 +78,14 @@ def html_page(report: GapReport, items: PageItems | None = None, folder: Path | 
         {
             **context(report, ()),
             "parts": page_parts(scripts, sound=sound is not None),
-            "items_link": listed,
+            **listing(items),
+            "cause_label": "Cause",
             "models": wording.models(report),
             "found": wording.found(report),
             "meta": meta(report),
             "other_conditions": wording.other_conditions(report),
             "findings": wording.findings(report),
-            "verdicts": (),
+            "verdicts": controls.verdicts(report),
             "shown": rows,
             "domains": domains,
             "leading": leading,
@@ -88,19 +96,17 @@ def html_page(report: GapReport, items: PageItems | None = None, folder: Path | 
             "marks": _marks([*domains, rows.overall]),
             "column_words": wording.COLUMN_WORDS,
             "column_meanings": wording.COLUMN_MEANINGS,
-            "floor": None,
-            "controls": (),
-            "costs": (),
+            "floor": controls.floor_of(report),
+            "controls": controls.control_table(report),
+            "control_meanings": controls.CONTROL_MEANINGS,
+            "costs": costs,
             "scatters": scatters(report, domains),
             "heat": heat(report.grid),
             "several": len(report.conditions) > 1,
             "spread": spread(report.grid),
             "slices": slices(report),
             "next_steps": next_steps(report, folder),
-            "n_rows": len(items.rows) if items is not None else 0,
-            "n_listed": len({heard.item.id for heard in items.rows}) if items is not None else 0,
-            "held_back": items.held_back if items is not None else "",
-            "data_blocks": _data_blocks(report, items) if items is not None and listed else "",
+            "data_blocks": _item_blocks(report, items) if items is not None and listed else "",
         }
     )
 
@@ -190,7 +196,7 @@ class Slice:
 def slices(report: GapReport) -> list[Slice]:
     """The report's slices by field, but for voices where the grid says the same of them."""
     made = []
-    shown_by_grid = () if report.by_condition or not report.grid else ("voice", "perturbation")
+    shown_by_grid = () if report.by_condition or not report.grid else ("voice", "condition")
     for field in dict.fromkeys(part.field for part in report.slices if part.field not in shown_by_grid):
         rows = wording.by_gap([part.row for part in report.slices if part.field == field])
         middle = int(median(row.n_items for row in rows))
@@ -303,18 +309,36 @@ def next_steps(report: GapReport, folder: Path | None) -> list[NextStep]:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def _data_blocks(report: GapReport, items: PageItems) -> Markup:
-    columns = [column for column in COLUMNS if column in report.overall.accuracy]
-    causes = [cause for cause, _ in wording.taxonomy_titles(report.overall)]
-    fields = [field for field in dict.fromkeys(part.field for part in report.slices) if field not in _FILTERS]
+def item_blocks(
+    items: PageItems, columns: Sequence[ColumnName], titles: Mapping[str, str], fields: Sequence[str] = ()
+) -> Markup:
+    """The items as data of the page. ``titles``: of the causes that they are told apart by, in their order; ``fields``: of the items that
+    a reader filters by as well."""
     facts = {
-        "titles": dict(wording.TAXONOMY_TITLES),
+        "titles": dict(titles),
         "column_titles": dict(wording.COLUMN_TITLES),
         "sound_dir": SOUND_DIR,
         "sound_form": items.sound.form if items.sound is not None else None,
     }
-    table = packed(items.rows, columns, names_of(items.rows, causes, fields), sound=items.sound, facts=facts)
+    table = packed(items.rows, columns, names_of(items.rows, list(titles), fields), sound=items.sound, facts=facts)
     blocks = [data_block("item-data", "application/octet-stream;base64", table)]
     if items.sound is not None and items.sound.inside:
         blocks.append(data_block("sound-data", "application/json", json.dumps(dict(items.sound.inside))))
     return Markup("\n").join(blocks)
+
+
+def _item_blocks(report: GapReport, items: PageItems) -> Markup:
+    columns = [column for column in COLUMNS if column in report.overall.accuracy]
+    fields = [field for field in dict.fromkeys(part.field for part in report.slices) if field not in _FILTERS]
+    return item_blocks(items, columns, dict(wording.taxonomy_titles(report.overall)), fields)
+
+
+def listing(items: PageItems | None) -> dict[str, object]:
+    """What the template of the items is told."""
+    rows = items.rows if items is not None else ()
+    return {
+        "items_link": bool(rows),
+        "n_rows": len(rows),
+        "n_listed": len({heard.item.id for heard in rows}),
+        "held_back": items.held_back if items is not None else "",
+    }

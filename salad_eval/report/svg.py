@@ -36,6 +36,10 @@ def bar(low: float, high: float, y: float, height: float, class_: str, **more: o
     return element("rect", x=share(low), y=y, width=share(max(0.0, high - low)), height=height, class_=class_, **more)
 
 
+def circle(x: object, y: object, class_: str, r: float = 4.5) -> Markup:
+    return element("circle", cx=x, cy=y, r=r, class_=class_)
+
+
 _SHAPES = {
     "square": "M-4-4H4V4H-4Z",
     "diamond": "M0-5.2L5.2 0L0 5.2L-5.2 0Z",

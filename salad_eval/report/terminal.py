@@ -14,6 +14,7 @@ from salad_eval.report.wording import (
     nats,
     one_line,
     percent,
+    printable,
     probability,
     shown,
     stands_out,
@@ -24,6 +25,7 @@ from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
 
 SHORT_TITLES: dict[ColumnName, str] = {
     "base_text": "\nreads",
@@ -32,7 +34,6 @@ SHORT_TITLES: dict[ColumnName, str] = {
     "adapted_speech": "\nhears",
 }
 WIDE = 92  # terminal columns that all of the table needs, with names of usual length
-_NAME_WIDTH = 24  # longer names are cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class ReportTable:
         report, wide = self.report, options.max_width >= WIDE
         columns = [column for column in COLUMNS if column in report.overall.accuracy]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("\ndomain")  # the one column that gives way where there is no room
+        table.add_column("\ndomain", overflow="fold")  # gives way where there is no room; names stay whole
         titles = [
             "\nn",
             *(SHORT_TITLES[column] for column in columns),
@@ -75,6 +76,14 @@ class ReportTable:
         yield Text(" ".join(headline(report)) + "\n")
         yield table
         yield Text(_footnote(report), style="dim")
+        yield to_copy(report.signature)
+
+
+def to_copy(text: str) -> Text:
+    """A line that the terminal may wrap and rich does not break, so that it is copied whole; print it with ``crop=False``."""
+    from rich.text import Text
+
+    return Text(printable(text), style="dim", no_wrap=True, overflow="ignore")
 
 
 def terminal_table(report: GapReport) -> ReportTable:
@@ -85,7 +94,7 @@ def terminal_table(report: GapReport) -> ReportTable:
 def _cells(row: GapRow, columns: Sequence[ColumnName], wide: bool) -> list[str]:
     divergence = row.divergence_nats.misalignment if row.divergence_nats else None
     cells = [
-        one_line(row.name, _NAME_WIDTH),
+        printable(row.name),
         str(row.n_items),
         *(percent(row.accuracy[column].value) for column in columns),
         percent(row.gap.value),
@@ -105,6 +114,5 @@ def _footnote(report: GapReport) -> str:
         f"{condition}Columns: {measure(report)}; columns, gaps and WER in percent; gap = forget + misalign; bold: gap at q < 0.05; "
         "M in nats a position.",
         f"Rejects: {rejects}." + (f" Unparsed answers, counted as wrong: {unparsed}." if unparsed else ""),
-        report.signature,
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from unicodedata import category
 
 from salad_eval.gap.pair import (
     CORRECT,
@@ -181,9 +182,16 @@ def nats(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}".replace("-", "−")
 
 
+def printable(text: str) -> str:
+    """What somebody else wrote, for a terminal: control characters, which might drive it, become marks; line ends and tabs stay."""
+    return "".join(
+        "�" if category(letter) in ("Cc", "Cf", "Cs") and letter not in "\n\t" else letter for letter in text
+    )
+
+
 def one_line(text: str, width: int = 40) -> str:
     """A name as labels and headings can bear it: one line, cut with an ellipsis."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -97,7 +97,7 @@ def _how(run: RenderedRun, license: str) -> list[str]:
     facts = {
         "Made by": f"salad-gap {version('salad-gap')}, run {plan.name}, {run.report.created}",
         "Voice": run.tts or "unknown",
-        "Perturbations": ", ".join(plan.perturbations),
+        "Conditions": ", ".join(plan.conditions),
         "ASR (for WER)": run.asr or "unknown",
         "Signature": run.report.signature,
         "Licence": f"{license}{given}. The text keeps the licence of its source, and the sound follows text and voice.",
@@ -126,7 +126,7 @@ def _loading(plan: Plan, tasks: Sequence[SharedTask]) -> list[str]:
         "A gap report of your own models on this sound, in a folder that holds these files:",
         "",
         "```",
-        *(run_command(task.yaml, plan.perturbations) for task in tasks),
+        *(run_command(task.yaml, plan.conditions) for task in tasks),
         "```",
         "",
         "The rows by themselves (the sound stays encoded, so that no FFmpeg is needed):",

@@ -248,7 +248,7 @@ def export(
             _export_task(run, protocol, slugs[protocol.task], work, format) for protocol in run.report.protocols
         )
         (work / CARD_FILE).write_text(card_page(run, tasks, license=license, language=language), encoding="utf-8")
-    return Export(out, tasks, run.plan.perturbations)
+    return Export(out, tasks, run.plan.conditions)
 
 
 def _export_task(

@@ -59,8 +59,6 @@ def hub_id(spec: TaskSpec) -> str | None:
 def run_command(yaml_file: str, perturbations: Sequence[str]) -> str:
     """The command that evaluates on a shared task; its recordings under perturbations are used where the plan names these."""
     named = (
-        ""
-        if tuple(perturbations) == (CLEAN,)
-        else f""" --set "perturbations=[{", ".join(map(repr, perturbations))}]\""""
+        "" if tuple(perturbations) == (CLEAN,) else f""" --set "conditions=[{", ".join(map(repr, perturbations))}]\""""
     )
     return f"salad run --preset nano --tasks {shlex.quote(yaml_file)}{named}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Turn the loop: evaluate → select → synthesise → train → evaluate.")
+app = typer.Typer(rich_markup_mode=None, help="Turn the loop: evaluate → select → synthesise → train → evaluate.")
 
 
 @app.command()

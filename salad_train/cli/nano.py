@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The embedded world: its data and its models.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, help="The embedded world: its data and its models.", no_args_is_help=True)
 
 
 @app.callback()

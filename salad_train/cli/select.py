@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from salad_train.recipe import Recipe
     from salad_train.selection.files import SelectPlan
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

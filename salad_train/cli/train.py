@@ -15,7 +15,9 @@ from salad_train.training.processes import first_process_first, is_first
 if TYPE_CHECKING:
     from salad_train.recipe import Recipe
 
-app = typer.Typer(help="Train a speech LLM: Stage I (natural speech) or Stage II (what was selected).")
+app = typer.Typer(
+    rich_markup_mode=None, help="Train a speech LLM: Stage I (natural speech) or Stage II (what was selected)."
+)
 
 
 class Stage(str, Enum):

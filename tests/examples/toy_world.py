@@ -78,7 +78,7 @@ class Measure:
             columns=tuple(ColumnSpec(name, "toy", COLUMN_FORM[name], "toy") for name in columns),
             split="validation",
             voices=("toy",),
-            perturbations=(CLEAN,),
+            conditions=(CLEAN,),
             tts="none",
             asr="none",
             seed=0,

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,3 +71,13 @@ def wait(what: str, true: Callable[[], Any]) -> Any:
             raise AssertionError(f"not within {PATIENCE:.0f} s: {what}")
         time.sleep(0.02)
     return value
+
+
+def axe(chrome: Chrome, script: Path) -> list[tuple[str, list[str]]]:
+    """What axe finds wrong on the page: the rule, and the elements it is broken by."""
+    chrome.execute_script(script.read_text(encoding="utf-8"))  # type: ignore[no-untyped-call]
+    found = chrome.execute_async_script(
+        "axe.run().then(arguments[0], error => arguments[0]({violations: [{id: String(error), nodes: []}], passes: [1]}))"
+    )  # type: ignore[no-untyped-call]
+    assert found["passes"]
+    return [(rule["id"], [node["html"][:120] for node in rule["nodes"][:3]]) for rule in found["violations"]]

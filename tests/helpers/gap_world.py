@@ -79,7 +79,7 @@ def protocol(**changes: Any) -> RunProtocol:
         "columns": specs(),
         "split": "test",
         "voices": VOICES,
-        "perturbations": (CLEAN,),
+        "conditions": (CLEAN,),
         "tts": "toy-tts",
         "asr": "toy-asr",
         "seed": 7,

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from salad_eval.audio.store import AudioStore
+from salad_eval.gap.controls import ControlScores
 from salad_eval.gap.items import RunRecords
 from salad_eval.types import (
     CLEAN,
     COLUMN_FORM,
     COLUMNS,
     Audio,
+    ColumnName,
+    ControlName,
     Divergence,
     GapReport,
     Item,
@@ -98,6 +101,14 @@ def page_world(folder: Path, text: Callable[[str], str] = plain, seed: int = 0) 
                     Response(item.id, column, COLUMN_FORM[column], *spoken, choice_logprobs=tuple(logprobs))
                 )
                 scores.append(Score(item.id, column, *spoken, value=float(answer), predicted=chosen))
+    guess = np.random.default_rng([seed, 1])
+    asked: tuple[tuple[ControlName, ColumnName], ...] = (
+        ("floor", "base_text"), ("floor", "adapted_speech"), ("silent", "adapted_speech"), ("swapped", "adapted_speech"),
+    )  # fmt: skip
+    controls = [
+        ControlScores(name, column, [Score(one.id, column, None, None, float(guess.random() < 0.25)) for one in items])
+        for name, column in asked
+    ]
     records = RunRecords(items, scores, renderings, transcripts, responses, divergences)
     made = report(
         items,
@@ -106,7 +117,8 @@ def page_world(folder: Path, text: Callable[[str], str] = plain, seed: int = 0) 
         divergences=divergences,
         protocols=tuple(replace(PROTOCOL, task=text(task), n_items=2 * ITEMS_A_DOMAIN) for task in ("quiz", "trivia")),
         columns=tuple(replace(spec, system=text("toy-system"), fingerprint=text("print")) for spec in specs()),
-        slice_fields=("voice", "perturbation", "task", text("kind")),
+        controls=controls,
+        slice_fields=("voice", "condition", "task", text("kind")),
         signature=text("quiz|n:24"),
         notes=(text("a note"),),
         names=RunNames(text("toy run"), text("tiny-llm"), text("tiny-ears"), text("tiny-asr")),

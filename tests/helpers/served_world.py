@@ -89,6 +89,8 @@ class Server:
             def do_POST(self) -> None:
                 outer._answer(self)
 
+            do_GET = do_POST
+
             def log_message(self, *_: object) -> None:
                 pass
 

@@ -556,7 +556,7 @@ def test_a_recording_made_under_a_perturbation_stands_for_it(tmp_path: Path) -> 
 def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the views of a report."""
     monkeypatch.setattr(
-        report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
     )
 
 

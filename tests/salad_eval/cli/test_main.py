@@ -6,8 +6,6 @@ import errno
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +16,14 @@ from salad_eval import plugins, report
 from salad_eval.cli import main as cli
 from salad_eval.cli.main import main
 from tests.salad_eval.benchmarks.test_items import make_task
+from tests.salad_eval.cli.conftest import Salad
 from tests.salad_eval.test_plugins import break_one
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Salad = Callable[..., Ended]
-
-
-@pytest.fixture
-def salad(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Salad:
-    """Call ``salad`` in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*args: object) -> Ended:
-        code = 0
-        try:
-            main([str(arg) for arg in args])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
 def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
     )
 
 
@@ -128,13 +99,15 @@ def test_a_full_disk_is_one_line_and_says_how_to_go_on(
         main(["run", "--debug"])
 
 
-def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(
+    salad: Salad, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(**_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "runs")
 
     monkeypatch.setattr(cli, "app", refuse)
-    with pytest.raises(PermissionError):
-        main(["run"])
+    shown = salad("run")
+    assert (shown.code, shown.err) == (1, "salad: run: runs: Permission denied.\n")
 
 
 def test_debug_shows_the_traceback(salad: Salad) -> None:
@@ -337,3 +310,78 @@ def test_a_runs_renderings_are_transcribed(
     assert ended.code == 0, ended.err
     assert ended.out.count("heard: ") == 4
     assert "WER of en-us+f3: " in ended.out
+
+
+# --- what nobody foresaw ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyError("x"), 1, "render: KeyError in"),
+        (RecursionError("too deep"), 1, "RecursionError"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "runs/a/report.md"),
+            1,
+            "render: runs/a/report.md: Permission denied.",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "runs/a/card.png"),
+            1,
+            "runs/a/card.png: Read-only file system.",
+        ),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), 2, "(300 characters): File name too long."),
+    ],
+)
+def test_the_last_guard_says_one_sentence_and_debug_the_rest(
+    salad: Salad, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, said: str
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    shown = salad("render", "hello")
+    assert shown.code == code
+    assert said in shown.err
+    assert shown.err.startswith("salad: ")
+    assert len(shown.err.splitlines()) == 1
+    assert "Traceback" not in shown.err
+    with pytest.raises(type(error)):
+        main(["render", "hello", "--debug"])
+
+
+def test_ctrl_c_says_what_is_kept(salad: Salad, monkeypatch: pytest.MonkeyPatch) -> None:
+    from salad_eval.pipeline import run as line
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(line, "run", stop)
+    shown = salad("run", "--preset", "nano")
+    assert shown.code == 130
+    assert "salad run: stopped. What was finished is kept: the same command goes on from there." in shown.err
+
+
+def test_control_characters_do_not_reach_the_terminal(salad: Salad) -> None:
+    shown = salad("report", "runs/\x1b[31mred\x07\x9b")
+    assert shown.code == 2
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown.err)
+
+
+@pytest.mark.parametrize("command", ["run", "render", "compare", "items", "tasks show", "select", "train"])
+def test_help_is_printed_as_it_was_written(salad: Salad, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = salad(*command.split(), "--help")
+    assert shown.code == 0
+    assert "…" not in [word[-1:] for word in shown.out.split() if word.startswith("--")]
+    if command == "run":
+        assert "[config/]" in "".join(shown.out.split())
+
+
+def test_file_names_of_long_texts_are_cut(salad: Salad, tmp_path: Path) -> None:
+    from salad_eval.cli.speech import _file_name
+
+    long, other = _file_name("a" * 300 + ".wav"), _file_name("a" * 300 + ".mp3")
+    assert len(long.encode()) <= 200
+    assert long != other
+    assert _file_name("text1.context.en-us+f3") == "text1.context.en-us+f3"

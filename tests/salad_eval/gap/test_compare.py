@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from salad_eval.errors import UserInputError
-from salad_eval.gap.compare import Comparison, compare
+from salad_eval.gap.compare import BOTH, Comparison, Flip, between, compare, compare_all
 from salad_eval.pipeline.finished import FinishedRun
 from salad_eval.report.comparison import comparison_headline, comparison_markdown, comparison_terminal
 from salad_eval.report.wording import signed
@@ -142,10 +142,72 @@ def test_runs_that_differ_in_voices_columns_or_split_say_so() -> None:
         FinishedRun(ITEMS, only_ann, report(ITEMS, only_ann, columns=columns, split="validation", n_resamples=100)),
     )
     assert tuple(found.overall.columns) == tuple(column for column in COLUMNS if column != "base_transcript")
-    text = " ".join(found.notes)
+    text = " ".join(found.unlike)
+    assert comparison_headline(found)[: len(found.unlike)] == found.unlike, "what is unlike comes first"
     assert "only the first has bob (clean); only the second has none" in text
     assert "not compared: base_transcript" in text
     assert "test and validation" in text
+
+
+def test_spoken_columns_are_means_over_what_both_runs_have() -> None:
+    """Without bob the second run hears a1 and b2; so does the first one's ann: nothing has changed by ear."""
+    only_ann = [score for score in SCORES if score.voice in (None, "ann")]
+    found = compared((ITEMS, SCORES), (ITEMS, only_ann))
+    assert found.renderings == (("ann", "clean"),)
+    assert found.overall.columns["adapted_speech"].difference.value == 0.0
+    others = [replace(score, voice="eve") if score.voice else score for score in only_ann]
+    apart = compared((ITEMS, SCORES), (ITEMS, others))
+    assert apart.renderings == ()
+    assert "over each run's own" in apart.unlike[0]
+    assert apart.overall.columns["adapted_speech"].second == 0.5
+
+
+def test_what_flipped_is_listed_rendering_by_rendering() -> None:
+    worse = [
+        replace(score, value=0.0)
+        if (score.item_id, score.voice, score.column) == ("b2", "ann", "adapted_speech")
+        else score
+        for score in BETTER
+    ]
+    found = compared((ITEMS, SCORES), (ITEMS, worse))
+    assert found.flips == (
+        Flip("a1", "bob", "clean", won=True),
+        Flip("a2", "ann", "clean", won=True),
+        Flip("a2", "bob", "clean", won=True),
+        Flip("b2", "ann", "clean", won=False),
+    )
+    assert (found.n_won, found.n_lost) == (3, 1)
+    assert "1 renderings were lost and 3 won" in comparison_headline(found)[-1]
+
+
+def run_of(found: Sequence[Score], **changes: object) -> FinishedRun:
+    return FinishedRun(ITEMS, found, report(ITEMS, found, n_resamples=100, **changes))
+
+
+def test_within_a_run_two_voices_are_compared() -> None:
+    """By ear ann is right in a1 and b2, bob in b1 and b2."""
+    found = between(run_of(SCORES), "voice", "ann", "bob")
+    assert found.overall.columns["adapted_speech"].difference.value == 0.0
+    assert {(flip.item_id, flip.won, flip.voice) for flip in found.flips} == {("a1", False, BOTH), ("b1", True, BOTH)}
+    assert found.name_b.endswith("voice=bob")
+    noisy = [*SCORES, *(replace(s, perturbation="telephone", value=0.0) for s in SCORES if s.voice)]
+    by_condition = between(run_of(noisy), "condition", "clean", "telephone")
+    assert by_condition.overall.columns["adapted_speech"].second == 0.0
+    assert by_condition.overall.columns["base_text"].difference.value == 0.0
+    with pytest.raises(UserInputError, match="no condition 'phone'; did you mean 'telephone'"):
+        between(run_of(noisy), "condition", "clean", "phone")
+
+
+def test_several_runs_are_held_against_the_first_with_q_over_them() -> None:
+    items, first = random_world(0, n_items=60)
+    runs = []
+    for seed in range(3):
+        _, found = random_world(seed, n_items=60)
+        runs.append(FinishedRun(items, found, report(items, found, n_resamples=100)))
+    found = compare_all(FinishedRun(items, first, report(items, first, n_resamples=100)), runs)
+    assert found[0].comparison.overall.gap.difference.value == 0.0
+    assert found[0].q_value == 1.0
+    assert all(one.q_value >= one.comparison.overall.gap.p_value for one in found)
 
 
 def test_views() -> None:

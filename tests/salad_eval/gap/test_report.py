@@ -409,7 +409,7 @@ def test_signature_is_one_line_that_names_everything() -> None:
         "shots:0",
         "score:ll",
         "voices:ann+bob",
-        "pert:clean",
+        "conditions:clean",
         "tts:tts122050Hz",
         "asr:asrasr",
         "adapted_speech:toy-system#",

@@ -29,7 +29,7 @@ def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def fake_plan(tmp_path: Path, _stand_ins: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A plan of a task with options and one without, in two voices; a report without its views, which take most of the time."""
     monkeypatch.setattr(
-        report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
     )
     free = {
         "output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{choices[answer]}}",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from salad_eval.identity import digest
-from salad_eval.pipeline import divergence, render, respond, score, transcribe
+from salad_eval.pipeline import controls, divergence, render, respond, score, transcribe
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
@@ -30,6 +30,10 @@ GOLDEN: dict[str, tuple[Step[Any], str, str]] = {
     "score": (score.STEP, "2", "b0c9401fc16e8deb"),
     "comparable": (divergence.ASKED_BEFORE, "1", "ea361eb1313838a1"),
     "divergence": (divergence.STEP, "1", "14721aaa3346b65d"),
+    "control.base_floor": (controls.STEP, "1", "92d85615940b3b56"),
+    "control.adapted_floor": (controls.STEP, "1", "cfc57f1b1766c0f0"),
+    "control.adapted_silent": (controls.STEP, "1", "01eda13fe28c43c0"),
+    "control.adapted_swapped": (controls.STEP, "1", "0346c0628e1e7a0b"),
 }
 
 

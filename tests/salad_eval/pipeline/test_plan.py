@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
 
 def test_defaults() -> None:
     plan = Plan.from_mapping(SMALL)
-    assert (plan.split, plan.limit, plan.seed, plan.perturbations, plan.n_resamples) == (
+    assert (plan.split, plan.limit, plan.seed, plan.conditions, plan.n_resamples) == (
         "test",
         None,
         0,
@@ -83,12 +83,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no tasks": ({"tasks": []}, "tasks is []: "),
     "an empty name": ({"voices": [""]}, "voices.0 is '': "),
     "a voice twice": ({"voices": ["a", "a"]}, "voices names 'a' twice"),
-    "unknown perturbation": ({"perturbations": ["clean", "nose,snr=1"]}, "perturbations.1 is 'nose,snr=1': unknown perturbation 'nose'"),
+    "unknown perturbation": ({"perturbations": ["clean", "nose,snr=1"]}, "conditions.1 is 'nose,snr=1': unknown perturbation 'nose'"),
     "a perturbation's setting": ({"perturbations": "noise,snr=loud"}, "snr is 'loud', expected a number from -20 to 60."),
     "a comma YAML took for its own": ({"perturbations": ["noise", "snr=10"]}, "snr is missing, expected 'noise,snr=N' (in quotes"),
-    "an empty perturbation": ({"perturbations": [""]}, "perturbations.0 is '': "),
-    "no perturbations": ({"perturbations": []}, "perturbations is []: "),
-    "a perturbation twice": ({"perturbations": ["noise,snr=10", "noise, snr=10.0"]}, "perturbations names 'noise,snr=10' twice"),
+    "an empty perturbation": ({"perturbations": [""]}, "conditions.0 is '': "),
+    "no perturbations": ({"perturbations": []}, "conditions is []: "),
+    "a perturbation twice": ({"perturbations": ["noise,snr=10", "noise, snr=10.0"]}, "conditions names 'noise,snr=10' twice"),
     "several faults": ({"seed": -1, "shots": -1}, "shots is -1"),
 }  # fmt: skip
 
@@ -120,11 +120,13 @@ def test_one_name_stands_for_a_list_of_one() -> None:
     assert (plan.tasks, plan.voices) == (("t",), ("en-us",))
 
 
-def test_equal_perturbations_are_one() -> None:
-    plan = Plan.from_mapping({**SMALL, "perturbations": ["clean", "noise, snr=10.0", "telephone"]})
-    assert plan.perturbations == ("clean", "noise,snr=10", "telephone")
+def test_equal_conditions_are_one_and_their_earlier_name_is_read() -> None:
+    plan = Plan.from_mapping({**SMALL, "conditions": ["clean", "noise, snr=10.0", "telephone"]})
+    assert plan.conditions == ("clean", "noise,snr=10", "telephone")
     assert Plan.from_mapping(plan.model_dump(mode="json")) == plan
-    assert Plan.from_mapping({**SMALL, "perturbations": "noise,snr=1e1"}).perturbations == ("noise,snr=10",)
+    assert Plan.from_mapping({**SMALL, "perturbations": "noise,snr=1e1"}).conditions == ("noise,snr=10",)
+    with pytest.raises(UserInputError, match="two names of one key"):
+        Plan.from_mapping({**SMALL, "perturbations": ["clean"], "conditions": ["clean"]})
 
 
 SETTINGS = {
@@ -219,3 +221,12 @@ def test_yaml_that_is_none_is_said_in_a_sentence(value: str, tmp_path: Path) -> 
 )
 def test_a_number_with_an_exponent_is_a_number(text: str, value: object) -> None:
     assert parse_setting(f"x={text}") == ("x", value)
+
+
+def test_a_plan_is_anchored_where_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = Plan.from_mapping({**SMALL, "tasks": ["salad_nano", "mine/quiz.yaml"], "audio_store": "audio"})
+    anchored = plan.anchored()
+    assert anchored.tasks == ("salad_nano", str(tmp_path / "mine/quiz.yaml"))
+    assert (anchored.audio_store, anchored.data_dir) == (str(tmp_path / "audio"), None)
+    assert anchored.anchored() == anchored

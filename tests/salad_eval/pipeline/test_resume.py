@@ -48,7 +48,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the views of a report, which take most of a small run's time and are made from its JSON."""
     monkeypatch.setattr(
-        report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
     )
 
 

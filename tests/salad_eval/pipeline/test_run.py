@@ -29,7 +29,9 @@ def only_json(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
     """Without the views of a report, but for the test that is about them."""
     if "views" not in request.keywords:
         monkeypatch.setattr(
-            report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+            report,
+            "write_report",
+            lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE),
         )
 
 
@@ -134,6 +136,7 @@ def test_one_step_after_the_other_reads_the_ones_before(tiny_plan: dict[str, Any
     assert {name: step["n_lines"] for name, step in steps.items()} == {
         "render": 16, "transcribe": 16, "respond.base_text": 8, "respond.base_transcript": 16, "respond.adapted_text": 8,
         "respond.adapted_speech": 16, "score": 48, "comparable": 1, "divergence": 16,
+        "control.base_floor": 8, "control.adapted_floor": 8, "control.adapted_silent": 8, "control.adapted_swapped": 8,
     }  # fmt: skip
 
 

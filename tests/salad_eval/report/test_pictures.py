@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from salad_eval.gap.compare import ColumnChange, Comparison, ComparisonRow
+from salad_eval.gap.compare import ColumnChange, Comparison, ComparisonRow, Flip
 from salad_eval.report.card import card_png
 from salad_eval.report.comparison import write_comparison
 from salad_eval.report.figures import render_figures
@@ -65,7 +65,10 @@ def test_names_in_a_figure_stay_text() -> None:
 def comparison(name: str) -> Comparison:
     change = ColumnChange(0.5, 0.75, Estimate(0.25, 0.1, 0.4, 8), 0.01)
     row = ComparisonRow(name, 8, 8, dict.fromkeys(COLUMNS, change), change, 0.02)
-    return Comparison(name, name, 0, 100, 8, 0, 0, 0, 0, replace(row, name="overall", q_value=None), (row,), (name,))
+    overall, flips = replace(row, name="overall", q_value=None), (Flip(name, name, name, won=True),)
+    return Comparison(
+        name, name, name, name, 0, 100, 8, 0, 0, 0, 0, overall, (row,), (name,), ((name, name),), flips
+    )  # fmt: skip
 
 
 def test_the_comparison_is_closed_to_the_outside_too(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def only_json() -> Any:
     """Without the views of a report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            report, "write_report", lambda found, folder: report.save_report(found, folder / report.REPORT_FILE)
+            report,
+            "write_report",
+            lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE),
         )
         yield
 
@@ -69,7 +71,7 @@ def ran(plan: Mapping[str, Any], out: Path, **changes: Any) -> GapReport:
 def finished(plan: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on four items, in two voices, clean and in noise."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    ran(plan, out, limit=4, perturbations=["clean", "noise,snr=10"])
+    ran(plan, out, limit=4, conditions=["clean", "noise,snr=10"])
     return out
 
 
@@ -96,7 +98,7 @@ def test_a_run_on_the_import_ends_in_the_same_numbers(
 ) -> None:
     first = report.load_report(finished)
     again = ran(
-        plan, tmp_path / "run", tasks=[str(shared / "tiny.yaml")], voices=None, tts=None, perturbations=["clean", "noise,snr=10"],
+        plan, tmp_path / "run", tasks=[str(shared / "tiny.yaml")], voices=None, tts=None, conditions=["clean", "noise,snr=10"],
         audio_store=str(tmp_path / "empty"),
     )  # fmt: skip
     assert scores(tmp_path / "run") == scores(finished)
@@ -242,7 +244,7 @@ def test_the_card_says_how_it_was_made(shared: Path, finished: Path) -> None:
         wer = by_voice[voice].wer
         assert wer is not None
         assert re.search(rf"\| tiny \| {re.escape(voice)} \| {100 * wer:.1f} % \|", text)
-    assert """salad run --preset nano --tasks tiny.yaml --set "perturbations=['clean', 'noise,snr=10']\"""" in text
+    assert """salad run --preset nano --tasks tiny.yaml --set "conditions=['clean', 'noise,snr=10']\"""" in text
 
 
 @pytest.mark.parametrize(

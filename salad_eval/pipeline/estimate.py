@@ -1,0 +1,205 @@
+"""What a run would take: counted from its items, and timed on a few of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from salad_eval import progress
+from salad_eval.benchmarks.recordings import recorded_jobs
+from salad_eval.pipeline.columns import COLUMNS
+from salad_eval.pipeline.controls import CONTROLS
+from salad_eval.pipeline.finished import read_run
+from salad_eval.pipeline.items import Benchmark, read_benchmark
+from salad_eval.pipeline.plan import Plan
+from salad_eval.pipeline.render import jobs_for
+from salad_eval.pipeline.run import run, steps_of
+from salad_eval.types import LOGPROB_SCORES, Item
+
+BYTES_A_SAMPLE = 2
+LETTERS_A_SECOND = 14.0  # of plain speech, where nothing was spoken to measure it
+RATE_HZ = 16_000
+LETTERS_A_TOKEN = 4.0  # of English, about
+FEW, MORE = 4, 12  # items a task of the two runs that the time is taken from
+SERVED = "openai-"
+
+
+@dataclass(frozen=True, slots=True)
+class StepEstimate:
+    """``units``: recordings or questions; ``calls``: to a served model, 0 where it is local; ``seconds``: ``None`` where not timed."""
+
+    name: str
+    units: int
+    calls: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """``tokens``: read by the models, about; ``seconds_of_sound`` and ``disk_bytes``: of recordings that are not in the store yet, too."""
+
+    n_items: int
+    n_rejects: int
+    n_recordings: int
+    seconds_of_sound: float
+    disk_bytes: int
+    tokens: int
+    steps: tuple[StepEstimate, ...]
+    measured_on: int  # items; 0 where nothing was run
+
+    @property
+    def seconds(self) -> float | None:
+        timed = [step.seconds for step in self.steps]
+        return None if None in timed else sum(one for one in timed if one is not None)
+
+    @property
+    def calls(self) -> int:
+        return sum(step.calls for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A step of a small run."""
+
+    units: int
+    seconds: float
+
+
+def estimate(plan: Plan) -> Estimated:
+    """What the plan would take. Two small runs of it, in a folder and a store of their own that are removed, give its times; none where
+    a model is served, for each question to it is paid."""
+    return _estimated(plan, measure=not served(plan))
+
+
+def counted(plan: Plan) -> Estimated:
+    """What the plan would take, by its items alone: nothing is run, and nothing timed."""
+    return _estimated(plan, measure=False)
+
+
+def _estimated(plan: Plan, *, measure: bool) -> Estimated:
+    benchmark = read_benchmark(plan)
+    jobs, unspeakable = jobs_for(benchmark.items, plan.voices, plan.conditions)
+    recorded, unheard = recorded_jobs(benchmark.items, plan.conditions)
+    letters = sum(len(job.spoken_text) for job in jobs)
+    n_recordings = len(jobs) + len(recorded)
+    a_letter, rate = 1 / LETTERS_A_SECOND, float(RATE_HZ)
+    timed: Mapping[str, tuple[_Timed, _Timed]] = {}
+    measured_on = 0
+    if measure:
+        timed, (a_letter, rate), measured_on = _measured(plan)
+    seconds = letters * a_letter
+    lost = {reject.item_id for reject in (*unspeakable, *unheard)}
+    items = [item for item in benchmark.items if item.id not in lost]
+    steps = tuple(_step(name, plan, benchmark, items, n_recordings, timed) for name in steps_of(plan))
+    return Estimated(
+        n_items=len(items),
+        n_rejects=len(benchmark.rejects) + len(lost),
+        n_recordings=n_recordings,
+        seconds_of_sound=seconds,
+        disk_bytes=round(seconds * rate * BYTES_A_SAMPLE),
+        tokens=round(_letters_read(items, plan) / LETTERS_A_TOKEN),
+        steps=steps,
+        measured_on=measured_on,
+    )
+
+
+def served(plan: Plan) -> bool:
+    """Whether a question of the plan goes to a server."""
+    names = [plan.asr.name, plan.base.system, plan.adapted.system, *([plan.tts.name] if plan.tts is not None else [])]
+    return any(name.startswith(SERVED) for name in names)
+
+
+def _n_renderings(plan: Plan) -> int:
+    return max(1, len(plan.voices)) * len(plan.conditions)
+
+
+def units_of(name: str, plan: Plan, n_items: int, n_recordings: int) -> int:
+    """How many recordings or questions a step has."""
+    spoken = n_items * _n_renderings(plan)
+    if name in ("render", "transcribe"):
+        return n_recordings
+    if name == "score":
+        return sum(n_items if column.form == "text" else spoken for column in COLUMNS)
+    column = next((column for column in COLUMNS if name.endswith(f".{column.name}")), None)
+    if column is not None:
+        return n_items if column.form == "text" else spoken
+    return spoken if name == "divergence" else n_items  # the others are controls
+
+
+def _step(
+    name: str,
+    plan: Plan,
+    benchmark: Benchmark,
+    items: list[Item],
+    n_recordings: int,
+    timed: Mapping[str, tuple[_Timed, _Timed]],
+) -> StepEstimate:
+    units = units_of(name, plan, len(items), n_recordings)
+    return StepEstimate(name, units, _calls(name, units, plan, benchmark, items), _seconds(units, timed.get(name)))
+
+
+def _seconds(units: int, timed: tuple[_Timed, _Timed] | None) -> float | None:
+    """A straight line through two small runs: what a step takes to begin, and a unit more."""
+    if timed is None:
+        return None
+    few, more = timed
+    if more.units <= few.units:
+        return more.seconds * units / max(1, more.units)
+    a_unit = max(0.0, (more.seconds - few.seconds) / (more.units - few.units))
+    begin = max(0.0, few.seconds - a_unit * few.units)
+    return begin + a_unit * units
+
+
+def _calls(name: str, units: int, plan: Plan, benchmark: Benchmark, items: list[Item]) -> int:
+    control = next((control for control in CONTROLS if control.step == name), None)
+    column = next((column for column in COLUMNS if name == f"respond.{column.name}"), None)
+    role = control.role if control is not None else column.role if column is not None else None
+    plugin = {"base": plan.base.system, "adapted": plan.adapted.system}.get(role or "", "")
+    if name == "transcribe":
+        return units if plan.asr.name.startswith(SERVED) else 0
+    if not plugin.startswith(SERVED) or not items:
+        return 0
+    options = sum(len(item.choices) if benchmark.answering[item.task].score in LOGPROB_SCORES else 1 for item in items)
+    return round(units * options / len(items))
+
+
+def _letters_read(items: list[Item], plan: Plan) -> int:
+    """Letters of all prompts and options that are read as text; sound is no text."""
+    whole = sum(len(item.context) + sum(map(len, item.choices)) for item in items)
+    unspoken = whole - sum(part.end - part.start for item in items for part in item.spoken_parts)
+    n = _n_renderings(plan)
+    by_form = {"text": whole, "transcript": n * whole, "speech": n * unspoken}
+    asked = sum(by_form[column.form] for column in COLUMNS)
+    return asked + sum(unspoken for control in CONTROLS if control.name in plan.controls)
+
+
+def _measured(plan: Plan) -> tuple[Mapping[str, tuple[_Timed, _Timed]], tuple[float, float], int]:
+    """Each step of two small runs, seconds of sound a letter and its rate, and how many items were asked."""
+    found: list[dict[str, _Timed]] = []
+    a_letter, rate, n_items = 1 / LETTERS_A_SECOND, float(RATE_HZ), 0
+    with tempfile.TemporaryDirectory(prefix="salad-dry-run-") as place:
+        for limit in (FEW, MORE):
+            small = plan.model_copy(
+                update={
+                    "limit": min(limit, plan.limit or limit),
+                    "out": str(Path(place) / str(limit)),
+                    "audio_store": str(Path(place) / f"audio-{limit}"),
+                    "n_resamples": 100,
+                    "created": None,
+                }
+            )
+            with progress.timed() as took:
+                report = run(small)
+            made = read_run(small.folder)
+            said = made.renderings()
+            letters = sum(len(one.spoken_text) for one in said)
+            if letters:
+                a_letter, rate = sum(one.seconds for one in said) / letters, float(said[0].sample_rate_hz)
+            n_items += report.overall.n_items
+            n = len(made.items)
+            found.append(
+                {name: _Timed(units_of(name, plan, n, len(said)), took.get(name, 0.0)) for name in steps_of(plan)}
+            )
+    return {name: (found[0][name], found[1][name]) for name in found[0]}, (a_letter, rate), n_items

@@ -1,0 +1,72 @@
+"""What a run would take, against what it took: counts to the item, and the way from two small runs to a whole one."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from salad_eval.pipeline.estimate import Estimated, _seconds, _Timed, estimate
+from salad_eval.pipeline.finished import read_run
+from salad_eval.pipeline.plan import Plan
+from salad_eval.pipeline.run import run, steps_of
+from salad_eval.report.estimate import estimate_terminal
+
+
+def printed(told: Estimated) -> str:
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    console.print(estimate_terminal(told))
+    return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+
+
+def test_counts_are_those_of_the_run(fake_plan: dict[str, Any], tmp_path: Path) -> None:
+    plan = Plan.from_mapping({**fake_plan, "conditions": ["clean", "telephone"]})
+    told = estimate(plan)
+    assert not plan.folder.exists(), "nothing is left behind"
+    assert not Path(fake_plan["audio_store"]).exists()
+    report = run(plan)
+    made = read_run(plan.folder)
+    assert told.n_items == report.overall.n_items
+    assert told.n_recordings == len(made.renderings())
+    for step in told.steps:
+        file = plan.folder / f"{step.name}.jsonl"
+        # Divergences are taken of items with options alone; an estimate may be above that.
+        assert step.units == len(file.read_text().splitlines()) or step.name == "divergence", step.name
+        assert step.calls == 0
+        assert step.seconds is not None
+    assert [step.name for step in told.steps] == steps_of(plan)
+    sound = sum(one.seconds for one in made.renderings())
+    assert told.seconds_of_sound == pytest.approx(sound, rel=0.3)
+    assert told.disk_bytes == pytest.approx(sum(2 * one.n_samples for one in made.renderings()), rel=0.3)
+    assert "calls to served models" in printed(told)
+
+
+def test_a_served_model_is_counted_and_not_asked(fake_plan: dict[str, Any]) -> None:
+    served = {"system": "openai-audio", "options": {"model": "m", "base_url": "http://localhost:9/v1"}}
+    told = estimate(Plan.from_mapping({**fake_plan, "adapted": served, "tasks": fake_plan["tasks"][:1]}))
+    assert isinstance(told, Estimated)
+    assert told.measured_on == 0
+    assert told.seconds is None
+    by_name = {step.name: step for step in told.steps}
+    assert by_name["respond.base_text"].calls == 0
+    assert by_name["respond.adapted_speech"].calls == 3 * by_name["respond.adapted_speech"].units  # one an option
+    assert "Not timed" in printed(told)
+
+
+@pytest.mark.parametrize(
+    ("few", "more", "units", "seconds"),
+    [
+        ((4, 5.0), (12, 9.0), 100, 53.0),  # 3 s to begin, half a second each
+        ((4, 5.0), (12, 4.0), 100, 5.0),  # nothing a unit: it is all beginning
+        ((4, 2.0), (4, 2.0), 8, 4.0),
+        ((4, 0.0), (12, 0.0), 1000, 0.0),
+    ],
+)
+def test_times_lie_on_a_line_through_two_small_runs(
+    few: tuple[int, float], more: tuple[int, float], units: int, seconds: float
+) -> None:
+    assert _seconds(units, (_Timed(*few), _Timed(*more))) == pytest.approx(seconds)
+    assert _seconds(units, None) is None
