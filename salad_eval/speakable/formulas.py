@@ -59,7 +59,7 @@ def factorial(match: re.Match[str]) -> str:
         and not is_in_formula(match)
     ):
         return written
-    in_formula = re.match(r" ?[-+*/=×÷)^·<>≤≥](?!-)|[0-9(√]", right) or re.search(r"[=/*×÷(+·^−-] ?\Z", left)
+    in_formula = re.match(r" ?[-+*/=×÷)^·<>≤≥](?!-)|[0-9(√]| minus ", right) or re.search(r"[=/*×÷(+·^−-] ?\Z", left)
     asked = is_asked(left) and re.match(r"[.?]?\s*\Z", right)
     alone = not left.strip() and not right.strip()
     if not (in_formula or asked or alone or of_bracket or _COUNTS_OF_ORDERS.match(right)):

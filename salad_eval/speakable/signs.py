@@ -9,6 +9,7 @@ two numbers it is a range or a score (``5-10``, *won 7-3*), but *minus* in a for
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from salad_eval.speakable.engine import Rules, Unspeakable, after, before, is_anywhere
 from salad_eval.speakable.numbers import DIGITS, END, NUM, START, number, spelled, tokens
@@ -26,7 +27,7 @@ _VULGAR = "½⅓⅔¼¾⅛⅜⅝⅞"
 
 # A word, or the end of a sentence or line: what parts a formula from prose. Letters that are no word ("cx", "MC") do not.
 _WORD = re.compile(
-    rf"(?<![A-Za-z])(?!(?:{FUNCTIONS}|mod)(?![a-z]))(?:[A-Za-z]?[a-z]{{3,}}|[A-Z][a-z]{{2,}}"
+    rf"(?<![A-Za-z])(?!(?:{FUNCTIONS}|mod|minus|blank)(?![a-z]))(?:[A-Za-z]?[a-z]{{3,}}|[A-Z][a-z]{{2,}}"
     r"|(?:of|to|in|is|or|an|as|at|be|by|do|if|it|no|on|so|up|us|we|he|me|my|go|am|all|and|the|for|are|was|has|had|not|but|any"
     r"|its|his|her|who|two|six|ten|one|a(?= [a-z]))(?![A-Za-z]))|[.?!;:](?=\s|\Z)|\n"
 )
@@ -158,7 +159,14 @@ def number_and_fraction(match: re.Match[str]) -> str:
     also="-–",
 )
 def range_of_fractions(match: re.Match[str]) -> str:
-    return f"{match.group(1)} {'minus' if is_sum(match) else 'to'} {match.group(2)}"
+    first, second = match.groups()
+    alone = not is_anywhere("[A-Za-z]", match.string) and _share(first) > _share(second)
+    return f"{first} {'minus' if alone or is_sum(match) else 'to'} {second}"
+
+
+def _share(written: str) -> float:
+    above, _, below = written.partition("/")
+    return int(above) / max(int(below or 1), 1) if above.isdigit() else sum(map(unicodedata.numeric, written))
 
 
 @rules.add(
@@ -188,6 +196,8 @@ def number_range(match: re.Match[str]) -> str:
     first, second = match.groups()
     if "—" in match.group() and not is_sum(match):
         return match.group()
+    if re.search(r"(?:Boeing|Airbus|DC|MD|[Mm]odel) \Z", before(match)):
+        return f"{first}-{second}"
     if match.group() in ("50-50", "20-20"):
         return f"{first}-{second}" if not is_sum(match) else f"{first} minus {second}"
     return f"{first} {'minus' if '−' in match.group() or subtracts(match, first, second) else 'to'} {second}"
@@ -255,6 +265,7 @@ _AFTER_CAPITALS = re.compile(r".{0,4}?[A-Z]{2,4}[A-Z]{2,4} ?=")
     rf"|(?<=\))—(?=[0-9(]+[=+*/])|(?<=[0-9)\]])[-−](?=\()|(?<=[0-9])(?: [-−–] ?|[-−–] )(?=[-−–] ?[0-9])"
     rf"|(?<![A-Za-z'’.-][a-z])(?<![A-Za-z][a-z])(?<=[b-hj-z{GREEK}])[-−](?=[0-9]{{1,4}}(?![0-9A-Za-z-])|\()"
     rf"|(?<=[0-9(=|,+][b-hj-z])[-−](?=[a-z](?![A-Za-z]))|(?<=[₀-₉ᵢⱼₙₜ]) ?[-−–] ?(?=[A-Za-z{GREEK}][₀-₉ᵢⱼₙₜ])"
+    rf"|(?<=[nk]!) ?[-−–] ?(?=[0-9(]|{VARIABLE})|(?<=[{_VULGAR}]) [-−–] (?=[{_VULGAR}0-9(])|(?<=^[A-Z]) [-−–] (?=\{{)"
     rf"|(?<=[{GREEK}][A-Za-z]) [-−–] (?=[{GREEK}0-9(]|{VARIABLE})"
     rf"|(?<=[{GREEK}]) [-−–] (?=[{GREEK}](?![A-Za-z])|[0-9(])|(?<=\A[a-z])[-−](?=[a-z]\Z))",
     needs="-−–—",
@@ -287,6 +298,17 @@ def difference_in_formula(match: re.Match[str]) -> str:
     return " minus "
 
 
+@rules.add(r"(?:(?<=blank)|(?<=\?)) ?[-−–] ?(?=[0-9(])|(?<=[0-9)]) ?[-−–] ?(?=blank|\?)", needs="-−–")
+def difference_of_unknown(match: re.Match[str]) -> str:
+    return " minus " if is_in_formula(match) else match.group()  # "___ - 5 = 3"
+
+
+@rules.add(r"(?<=[0-9])[-−–] (?=[0-9])", needs="-−–", also=DIGITS)
+def difference_with_one_blank(match: re.Match[str]) -> str:
+    in_formula = is_in_formula(match) or not is_anywhere("[A-Za-z]", match.string)
+    return " minus " if in_formula else match.group()  # "10- 3"
+
+
 _EQUATION_OF_WORDS = re.compile(r"=\s?(?:[A-Za-z]+ ){0,3}[A-Za-z]+\Z")
 _REST_OF_EQUATION = re.compile(
     r"(?:[A-Za-z]+ ){0,2}[A-Za-z]+(?:\Z|[.,;)?]| ?[-+*/=×÷])|(?:[A-Za-z]+ ){0,2}[A-Za-z]+\)? ?="
@@ -306,7 +328,7 @@ def difference_of_words(match: re.Match[str]) -> str:
 
 # --- signs -----------------------------------------------------------------------------------------------------------
 
-_OPENERS = tuple("=([{,<>≤≥≠≈+*/×÷·^±√")
+_OPENERS = tuple("=([{,<>≤≥≠≈+*/×÷·^±√→")
 _BEFORE_SIGN = re.compile(
     r"(?<![A-Za-z])(?:of|is|are|to|by|than|equals?|times|plus|minus|over|and|or|between|from|value|result|roots?|inverse|solutions?|"
     r"at|for|when|if|where|with|let|slope|charge|sum|product|axis|gives?|becomes?|power|factor|exactly|either|include|matrix|number)\Z"

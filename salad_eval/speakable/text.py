@@ -58,7 +58,7 @@ def blank_of_thousands(match: re.Match[str]) -> str:
 
 
 @layout.add(
-    r"(?m)^(?:[•◦▪‣●·] ?|° (?=[A-Z][a-z])|[*+-] +(?=[A-Za-z]{2})|#{1,6} +(?=[A-Za-z]))",
+    r"(?m)^(?:[•◦▪‣●·] ?|° (?=[A-Z][a-z])|[*+-] +(?=[A-Za-z]{2})(?!open (?:paren|br))|#{1,6} +(?=[A-Za-z]))",
     needs="•◦▪‣●·*+-#°",
     silences="bullet",
 )
