@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from salad_eval import plugins, resources
 from salad_eval.audio.store import AudioStore
@@ -20,10 +21,11 @@ from salad_eval.errors import UserInputError
 from salad_eval.gap.compare import Comparison
 from salad_eval.identity import digest
 from salad_eval.pipeline.finished import compare_runs
-from salad_eval.pipeline.items import read_benchmark
+from salad_eval.pipeline.folder import RunFolder
+from salad_eval.pipeline.items import items_digest, read_benchmark
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run as run_evaluation
-from salad_eval.records import to_json, whole_folder, write_json
+from salad_eval.records import whole_folder, write_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
 from salad_eval.types import GapReport, Item
 from salad_eval.validation import dotted, parse, read_table, with_overrides
@@ -31,14 +33,15 @@ from salad_train.corpus.sources import documents_of
 from salad_train.recipe import Recipe, load_recipe, stage2_data, voice_of
 from salad_train.selection.files import SelectPlan, read_selection, write_selection
 from salad_train.selection.select import Voice, open_readers, read_steering, select
+from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
 from salad_train.training.stage_plan import Stage2Plan
+from salad_train.training.stages import Stage2Data
 from salad_train.types import Corpus, Selection, TextDocument, Trainer
 
 STEER_ON, MEASURE_ON = "validation", "test"
-DONE = "done.json"
+MODEL_FILE = "trained.json"
 _LOOPS = Path(__file__).resolve().parent / "loops"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,38 +94,62 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
     ``out`` gets ``before/`` and ``after/`` (evaluations on the test split), and for each round ``validation/``, ``selection/``,
     ``synthesis/`` and ``stage2/``. ``tell`` is told what is being done.
     """
-    out.mkdir(parents=True, exist_ok=True)
     recipe = load_recipe(plan.recipe, dotted(plan.settings))
     audio = AudioStore(recipe.audio_store)
     model = recipe.stage2.init
-    tell("measuring the model as it is, on the test split")
-    evaluate_model(plan, recipe, model, MEASURE_ON, out / "before", out / "questions")
-    tell("reading the corpus")
-    corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe))
     selections: list[Selection] = []
     trained_on: list[TextDocument] = []
-    for number in range(1, plan.rounds + 1):
-        folder = out / f"round-{number}"
-        stage = round_plan(recipe.stage2, model, number)
-        tell(f"round {number} of {plan.rounds}: where is the gap? (validation split)")
-        evaluate_model(plan, recipe, model, STEER_ON, folder / "validation", out / "questions", plan.steer)
-        tell(f"round {number}: what to speak?")
-        selection = chosen(plan, recipe, stage, _without(corpus, trained_on), folder, audio)
-        selections.append(selection)
-        tell(f"round {number}: speaking {selection.budget_seconds:,.0f} s")
-        trained_on += spoken(recipe, stage, selection, folder / "synthesis", audio)
-        tell(f"round {number}: training on {len(trained_on):,} documents, {stage.train.steps} steps")
-        model = str(
-            trained(
-                plan, recipe, stage, of_all_rounds(selections), trained_on, folder / "stage2", audio, out / "frames"
+    with RunFolder(out) as folder:
+        tell("measuring the model as it is, on the test split")
+        evaluate_model(plan, recipe, model, MEASURE_ON, out / "before", out / "questions")
+        tell("reading the corpus")
+        corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe))
+        shared = stage2_data(recipe, (), audio=audio, work=out / "frames", frames=out / "frames")
+        for number in range(1, plan.rounds + 1):
+            turn = Turn(plan, recipe, round_plan(recipe.stage2, model, number), folder, f"round-{number}", audio)
+            tell(f"round {number} of {plan.rounds}: where is the gap? (validation split)")
+            evaluate_model(plan, recipe, model, STEER_ON, turn.path / "validation", out / "questions", plan.steer)
+            tell(f"round {number}: what to speak?")
+            selection = chosen(turn, _without(corpus, trained_on))
+            selections.append(selection)
+            tell(f"round {number}: speaking {selection.budget_seconds:,.0f} s")
+            trained_on += spoken(turn, selection)
+            tell(f"round {number}: training on {len(trained_on):,} documents, {turn.stage.train.steps} steps")
+            data = dataclasses.replace(
+                shared, selected=dataclasses.replace(shared.selected, documents=tuple(trained_on))
             )
-        )
-    tell("measuring the model as it is now, on the test split")
-    _begin_with(out / "before", out / "after")
-    evaluate_model(plan, recipe, model, MEASURE_ON, out / "after", out / "questions")
-    comparison = compare_runs(out / "before", out / "after")
-    files = write_comparison(comparison, out, title="Before and after Stage II", story=story(recipe, selections))
+            model = str(trained(turn, of_all_rounds(selections), data))
+        tell("measuring the model as it is now, on the test split")
+        _begin_with(out / "before", out / "after")
+        evaluate_model(plan, recipe, model, MEASURE_ON, out / "after", out / "questions")
+        comparison = compare_runs(out / "before", out / "after")
+        files = write_comparison(comparison, out, title="Before and after Stage II", story=story(recipe, selections))
     return LoopResult(Path(model), comparison, files, tuple(selections))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A round under way: what it is about, where its results are kept, and where sound is."""
+
+    plan: LoopPlan
+    recipe: Recipe
+    stage: Stage2Plan
+    folder: RunFolder
+    name: str
+    audio: AudioStore
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path / self.name
+
+    @property
+    def voice(self) -> TTSSpeaker:
+        return voice_of(self.recipe, self.audio)
+
+    def made_of(self, **more: str) -> dict[str, str]:
+        """What every step of a round depends on, and ``more``. A model counts by what it is, not by where it lies."""
+        settings = dataclasses.replace(self.stage, init="", base="", checkpoint=None)
+        return {"stage": digest(settings), **self.stage.models(), "voice": self.voice.fingerprint(), **more}
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -181,59 +208,65 @@ def round_plan(stage: Stage2Plan, model: str, number: int) -> Stage2Plan:
     )
 
 
-def chosen(
-    plan: LoopPlan, recipe: Recipe, stage: Stage2Plan, corpus: Corpus, folder: Path, audio: AudioStore
-) -> Selection:
+def chosen(turn: Turn, corpus: Corpus) -> Selection:
     """The round's selection, steered by its validation report."""
-    out = folder / "selection"
-    steering = read_steering(folder / "validation")
+    steering = read_steering(turn.path / "validation")
+    plan = turn.plan.select
 
-    def make() -> Selection:
-        readers = open_readers(stage)
-        voice = Voice(stage, voice_of(recipe, audio), readers.processor.tokenizer)
-        selection = select(plan.select, corpus, voice, out, readers=readers, steering=steering)
+    def make(out: Path) -> Selection:
+        readers = open_readers(turn.stage)
+        voice = Voice(turn.stage, turn.voice, readers.processor.tokenizer)
+        selection = select(plan, corpus, voice, out, readers=readers, steering=steering)
         write_selection(selection, out)
         return selection
 
-    key = digest(to_json(plan.select), to_json(stage), corpus.fingerprint, steering.report.signature)
-    return _once(out, key, make, lambda: read_selection(out))
+    made_of = turn.made_of(
+        selection=digest(plan),
+        signal=plugins.create("salad.signals", plan.signal, plan.signal_options).fingerprint(),
+        embedder=plugins.create("salad.embedders", plan.embedder, plan.embedder_options).fingerprint(),
+        corpus=corpus.fingerprint,
+        report=digest(dataclasses.replace(steering.report, created="")),
+        items=items_digest(steering.items),
+    )
+    return turn.folder.once(f"{turn.name}/selection", make, read_selection, files="selection.json*", depends_on=made_of)
 
 
-def spoken(
-    recipe: Recipe, stage: Stage2Plan, selection: Selection, out: Path, audio: AudioStore
-) -> tuple[TextDocument, ...]:
+def spoken(turn: Turn, selection: Selection) -> tuple[TextDocument, ...]:
     """The selected documents that were spoken within the budget."""
+    stage, voice = turn.stage, turn.voice
 
-    def make() -> tuple[TextDocument, ...]:
-        synthesis = synthesise(selection, stage, tokenizer_of(stage), voice_of(recipe, audio))
-        write_synthesis(synthesis, selection, stage, out)
+    def make(out: Path) -> tuple[TextDocument, ...]:
+        synthesis = synthesise(selection, stage, tokenizer_of(stage), voice)
+        write_synthesis(synthesis, selection, stage, voice.fingerprint(), out)
         return spoken_documents(selection, synthesis)
 
-    key = digest(selection.signature, to_json(stage), str(audio.root))
-    return _once(out, key, make, lambda: spoken_documents(selection, read_synthesis(out, selection, stage)))
+    def read(out: Path) -> tuple[TextDocument, ...]:
+        return spoken_documents(selection, read_synthesis(out, selection, stage, voice.fingerprint()))
+
+    made_of = turn.made_of(selection=digest(selection))
+    return turn.folder.once(f"{turn.name}/synthesis", make, read, files="synthesis.json*", depends_on=made_of)
 
 
-def trained(
-    plan: LoopPlan,
-    recipe: Recipe,
-    stage: Stage2Plan,
-    selection: Selection,
-    documents: Sequence[TextDocument],
-    out: Path,
-    audio: AudioStore,
-    frames: Path,
-) -> Path:
+def trained(turn: Turn, selection: Selection, data: Stage2Data) -> Path:
     """The checkpoint that the trainer makes of all documents selected so far."""
+    plan = turn.plan
+    trainer: Trainer = plugins.create("salad.trainers", plan.trainer, plan.trainer_options)
 
-    def make() -> Path:
-        ours = dataclasses.replace(recipe, stage2=stage)
-        data = stage2_data(ours, documents, audio=audio, work=frames, frames=frames)
-        trainer: Trainer = plugins.create("salad.trainers", plan.trainer, plan.trainer_options)
-        return trainer.fit(stage, selection, data, out)
+    def make(out: Path) -> Path:
+        model = trainer.fit(turn.stage, selection, data, out)
+        write_json(out / MODEL_FILE, {"model": os.path.relpath(model, out)})
+        return model
 
-    key = digest(to_json(stage), selection.signature, [document.id for document in documents], plan.trainer)
-    model = _once(out, key, lambda: {"model": str(make())}, lambda: _stated(out)["made"])
-    return Path(model["model"])
+    def read(out: Path) -> Path:
+        stated: dict[str, str] = json.loads((out / MODEL_FILE).read_text(encoding="utf-8"))
+        return out / stated["model"]
+
+    made_of = turn.made_of(
+        selection=digest(selection),
+        trainer=digest(plan.trainer, plan.trainer_options, trainer.fingerprint()),
+        **data.fingerprints(),
+    )
+    return turn.folder.once(f"{turn.name}/stage2", make, read, files="model/*", depends_on=made_of)
 
 
 def of_all_rounds(selections: Sequence[Selection]) -> Selection:
@@ -272,29 +305,3 @@ def _without(corpus: Corpus, documents: Sequence[TextDocument]) -> Corpus:
         return corpus
     left = tuple(document for document in corpus.documents if document.id not in taken)
     return Corpus(left, corpus.rejects, corpus_fingerprint(left))
-
-
-# --- once ------------------------------------------------------------------------------------------------------------
-
-
-def _stated(folder: Path) -> dict[str, Any]:
-    try:
-        stated: dict[str, Any] = json.loads((folder / DONE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return stated
-
-
-def _once(folder: Path, key: str, make: Callable[[], T], read: Callable[[], T]) -> T:
-    """What ``make`` gives, or what an earlier call under the same key left. A folder of another key is made anew; one that was
-    not finished is gone on with, if its own files know how."""
-    stated = _stated(folder)
-    if stated.get("key") == key and "made" in stated:
-        return read()
-    if stated.get("key") != key:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / DONE, {"key": key})
-    made = make()
-    write_json(folder / DONE, {"key": key, "made": made if isinstance(made, dict) else True})
-    return made

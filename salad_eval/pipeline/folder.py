@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from salad_eval import records
-from salad_eval.errors import DataError, SaladError
+from salad_eval.errors import DataError, SaladError, UserInputError
 from salad_eval.identity import digest, file_sha256
 from salad_eval.progress import tell, track
 
@@ -201,6 +202,49 @@ class RunFolder:
         unfinished.finish()
         return done
 
+    def once(
+        self,
+        name: str,
+        make: Callable[[Path], T],
+        read: Callable[[Path], T],
+        *,
+        files: str,
+        depends_on: Mapping[str, str],
+    ) -> T:
+        """What ``make`` gives and puts into the folder ``name``, or what ``read`` finds there of an earlier call under an equal key.
+
+        ``files`` is the pattern of the files, below that folder, that are the result: they are read again only as they were written. A
+        folder of another key is made anew; one that was not finished is gone on with, if its own files know how.
+        """
+        folder, key, state = self.path / name, digest(name, depends_on), self.state.steps.get(name)
+        same = state is not None and state.key == key
+        if same and state is not None and state.sha256 is not None:
+            if _digest_of(folder, files) == state.sha256:
+                return read(folder)
+            tell(f"{name} is made again: {folder} is not what was written (its checksum is another one)")
+            shutil.rmtree(folder, ignore_errors=True)
+        elif not same:
+            if state is not None:
+                tell(f"{name} is made again: {_what_changed(state.depends_on, depends_on)}")
+            shutil.rmtree(folder, ignore_errors=True)
+        self._note(name, StepState(key, depends_on=depends_on))
+        folder.mkdir(parents=True, exist_ok=True)
+        made = make(folder)
+        self._note(name, StepState(key, sha256=_digest_of(folder, files), depends_on=depends_on))
+        return made
+
+    def claim(self, name: str, depends_on: Mapping[str, str]) -> None:
+        """Take the folder for what goes on from its own files, such as a training. Raises ``UserInputError`` naming what is another
+        where it was taken for something else."""
+        key, state = digest(name, depends_on), self.state.steps.get(name)
+        if state is not None and state.key != key:
+            raise UserInputError(
+                f"{self.path} holds a {name} of something else: {_what_changed(state.depends_on, depends_on)}. Give another folder, or "
+                f"remove {self.path}."
+            )
+        if state is None:
+            self._note(name, StepState(key, depends_on=depends_on))
+
     def _reusable(self, step: str, key: str, n_lines: int) -> bool:
         """Whether the step's file was made under this key and is what was written."""
         state = self.state.steps.get(step)
@@ -221,6 +265,12 @@ class RunFolder:
             self.file(step).unlink(missing_ok=True)
             _Unfinished(self.file(step), object).drop()
             self._note(step, StepState(key, depends_on=depends_on))
+
+
+def _digest_of(folder: Path, files: str) -> str:
+    """Of the names and bytes of the files below a folder that a pattern names."""
+    found = sorted(path for path in folder.glob(files) if path.is_file())
+    return digest([(path.relative_to(folder).as_posix(), file_sha256(path)) for path in found])
 
 
 def _what_changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -36,7 +36,7 @@ def synthesise(
     chosen = read_selection(selection)
     voice = voice_of(plan)
     found = speak(chosen, plan.stage2, tokenizer_of(plan.stage2), voice)
-    write_synthesis(found, chosen, plan.stage2, out)
+    write_synthesis(found, chosen, plan.stage2, voice.fingerprint(), out)
     left_out = ", ".join(f"{n} {reason}" for reason, n in found.left_out.items()) or "none"
     typer.echo(
         f"{len(found.documents):,} documents, {found.seconds:,.1f} s of the {found.budget_seconds:,.0f} s asked for."

@@ -91,7 +91,7 @@ def train_stage2(
 ) -> Path:
     """Stage II of a recipe on what was selected and spoken; returns what the trainer plug-in made."""
     from salad_eval import plugins
-    from salad_train.recipe import stage2_data
+    from salad_train.recipe import stage2_data, voice_of
     from salad_train.selection.files import read_selection
     from salad_train.speech.synthesise import read_synthesis, spoken_documents
 
@@ -99,7 +99,7 @@ def train_stage2(
     fit = plugins.create("salad.trainers", trainer, options).fit
     plan = recipe.stage2
     chosen = read_selection(selection)
-    spoken = read_synthesis(synthesis, chosen, plan)
+    spoken = read_synthesis(synthesis, chosen, plan, voice_of(recipe).fingerprint())
     check_start(recipe)
     documents = spoken_documents(chosen, spoken)
     data = stage2_data(recipe, documents, work=out, tell=say)

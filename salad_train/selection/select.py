@@ -377,6 +377,7 @@ def _signature(
         "models": digest(readers.fingerprint)[:12] if readers is not None else "none",
         "asr": digest(asr.fingerprint())[:8] if asr is not None else "none",
         "voices": "+".join(voice.stage.voices),
+        "voice": digest(voice.speaker.fingerprint())[:8],
         "cut": digest(stage, voice.stage.train.seed)[:8],
     }
     return "|".join(

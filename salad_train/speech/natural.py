@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from salad_eval.errors import DataError
+from salad_eval.identity import digest
 from salad_eval.types import Audio
 from salad_train.speech.manifests import MIN_SPAN_SECONDS, Recording, TimedWord
 from salad_train.speech.utterances import Utterance
@@ -20,11 +23,20 @@ class NaturalSpeaker:
     def __init__(self, recordings: Iterable[Recording]) -> None:
         self._recordings = {recording.id: recording for recording in recordings}
 
+    @cached_property
+    def _fingerprint(self) -> str:
+        recordings = self._recordings.values()
+        return digest([_file_state(recording.audio) for recording in recordings], *recordings)
+
+    def fingerprint(self) -> str:
+        """Of the recordings, and of the sizes and times of change of their files."""
+        return self._fingerprint
+
     def key(self, utterance: Utterance) -> str:
         recording = self._recording(utterance)
         stretch = stretch_of(recording, utterance.start, utterance.end)
         times = "none" if stretch is None else f"{stretch[0]:.6f}:{stretch[1]:.6f}"
-        stated = f"{recording.id}\0{recording.audio}\0{recording.channel}\0{times}"
+        stated = f"{recording.id}\0{recording.audio}\0{_file_state(recording.audio)}\0{recording.channel}\0{times}"
         if stretch is None:
             stated += f"\0{utterance.start}:{utterance.end}"
         return hashlib.sha256(stated.encode()).hexdigest()[:32]
@@ -43,6 +55,16 @@ class NaturalSpeaker:
             raise DataError(
                 f"no recording has the id {utterance.document_id!r}; the documents that are heard must be the speaker's recordings."
             ) from None
+
+
+@lru_cache(maxsize=1 << 16)
+def _file_state(path: str) -> str:
+    """What changes when a file does, without reading it: its size and time of change; empty where it is not there."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def stretch_of(recording: Recording, start: int, end: int) -> tuple[float, float] | None:

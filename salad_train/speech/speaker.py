@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
+from salad_eval import plugins
 from salad_eval.audio.store import AudioStore
 from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, render
@@ -27,8 +29,15 @@ class TTSSpeaker:
     ) -> None:
         self.store, self.tts, self.options, self.workers = store, tts, dict(options or {}), workers
 
+    @cached_property
+    def _fingerprint(self) -> str:
+        return f"{self.tts}: {plugins.create('salad.tts', self.tts, self.options).fingerprint()}"
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
     def key(self, utterance: Utterance) -> str:
-        return span_key(utterance.text, f"{self.tts}:{utterance.voice}")
+        return span_key(utterance.text, f"{self._fingerprint}:{utterance.voice}")
 
     def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
         """What is in the store of each utterance after saying it; ``None`` where it cannot be said."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from salad_eval.errors import DataError, UserInputError
+from salad_eval.identity import file_sha256
 from salad_eval.progress import track
 from salad_eval.records import read_jsonl, to_json, write_json, write_jsonl
 from salad_eval.types import Rendering
@@ -126,13 +127,16 @@ def tokenizer_of(plan: Stage2Plan) -> Any:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def write_synthesis(synthesis: Synthesis, selection: Selection, plan: StagePlan, out: Path) -> None:
-    """``synthesis.jsonl`` (a line a document) and ``synthesis.json`` (what it was made by, written last)."""
+def write_synthesis(synthesis: Synthesis, selection: Selection, plan: StagePlan, voice: str, out: Path) -> None:
+    """``synthesis.jsonl`` (a line a document) and ``synthesis.json`` (what it was made by, written last). ``voice``: the speaker's
+    fingerprint."""
     out.mkdir(parents=True, exist_ok=True)
     write_jsonl(out / FILE, synthesis.documents)
     stated = {
         "selection": selection.signature,
         "cut_by": _cut_by(plan),
+        "voice": voice,
+        "documents_sha256": file_sha256(out / FILE),
         "budget_seconds": synthesis.budget_seconds,
         "seconds": synthesis.seconds,
         "left_out": dict(synthesis.left_out),
@@ -140,9 +144,9 @@ def write_synthesis(synthesis: Synthesis, selection: Selection, plan: StagePlan,
     write_json(out / STATED, stated)
 
 
-def read_synthesis(folder: Path, selection: Selection, plan: StagePlan) -> Synthesis:
-    """The synthesis in a folder. Raises ``UserInputError`` where it was made of another selection, or of documents cut in
-    another way than ``plan`` will cut them: its sound would not be the sound that is trained on."""
+def read_synthesis(folder: Path, selection: Selection, plan: StagePlan, voice: str) -> Synthesis:
+    """The synthesis in a folder. Raises ``UserInputError`` where it was made of another selection, by another voice, or of documents
+    cut in another way than ``plan`` will cut them: its sound would not be the sound that is trained on."""
     try:
         stated = json.loads((folder / STATED).read_text(encoding="utf-8"))
     except (OSError, ValueError) as cause:
@@ -152,11 +156,16 @@ def read_synthesis(folder: Path, selection: Selection, plan: StagePlan) -> Synth
     for name, made, wanted in (
         ("selection", stated["selection"], selection.signature),
         ("plan", stated["cut_by"], _cut_by(plan)),
+        ("voice", stated.get("voice"), voice),
     ):
         if made != wanted:
             raise UserInputError(
                 f"{folder} was made by another {name} ({made}) than this one ({wanted}). Run `salad synthesise` again."
             )
+    if stated["documents_sha256"] != file_sha256(folder / FILE):
+        raise DataError(
+            f"{folder / FILE} is not the file that {STATED} was written with. Run `salad synthesise` again."
+        )
     documents = read_jsonl(folder / FILE, SpokenDocument)
     return Synthesis(tuple(documents), stated["budget_seconds"], stated["left_out"])
 

@@ -27,6 +27,10 @@ class Utterance:
 class Speaker(Protocol):
     """Where the sound of a span comes from: a synthetic voice that reads it, or the recording it is a part of."""
 
+    def fingerprint(self) -> str:
+        """Names all that shapes the sound besides what is to be said."""
+        ...
+
     def key(self, utterance: Utterance) -> str:
         """Names the sound in a frame store; equal keys mean equal sound."""
         ...

@@ -8,10 +8,9 @@ sharded again when read: a checkpoint does not know how many processes made it.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from salad_eval.errors import DataError
-from salad_eval.records import whole_folder, write_json
+from salad_eval.identity import digest, file_sha256
+from salad_eval.records import loads, whole_folder, write_json
 from salad_train.training.optim import CombinedOptimizer
 
 Parameters = Mapping[str, torch.nn.Parameter]
+STATE_FILE, WEIGHTS, MOMENTS = "state.json", "model.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointState:
-    """``state.json``: steps done, whether it outlives later ones, and the teacher it was trained against."""
+    """``state.json``: steps done, whether it outlives later ones, the teacher it was trained against, and the sha256 of its other
+    files by their names."""
 
     step: int
     keep: bool
     teacher: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -59,11 +62,12 @@ def save_checkpoint(
     if not writes:
         return target
     with whole_folder(target) as unfinished:
-        save_file(weights, unfinished / "model.safetensors")
-        save_file(moments, unfinished / "optimizer.safetensors")
+        save_file(weights, unfinished / WEIGHTS)
+        save_file(moments, unfinished / MOMENTS)
         if also is not None:
             also(unfinished)
-        write_json(unfinished / "state.json", state)
+        sums = {path.name: file_sha256(path) for path in sorted(unfinished.iterdir())}
+        write_json(unfinished / STATE_FILE, replace(state, sha256=sums))
     for other in checkpoints_in(folder):
         if other != target and not read_state(other).keep:
             shutil.rmtree(other)
@@ -83,12 +87,32 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def read_state(checkpoint: Path) -> CheckpointState:
     """Raises ``DataError`` where ``checkpoint`` is none."""
     try:
-        state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-        return CheckpointState(int(state["step"]), bool(state["keep"]), str(state.get("teacher", "")))
-    except (OSError, ValueError, KeyError, TypeError) as cause:
+        return loads(CheckpointState, (checkpoint / STATE_FILE).read_bytes(), STATE_FILE)
+    except (OSError, DataError) as cause:
         raise DataError(
             f"{checkpoint} is no whole checkpoint ({cause}). Give a folder step-… as training writes them."
         ) from None
+
+
+def check_files(checkpoint: Path, names: Sequence[str] | None = None) -> None:
+    """Raise ``DataError`` naming a file of a checkpoint (one of ``names``) that is not what was written."""
+    for name, sha256 in read_state(checkpoint).sha256.items():
+        if names is None or name in names:
+            try:
+                same = file_sha256(checkpoint / name) == sha256
+            except OSError:
+                same = False
+            if not same:
+                raise DataError(
+                    f"{checkpoint / name} is not what was written (its checksum is another one). Remove {checkpoint}: training goes on "
+                    "from a checkpoint before it, or begins anew."
+                )
+
+
+def checkpoint_fingerprint(checkpoint: Path) -> str:
+    """Of what a checkpoint holds; wherever it lies."""
+    state = read_state(checkpoint)
+    return digest(state.sha256 or {name: file_sha256(checkpoint / name) for name in (WEIGHTS, MOMENTS)})
 
 
 def check_teacher(checkpoint: Path, teacher: str) -> None:
@@ -103,7 +127,7 @@ def check_teacher(checkpoint: Path, teacher: str) -> None:
 
 def weight_names(checkpoint: Path) -> tuple[str, ...]:
     """Of the parameters that a checkpoint holds."""
-    return tuple(_load(checkpoint / "model.safetensors"))
+    return tuple(_load(checkpoint / WEIGHTS))
 
 
 def load_weights(checkpoint: Path, parameters: Parameters, *, only_known: bool = False) -> None:
@@ -111,7 +135,7 @@ def load_weights(checkpoint: Path, parameters: Parameters, *, only_known: bool =
 
     ``only_known``: the checkpoint may leave some of ``parameters`` as they are. Raises ``DataError`` naming what differs.
     """
-    weights = _load(checkpoint / "model.safetensors")
+    weights = _load(checkpoint / WEIGHTS)
     odd = set(weights) - set(parameters) if only_known else set(weights) ^ set(parameters)
     if odd:
         raise DataError(
@@ -134,7 +158,7 @@ def load_moments(checkpoint: Path, parameters: Parameters, optimizer: CombinedOp
 
     Raises ``DataError`` where they are missing or of another optimiser.
     """
-    moments = _load(checkpoint / "optimizer.safetensors")
+    moments = _load(checkpoint / MOMENTS)
     names = optimizer.moment_names()
     by_name: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in moments.items():
@@ -194,6 +218,7 @@ _CHECKPOINTED = "_checkpoint_wrapped_module."  # put into names by activation ch
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
+    check_files(path.parent, [path.name])
     try:
         return load_file(path)
     except (OSError, SafetensorError) as cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,16 @@ from salad_train.speech.utterances import Speaker, Utterance
 
 @dataclass(frozen=True, slots=True)
 class StoredFrames:
-    """A line of the store's index: rows ``start`` to ``start + n`` of its array, from so many seconds of sound."""
+    """A line of the store's index: rows ``start`` to ``start + n`` of its array, from so many seconds of sound.
+
+    ``sum``: over the rows, their number and the seconds; empty in a store that was made before there were any.
+    """
 
     key: str
     start: int
     n: int
     seconds: float
+    sum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class FrameStore:
         self._where = {entry.key: entry for entry in self._log.read()}
         self._rows = max((entry.start + entry.n for entry in self._where.values()), default=0)
         self._map: np.memmap[Any, Any] | None = None
+        self._checked: set[str] = set()
         size = self._array_path.stat().st_size if self._array_path.exists() else 0
         if size < self._rows * width * 2:
             raise DataError(
@@ -96,7 +102,7 @@ class FrameStore:
                 if not np.isfinite(half).all():
                     raise DataError("model output is not finite in float16; it cannot be stored.")
                 file.write(half.tobytes())
-                entries.append(StoredFrames(key, start, len(rows), duration))
+                entries.append(StoredFrames(key, start, len(rows), duration, checksum(half, key, duration)))
                 start += len(rows)
             file.flush()
             os.fsync(file.fileno())
@@ -105,14 +111,31 @@ class FrameStore:
         self._rows, self._map = start, None
 
     def get(self, key: str) -> np.ndarray:
-        """(n, width) float16, a view of the file."""
+        """(n, width) float16, a view of the file. Raises ``DataError`` naming the file where they are not the rows that were written."""
         if self._map is None:
             self._map = np.memmap(self._array_path, dtype="<f2", mode="r", shape=(self._rows, self.width))
         entry = self._where[key]
-        return self._map[entry.start : entry.start + entry.n]
+        rows = self._map[entry.start : entry.start + entry.n]
+        if key not in self._checked:
+            if entry.sum and entry.sum != checksum(rows, key, entry.seconds):
+                raise DataError(damaged(self._array_path, key))
+            self._checked.add(key)
+        return rows
 
     def close(self) -> None:
         self._log.close()
+
+
+def checksum(rows: np.ndarray, *more: object) -> str:
+    """32 hex digits over the bytes of rows and over what else is stated of them."""
+    hasher = hashlib.blake2b(repr((len(rows), *more)).encode(), digest_size=16)
+    hasher.update(np.ascontiguousarray(rows).view(np.uint8).data if len(rows) else b"")
+    return hasher.hexdigest()
+
+
+def damaged(path: Path, key: str) -> str:
+    """What is said of rows that are not what was written."""
+    return f"{path}: the rows of {key} are not what was written (their checksum is another one). Remove {path.parent}; it is made again."
 
 
 def fill_store(

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from salad_eval.checkpoints import model_identity
 from salad_eval.errors import UserInputError
-from salad_eval.records import to_json, write_atomic
+from salad_eval.identity import digest
+from salad_eval.pipeline.folder import RunFolder
+from salad_eval.records import dumps, write_json
 from salad_train.model import SaladAdapterConfig
 from salad_train.speech.interleave import InterleaveSpec
 from salad_train.training.batches import BatchLimits
+from salad_train.training.checkpoints import checkpoint_fingerprint
 from salad_train.training.plan import TrainPlan
+
+PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,10 @@ class StagePlan:
         if not 0 <= self.replay_share < 1:
             raise UserInputError(f"replay_share is {self.replay_share}; expected a share in [0, 1).")
 
+    def models(self) -> dict[str, str]:
+        """The fingerprints of the models that a training begins with, by what they are for."""
+        return {}
+
     @property
     def replays(self) -> bool:
         """Whether plain text is read in between: it moves the LM only, and would be idle steps while that is frozen."""
@@ -106,6 +117,9 @@ class Stage1Plan(StagePlan):
     encoder_windows: tuple[float, ...] = ()
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
 
+    def models(self) -> dict[str, str]:
+        return {"base LLM": model_identity(self.base), "encoder": model_identity(self.encoder)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage2Plan(StagePlan):
@@ -126,6 +140,10 @@ class Stage2Plan(StagePlan):
     natural_share: float = 1 / 3
     natural_documents: int | None = None
 
+    def models(self) -> dict[str, str]:
+        before_decay = {} if self.checkpoint is None else {"checkpoint": checkpoint_fingerprint(Path(self.checkpoint))}
+        return {"speech LLM": model_identity(self.init), "base LLM": model_identity(self.base), **before_decay}
+
     def __post_init__(self) -> None:
         StagePlan.__post_init__(self)
         if self.selected_share <= 0 or self.natural_share < 0:
@@ -139,13 +157,24 @@ class Stage2Plan(StagePlan):
             )
 
 
-def same_plan(plan: StagePlan, path: Path) -> None:
-    """Write the plan, or refuse to go on with another one in the same folder."""
-    text = json.dumps(to_json(plan), indent=2) + "\n"
-    if path.exists():
-        if path.read_text(encoding="utf-8") != text:
-            raise UserInputError(
-                f"{path} states another plan than this run's. Give another folder, or remove {path.parent}."
-            )
-        return
-    write_atomic(path, text)
+def claim(out: Path, plan: StagePlan, made_of: Mapping[str, str]) -> None:
+    """Write down what a training in ``out`` is made of: its plan, and the fingerprints of models and data.
+
+    Raises ``UserInputError`` naming what is another where a training of something else was begun there: it would go on from that one's
+    checkpoint.
+    """
+    stated = json.loads(dumps(plan))
+    file = out / PLAN_FILE
+    if file.exists() and _read(file) != stated:
+        raise UserInputError(
+            f"{file} states another plan than this run's. Give another folder, or remove {file.parent}."
+        )
+    RunFolder(out).claim("training", {"plan": digest(plan), **made_of})
+    write_json(file, stated)
+
+
+def _read(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

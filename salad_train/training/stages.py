@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from salad_eval.errors import DataError, ModelError
+from salad_eval.identity import digest
 from salad_eval.records import whole_folder, write_json
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.speech.interleave import DocumentLike, Interleaved, as_text, interleave
@@ -29,7 +30,7 @@ from salad_train.training.train import train
 
 if TYPE_CHECKING:
     from salad_train.training.teacher_cache import TeacherCache, TeacherStates
-from salad_train.training.stage_plan import Stage1Plan, Stage2Plan, StagePlan, same_plan
+from salad_train.training.stage_plan import Stage1Plan, Stage2Plan, StagePlan, claim
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +41,10 @@ class SpeechSource:
     documents: Sequence[DocumentLike]
     speaker: Speaker
     preferred: Callable[[Any], Sequence[int] | None] | None = None
+
+    def fingerprint(self) -> str:
+        """Of what is heard: the documents, where each would like to be cut, and whose voice reads them."""
+        return digest(documents_fingerprint(self.documents, self.preferred), self.speaker.fingerprint())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +58,26 @@ class Stage2Data:
     natural: SpeechSource | None
     replay: Sequence[DocumentLike]
     frames: Path | None = None
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of each part."""
+        return {
+            "selected speech": self.selected.fingerprint(),
+            "natural speech": self.natural.fingerprint() if self.natural is not None else "none",
+            "replay text": documents_fingerprint(self.replay),
+        }
+
+
+def documents_fingerprint(
+    documents: Sequence[DocumentLike], preferred: Callable[[Any], Sequence[int] | None] | None = None
+) -> str:
+    """Of what training makes of documents: their texts and domains in their order, and where each would like to be cut."""
+    return digest(
+        *(
+            [one.id, one.domain, one.text, list(preferred(one) or ()) if preferred is not None else []]
+            for one in documents
+        )
+    )
 
 
 def borders_of(document: Any) -> Sequence[int] | None:
@@ -80,11 +105,13 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
     """
     out = Path(out)
     model, processor, teacher = build(plan)
+    read = replay if plan.replays else ()
+    made_of = {**plan.models(), "speech": heard.fingerprint(), "replay text": documents_fingerprint(read)}
     with first_process_first(plan.device):
-        same_plan(plan, out / "plan.json")
+        claim(out, plan, made_of)
         store = open_store(out / "frames", model)
         spoken = speak_documents(heard, plan, model, processor, store)
-        texts = texts_of(replay if plan.replays else (), processor, plan)
+        texts = texts_of(read, processor, plan)
         taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher")
     batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
     train(model, teacher, batches, plan.train, out, device=plan.device)
@@ -99,7 +126,7 @@ def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
     model, processor, teacher = open_models(plan)
     natural = None
     with first_process_first(plan.device):
-        same_plan(plan, out / "plan.json")
+        claim(out, plan, {**plan.models(), **data.fingerprints()})
         store = open_store(data.frames or out / "frames", model)
         selected = speak_documents(data.selected, plan, model, processor, store)
         if data.natural is not None and plan.natural_share > 0:

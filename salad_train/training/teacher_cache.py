@@ -47,7 +47,7 @@ from salad_eval.records import JsonlLog, read_jsonl, write_jsonl
 from salad_eval.systems.prompts import tokenizer_fingerprint
 from salad_train.training.batches import BatchLimits, Example
 from salad_train.training.checkpoints import teacher_fingerprint
-from salad_train.training.frames import FrameStore
+from salad_train.training.frames import FrameStore, checksum, damaged
 from salad_train.training.objective import CachedPositions, LogitHead, check_head, position_chunks
 
 Keep = Literal["top", "sampled"]
@@ -100,11 +100,15 @@ def spec_for(
 
 @dataclass(frozen=True, slots=True)
 class CachedText:
-    """A line of the index: rows ``start`` to ``start + n`` are what the teacher says after each token of a text but the last."""
+    """A line of the index: rows ``start`` to ``start + n`` are what the teacher says after each token of a text but the last.
+
+    ``sum``: over the rows; empty in a cache that was made before there were any.
+    """
 
     key: str
     start: int
     n: int
+    sum: str = ""
 
 
 def text_key(ids: np.ndarray) -> str:
@@ -130,6 +134,7 @@ class TeacherCache:
         self._where = {entry.key: entry for entry in self._log.read()}
         self._rows = max((entry.start + entry.n for entry in self._where.values()), default=0)
         self._map: np.ndarray | None = None
+        self._checked: set[str] = set()
         size = self._bin.stat().st_size if self._bin.exists() else 0
         if size < self._rows * spec.record.itemsize:
             raise DataError(
@@ -170,7 +175,8 @@ class TeacherCache:
                             f"the last, of {self.spec.record}."
                         )
                     file.write(np.ascontiguousarray(records).tobytes())
-                    entries.append(CachedText(text_key(ids), start, len(records)))
+                    key = text_key(ids)
+                    entries.append(CachedText(key, start, len(records), checksum(records, key)))
                     start += len(records)
                 file.flush()
                 os.fsync(file.fileno())
@@ -183,7 +189,8 @@ class TeacherCache:
         self._rows, self._map = start, None
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
-        """The records of a text, (tokens − 1,), a view of the file. Raises ``DataError`` where the text is not cached."""
+        """The records of a text, (tokens − 1,), a view of the file. Raises ``DataError`` where the text is not cached, or its records
+        are not those that were written."""
         entry = self._where.get(text_key(ids))
         if entry is None:
             raise DataError(
@@ -193,7 +200,12 @@ class TeacherCache:
             return np.zeros(0, dtype=self.spec.record)
         if self._map is None:
             self._map = np.memmap(self._bin, dtype=self.spec.record, mode="r", shape=(self._rows,))
-        return self._map[entry.start : entry.start + entry.n]
+        found = self._map[entry.start : entry.start + entry.n]
+        if entry.key not in self._checked:
+            if entry.sum and entry.sum != checksum(found, entry.key):
+                raise DataError(damaged(self._bin, entry.key))
+            self._checked.add(entry.key)
+        return found
 
     def positions(self, examples: Sequence[Example]) -> CachedPositions:
         """The teacher at the scored positions of ``examples``, in the order in which ``collate`` puts them."""

@@ -29,6 +29,7 @@ from salad_eval.records import JsonlLog, remove_unfinished, write_jsonl
 from salad_train.training.batches import Batch
 from salad_train.training.checkpoints import (
     CheckpointState,
+    check_files,
     check_teacher,
     load_moments,
     load_weights,
@@ -175,6 +176,7 @@ class SaladTrainer(Trainer):
         first = 0
         if checkpoint is not None:
             checkpoint = Path(checkpoint)
+            check_files(checkpoint)
             check_teacher(checkpoint, self.teacher_id)
             first = read_state(checkpoint).step
             if first >= self.plan.steps:

@@ -212,6 +212,9 @@ class Voice:
         self.mute_on = mute_on
         self.said: list[Utterance] = []
 
+    def fingerprint(self) -> str:
+        return f"tones, mute on {self.mute_on}"
+
     def key(self, utterance: Utterance) -> str:
         return span_key(utterance.text, utterance.voice)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,8 +131,9 @@ def selected(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     )
     write_selection(chosen, folder)
     recipe = load_recipe("nano", small)
-    made = synthesise(chosen, recipe.stage2, tokenizer_of(recipe.stage2), voice_of(recipe))
-    write_synthesis(made, chosen, recipe.stage2, folder)
+    voice = voice_of(recipe)
+    made = synthesise(chosen, recipe.stage2, tokenizer_of(recipe.stage2), voice)
+    write_synthesis(made, chosen, recipe.stage2, voice.fingerprint(), folder)
     return folder
 
 
@@ -199,6 +201,33 @@ def test_a_synthesis_must_be_there_and_be_this_selection_s(
     assert "hf: " in stage2(small, bare, tmp_path / "out", "--synthesis", str(selected))
     with pytest.raises(UserInputError, match="made by another plan"):
         stage2(small, selected, tmp_path / "other", stage2__cuts=2)
+    with pytest.raises(UserInputError, match="made by another voice"):
+        stage2(small, selected, tmp_path / "other", voice__options__rate=150)
+
+
+def test_a_folder_in_which_something_else_was_trained_is_refused(
+    small: dict[str, Any], selected: Path, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    texts, init, out = tmp_path / "texts.jsonl", tmp_path / "speech", tmp_path / "out"
+    shutil.copy(small["text"]["source"], texts)
+    shutil.copytree(tiny_models["speech"], init)
+    full = {"stage2.train.tune": "full", "stage2.train.lm_lr": 1e-5}  # so that text is read as well
+    mine = {**small, "text": {"source": str(texts)}, "stage2.init": str(init), **full}
+    said = stage2(mine, selected, out)
+    assert stage2(mine, selected, out) == said  # nothing has changed: it is finished
+    renamed = texts.rename(tmp_path / "renamed.jsonl")
+    assert stage2({**mine, "text": {"source": str(renamed)}}, selected, out) == said  # only the place has
+    with renamed.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"text": "One more text to be read, of a good many words."}) + "\n")
+    with pytest.raises(UserInputError, match=r"holds a training of something else: other replay text\."):
+        stage2({**mine, "text": {"source": str(renamed)}}, selected, out)
+    renamed.rename(texts).write_text(Path(small["text"]["source"]).read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(UserInputError, match="another plan"):
+        stage2(mine, selected, out, stage2__train__steps=3)
+    config = json.loads((init / "config.json").read_text(encoding="utf-8"))
+    (init / "config.json").write_text(json.dumps({**config, "initializer_range": 0.5}), encoding="utf-8")
+    with pytest.raises(UserInputError, match="something else: other speech LLM"):
+        stage2(mine, selected, out)
 
 
 # --- as a command ----------------------------------------------------------------------------------------------------

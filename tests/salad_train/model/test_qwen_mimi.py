@@ -159,9 +159,8 @@ def speak(recipe: Recipe, folder: Path) -> None:
     chosen = selection()
     write_selection(chosen, folder)
     voice = voice_of(recipe, AudioStore(recipe.audio_store))
-    write_synthesis(
-        synthesise(chosen, recipe.stage2, tokenizer_of(recipe.stage2), voice), chosen, recipe.stage2, folder
-    )
+    made = synthesise(chosen, recipe.stage2, tokenizer_of(recipe.stage2), voice)
+    write_synthesis(made, chosen, recipe.stage2, voice.fingerprint(), folder)
 
 
 @pytest.fixture

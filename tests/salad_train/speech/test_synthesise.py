@@ -9,9 +9,11 @@ import pytest
 
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, UserInputError
+from salad_eval.tts.espeak import Pyttsx3TTS
 from salad_train.speech.interleave import InterleaveSpec, WordRange
 from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import Synthesis, read_synthesis, spoken_documents, synthesise, write_synthesis
+from salad_train.speech.utterances import Utterance
 from salad_train.training.plan import TrainPlan
 from salad_train.training.stage_plan import Stage2Plan
 from salad_train.types import SelectedDocument, Selection, TextDocument
@@ -84,15 +86,43 @@ def test_what_cannot_be_spoken_is_counted_and_later_ones_stand_in(speaker: TTSSp
 
 def test_a_folder_of_another_selection_or_cut_is_refused(tmp_path: Path, whole: Synthesis) -> None:
     chosen = selection([doc.text for doc in tiny.documents(60)], 1e6)
-    write_synthesis(whole, chosen, PLAN, tmp_path)
-    again = read_synthesis(tmp_path, chosen, PLAN)
+    write_synthesis(whole, chosen, PLAN, "tts 1", tmp_path)
+    again = read_synthesis(tmp_path, chosen, PLAN, "tts 1")
     assert again.documents == whole.documents
     assert [d.id for d in spoken_documents(chosen, again)] == [d.document_id for d in whole.documents]
     with pytest.raises(UserInputError, match="another selection"):
-        read_synthesis(tmp_path, selection(["a b c d e f"], 5.0), PLAN)
+        read_synthesis(tmp_path, selection(["a b c d e f"], 5.0), PLAN, "tts 1")
+    with pytest.raises(UserInputError, match=r"another voice \(tts 1\) than this one \(tts 2\)"):
+        read_synthesis(tmp_path, chosen, PLAN, "tts 2")
     other = dataclasses.replace(PLAN, train=TrainPlan(steps=1, seed=7))
     with pytest.raises(UserInputError, match="another plan"):
-        read_synthesis(tmp_path, chosen, other)
+        read_synthesis(tmp_path, chosen, other, "tts 1")
+    lines = (tmp_path / "synthesis.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    for damaged in (lines[:-1], [*lines, lines[0]]):
+        (tmp_path / "synthesis.jsonl").write_text("".join(damaged), encoding="utf-8")
+        with pytest.raises(DataError, match=r"synthesis\.jsonl is not the file"):
+            read_synthesis(tmp_path, chosen, PLAN, "tts 1")
     (tmp_path / "synthesis.json").unlink()
     with pytest.raises(UserInputError, match="no finished synthesis"):
-        read_synthesis(tmp_path, chosen, PLAN)
+        read_synthesis(tmp_path, chosen, PLAN, "tts 1")
+
+
+def test_the_sound_of_a_span_is_named_by_all_that_shapes_it(speaker: TTSSpeaker) -> None:
+    said = Utterance("d", "gold and iron", "en-us+f3", 0, 13)
+    keys = {
+        speaker.key(said),
+        speaker.key(dataclasses.replace(said, text="gold and silver")),
+        speaker.key(dataclasses.replace(said, voice="en-us+m1")),
+        TTSSpeaker(speaker.store, "pyttsx3", {"rate": 150}).key(said),
+        TTSSpeaker(speaker.store, "pyttsx3", {"pitch": 60}).key(said),
+    }
+    assert len(keys) == 5
+    assert TTSSpeaker(speaker.store).key(said) in keys  # by the same engine
+    assert TTSSpeaker(speaker.store).key(dataclasses.replace(said, document_id="e")) in keys
+
+
+def test_another_version_of_the_engine_is_another_sound(speaker: TTSSpeaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Utterance("d", "gold and iron", "en-us+f3", 0, 13)
+    before = speaker.key(said)
+    monkeypatch.setattr(Pyttsx3TTS, "fingerprint", lambda self: "pyttsx3 9.9")
+    assert TTSSpeaker(speaker.store).key(said) != before

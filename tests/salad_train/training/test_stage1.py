@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,32 @@ def test_a_folder_of_another_plan_is_refused(parts: dict[tuple[str, str], tuple[
         run(plan_for(parts["llama", "parakeet"], steps=2), tmp_path)
 
 
+def test_a_folder_of_other_data_models_or_voice_is_refused_by_name(
+    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    base, encoder = (Path(shutil.copytree(part, tmp_path / part.name)) for part in parts["llama", "parakeet"])
+    plan, docs, out = plan_for((base, encoder), steps=1), world.documents(6), tmp_path / "out"
+    stages.stage1(plan, heard(docs), docs, out)
+    stages.stage1(plan, heard(world.documents(6), world.Voice()), world.documents(6), out)
+    changed = [*docs[:-1], dataclasses.replace(docs[-1], text=docs[-1].text + " And more.")]
+    for again, told in (
+        (lambda: stages.stage1(plan, heard(changed), docs, out), "other speech"),
+        (lambda: stages.stage1(plan, heard(docs, world.Voice(mute_on="iron")), docs, out), "other speech"),
+        (lambda: stages.stage1(plan, heard(docs), changed, out), "other replay text"),
+        (lambda: stages.stage1(plan, heard(docs), docs[:-1], out), "other replay text"),
+    ):
+        with pytest.raises(UserInputError, match=f"something else: {told}"):
+            again()
+    for folder, told in ((base, "other base LLM"), (encoder, "other encoder")):
+        saved = (folder / "config.json").read_text(encoding="utf-8")
+        (folder / "config.json").write_text(
+            json.dumps({**json.loads(saved), "initializer_range": 0.5}), encoding="utf-8"
+        )
+        with pytest.raises(UserInputError, match=f"something else: {told}"):
+            stages.stage1(plan, heard(docs), docs, out)
+        (folder / "config.json").write_text(saved, encoding="utf-8")
+
+
 def test_documents_too_short_to_cut_are_refused(
     parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
@@ -504,6 +531,25 @@ def test_frames_come_back_as_they_went_in(tmp_path: Path) -> None:
     for key, rows in frames.items():
         assert np.array_equal(again.get(key), rows)
     assert again.seconds("k7") == 0.7
+
+
+@pytest.mark.parametrize("damage", ["rows", "index"])
+def test_a_store_whose_rows_are_not_what_was_written_names_the_file(tmp_path: Path, damage: str) -> None:
+    store = FrameStore(tmp_path, 4, "x")
+    store.add(["a", "b"], [np.ones((2, 4)), np.full((3, 4), 2.0)], [0.1, 0.2])
+    store.close()
+    if damage == "rows":
+        data = bytearray((tmp_path / "frames.f16").read_bytes())
+        data[-1] ^= 1
+        (tmp_path / "frames.f16").write_bytes(data)
+    else:
+        index = tmp_path / "index.jsonl"
+        index.write_text(index.read_text().replace('"start": 2', '"start": 1'))
+    again = FrameStore(tmp_path, 4, "x")
+    assert np.array_equal(again.get("a"), np.ones((2, 4)))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"frames\.f16: the rows of b are not what was written"):
+            again.get("b")
 
 
 def test_a_store_whose_writer_was_killed_goes_on(tmp_path: Path) -> None:

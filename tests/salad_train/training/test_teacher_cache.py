@@ -278,3 +278,25 @@ def test_a_full_disk_leaves_what_was_cached(
     again = TeacherCache.open(tmp_path)
     assert len(again) == 2
     assert fill_cache(again, teacher, texts(examples)) == 4
+
+
+@pytest.mark.parametrize("kept", ["cache", "states"])
+def test_what_was_damaged_on_disk_is_not_taught(
+    kept: str, teacher: Any, examples: list[Example], tmp_path: Path
+) -> None:
+    def opened() -> Any:
+        if kept == "states":
+            return TeacherStates(tmp_path, teacher)
+        return TeacherCache(tmp_path, spec_for(teacher, world.tokenizer(), k=16))
+
+    if kept == "states":
+        opened().fill(texts(examples))
+    else:
+        filled(tmp_path, teacher, examples)
+    opened().positions(examples)
+    (file,) = (path for path in tmp_path.iterdir() if path.suffix in (".bin", ".f16"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=f"{file.name}: the rows of .* are not what was written"):
+        opened().positions(examples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import importlib.util
+import json
 import os
 import pickle
 import random
@@ -303,6 +304,16 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path, name: str) -> None:
+    file = stopped(tmp_path) / name
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=f"{name} is not what was written"):
+        run(PLAN, tmp_path)
+
+
 # --- checkpoints of something else -----------------------------------------------------------------------------------
 
 
@@ -353,7 +364,7 @@ def test_a_checkpoint_that_is_cut_off_is_refused_by_name(tmp_path: Path, file: s
     checkpoint = stopped(tmp_path)
     data = (checkpoint / file).read_bytes()
     (checkpoint / file).write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"step-0000002.*(no whole|not whole)"):
+    with pytest.raises(DataError, match=r"step-0000002.*(no whole|is not what was written)"):
         run(PLAN, tmp_path)
 
 
@@ -388,6 +399,8 @@ def test_moments_that_are_missing_are_an_error_unless_they_are_not_wanted(tmp_pa
 
     start = stopped(tmp_path / "one")
     save_file({}, start / "optimizer.safetensors")
+    state = json.loads((start / "state.json").read_text(encoding="utf-8"))
+    (start / "state.json").write_text(json.dumps({**state, "sha256": {}}), encoding="utf-8")  # as saved without them
     with pytest.raises(DataError, match="no optimiser moments"):
         run(PLAN, tmp_path / "two", init_from=start)
     run(PLAN, tmp_path / "three", init_from=start, fresh_moments=True)
