@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +41,39 @@ class AnswerCache:
             row = self._connection.execute("SELECT reply FROM answers WHERE request = ?", (request,)).fetchone()
         return None if row is None else json.loads(row[0])
 
+    @contextmanager
+    def asking(self, request: str) -> Iterator[None]:
+        """Within, nobody else asks this request, of all threads and processes that share the file; look again whether it was answered.
+
+        A file beside the cache is locked, and let go by the system where its holder is killed. Without such locks (on Windows)
+        requests under way at once are each asked.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        path = self.path.with_name(f"{self.path.name}.{request}.asking")
+        while True:
+            with path.open("ab") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                if not _is(path, held.fileno()):  # whoever held it was done, and took the file away
+                    continue
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
     def put(self, request: str, reply: Any) -> None:
         with self._lock:
             self._connection.execute(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?)", (request, json.dumps(reply, ensure_ascii=False))
             )
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -339,21 +339,33 @@ class Endpoint:
 
         Retries what may pass: no connection once there has been one, timeouts, 408, 409, 425, 429, 5xx, replies cut short. Raises
         ``EndpointError`` for what does not pass, or not in time, and what ``read`` raises for a reply it has no use for. Replies
-        that were read are kept, where there is a cache.
+        that were read are kept, where there is a cache, and one request is not asked twice at a time by those who share it.
         """
         fields = {**body, **self.settings.extra}
         fields = {name: value for name, value in fields.items() if value is not None}
         label = request_digest({"at": public(self._url), "path": path, "for": self.settings.revision, **fields}, wav)
-        if self._cache is not None and (kept := self._cache.get(label)) is not None:
-            answer = read(kept)
-            self.meter.add(cached=1)
-            return answer
+        if self._cache is None:
+            return self._bought(path, fields, wav, label, read)[1]
+        kept = self._cache.get(label)
+        if kept is None:
+            with self._cache.asking(label):
+                kept = self._cache.get(label)  # another run may have asked meanwhile
+                if kept is None:
+                    reply, answer = self._bought(path, fields, wav, label, read)
+                    self._cache.put(label, reply)
+                    return answer
+        answer = read(kept)
+        self.meter.add(cached=1)
+        return answer
+
+    def _bought(
+        self, path: str, fields: Mapping[str, Any], wav: bytes | None, label: str, read: Callable[[Any], R]
+    ) -> tuple[Any, R]:
+        """A reply that is paid for, and what ``read`` makes of it."""
         reply = self._until_answered(path, fields, wav, label)
         answer = read(reply)
         self.meter.add(**_tokens(reply))
-        if self._cache is not None:
-            self._cache.put(label, reply)
-        return answer
+        return reply, answer
 
     def _until_answered(self, path: str, fields: Mapping[str, Any], wav: bytes | None, label: str) -> Any:
         began = self._clock()

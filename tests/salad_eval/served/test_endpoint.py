@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salad_eval.errors import UserInputError
+from salad_eval.served.cache import AnswerCache
 from salad_eval.served.endpoint import (
     MAX_BACKOFF_S,
     OPENAI_URL,
@@ -465,6 +466,46 @@ def test_an_answer_is_asked_for_once(server: Server, tmp_path: Path) -> None:
     assert again.map(lambda n: post(again, {"n": n})["n"], range(4)) == [0, 1, 2, 3]
     assert sorted(call.json["n"] for call in server.calls) == [0, 1, 2, 3]
     assert again.usage == Usage(requests=2, cached=2, prompt_tokens=6, completion_tokens=4)
+
+
+def test_two_runs_at_once_pay_a_question_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second looks for an answer while the first is still waiting for it."""
+    asked_first, looked, answers = threading.Event(), threading.Event(), []
+
+    def behave(call: Call) -> Answer:
+        asked_first.set()
+        assert looked.wait(10)
+        return ok({"n": 7})
+
+    server.behave = behave
+    runs = [endpoint(server, cache=str(tmp_path / "answers.sqlite")) for _ in range(2)]
+    threads = [threading.Thread(target=lambda run=run: answers.append(post(run))) for run in runs]
+    threads[0].start()
+    assert asked_first.wait(10)
+    cache = runs[1]._cache
+    assert cache is not None
+    monkeypatch.setattr(cache, "asking", lambda label, own=cache.asking: (looked.set(), own(label))[1])
+    threads[1].start()
+    for thread in threads:
+        thread.join(10)
+    assert answers == [{"n": 7}, {"n": 7}]
+    assert len(server.calls) == 1
+    assert [run.usage.cached for run in runs] == [0, 1]
+    assert [file.name for file in tmp_path.iterdir()] == ["answers.sqlite"]
+
+
+def test_a_run_that_failed_or_was_killed_leaves_the_question_to_others(server: Server, tmp_path: Path) -> None:
+    server.behave = in_turn(failed(400), ok({"n": 1}), ok({"n": 2}))
+    cache = tmp_path / "answers.sqlite"
+    with pytest.raises(EndpointError):
+        post(endpoint(server, cache=str(cache)))
+    assert post(endpoint(server, cache=str(cache))) == {"n": 1}
+    left = AnswerCache(str(cache))
+    with left.asking("0" * 32):
+        (tmp_path / f"answers.sqlite.{'1' * 32}.asking").touch()  # what a killed run leaves
+    with left.asking("1" * 32):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["answers.sqlite"]
 
 
 def test_another_request_model_path_or_revision_is_another_answer(server: Server, tmp_path: Path) -> None:
