@@ -115,7 +115,6 @@ class FasterWhisper:
             self.sample_rate_hz,
             self.longest_seconds,
             lambda waves: [self._text(wave) for wave in waves],
-            lambda sizes: [[place] for place in range(len(sizes))],
         )
 
     def _text(self, wave: np.ndarray) -> str:

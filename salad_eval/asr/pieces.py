@@ -12,7 +12,7 @@ heard: its text is empty. Recognisers that learned from subtitles put words into
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -77,12 +77,11 @@ def heard_in_pieces(
     sample_rate_hz: int,
     longest_seconds: float,
     hear: Callable[[list[np.ndarray]], Sequence[str]],
-    together: Callable[[Sequence[int]], Iterable[Sequence[int]]],
 ) -> list[str]:
     """What ``hear`` makes of each recording, the pieces of a long one joined by single spaces.
 
-    ``hear`` takes waveforms (n,) and gives their texts; ``together`` says, from the lengths in samples of all pieces that are
-    heard, which places are heard in one call. Raises ``AudioError`` as ``waveform`` does.
+    ``hear`` takes the waveforms (n,) of all pieces in which something is to be heard, and gives their texts. Raises ``AudioError`` as
+    ``waveform`` does.
     """
     waves = [waveform(place, audio, sample_rate_hz) for place, audio in enumerate(audios)]
     parts = [
@@ -92,10 +91,8 @@ def heard_in_pieces(
     ]
     heard = [""] * len(parts)
     audible = [k for k, (_, wave) in enumerate(parts) if frame_rms(wave, sample_rate_hz).max() > SILENCE_RMS]
-    for batch in together([len(parts[k][1]) for k in audible]):
-        places = [audible[k] for k in batch]
-        for k, text in zip(places, hear([parts[k][1] for k in places]), strict=True):
-            heard[k] = text
+    for k, text in zip(audible, hear([parts[k][1] for k in audible]), strict=True):
+        heard[k] = text
     texts: list[list[str]] = [[] for _ in waves]
     for (place, _), text in zip(parts, heard, strict=True):
         texts[place].append(text)

@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.pieces import MIN_SECONDS as MIN_SECONDS
-from salad_eval.batches import of_like_length
+from salad_eval.batches import in_batches
 from salad_eval.checkpoints import LIBRARIES, Part, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
@@ -78,11 +78,14 @@ class TransformersCTC:
             return []
         waves = [self._waveform(place, audio) for place, audio in enumerate(audios)]
         windows = [window for place, wave in enumerate(waves) for window in self._heard_in(place, wave)]
-        ids: list[list[int]] = [[]] * len(windows)
-        for batch in self._batches([window.end - window.begin for window in windows]):
+
+        def heard(batch: list[int]) -> list[list[int]]:
             parts = [waves[windows[k].place][windows[k].begin : windows[k].end] for k in batch]
-            for k, row in zip(batch, self._ids(parts), strict=True):
-                ids[k] = windows[k].own(row)
+            return [windows[k].own(row) for k, row in zip(batch, self._ids(parts), strict=True)]
+
+        seconds = [(window.end - window.begin) / self.sample_rate_hz for window in windows]
+        # Recordings of equal length alone go together where the model does not mask what padding adds.
+        ids, self.batch_seconds = in_batches(seconds, self.batch_seconds, heard, equal=self._output_lengths is None)
         whole: list[list[int]] = [[] for _ in waves]
         for window, own in zip(windows, ids, strict=True):
             whole[window.place] += own
@@ -96,11 +99,6 @@ class TransformersCTC:
         context = int(CONTEXT_SECONDS * self.sample_rate_hz)
         for first, last in sound.pieces(wave, self.sample_rate_hz, self.longest_seconds):
             yield _Window(place, first, last, max(0, first - context), min(len(wave), last + context))
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Places of recordings of similar length; of equal length where the model does not mask what padding adds."""
-        limit = int(self.batch_seconds * self.sample_rate_hz)
-        return of_like_length(lengths, limit, equal=self._output_lengths is None)
 
     @torch.inference_mode()
     def _logits(self, waves: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

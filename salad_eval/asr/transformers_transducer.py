@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_RNNT_MAPPING, MODEL
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
-from salad_eval.batches import of_like_length
+from salad_eval.batches import in_batches
 from salad_eval.checkpoints import LIBRARIES, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
@@ -76,10 +76,14 @@ class TransformersTransducer:
 
         Raises ``AudioError``, naming the recording by its place, for one that is empty, too short, or not finite.
         """
-        limit = int(self.batch_seconds * self.sample_rate_hz)
-        return sound.heard_in_pieces(
-            audios, self.sample_rate_hz, self.longest_seconds, self._texts, lambda sizes: of_like_length(sizes, limit)
+        return sound.heard_in_pieces(audios, self.sample_rate_hz, self.longest_seconds, self._heard)
+
+    def _heard(self, waves: Sequence[np.ndarray]) -> list[str]:
+        seconds = [len(wave) / self.sample_rate_hz for wave in waves]
+        texts, self.batch_seconds = in_batches(
+            seconds, self.batch_seconds, lambda batch: self._texts([waves[k] for k in batch])
         )
+        return texts
 
     @torch.inference_mode()
     def _texts(self, waves: Sequence[np.ndarray]) -> list[str]:

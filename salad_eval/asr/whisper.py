@@ -20,6 +20,7 @@ from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.whisper_decoding import TEMPERATURES, Attempt, Noise, decode, decoding_rules
 from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
+from salad_eval.batches import in_batches
 from salad_eval.checkpoints import LIBRARIES, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.types import Audio
@@ -115,14 +116,14 @@ class Whisper:
 
         Raises ``AudioError``, naming the recording by its place, for one that is empty, too short, or not finite.
         """
+        return sound.heard_in_pieces(audios, self.sample_rate_hz, self.longest_seconds, self._heard)
 
-        def in_order(sizes: Sequence[int]) -> list[range]:  # each is padded to the whole window, whatever its length
-            return [
-                range(start, min(start + self.batch_size, len(sizes)))
-                for start in range(0, len(sizes), self.batch_size)
-            ]
-
-        return sound.heard_in_pieces(audios, self.sample_rate_hz, self.longest_seconds, self._texts, in_order)
+    def _heard(self, waves: Sequence[np.ndarray]) -> list[str]:
+        windows = [1] * len(waves)  # each is padded to the whole window, whatever its length
+        texts, self.batch_size = in_batches(
+            windows, self.batch_size, lambda batch: self._texts([waves[k] for k in batch])
+        )
+        return texts
 
     @torch.inference_mode()
     def _texts(self, waves: Sequence[np.ndarray]) -> list[str]:

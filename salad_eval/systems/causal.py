@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from salad_eval.batches import of_like_length
+from salad_eval.batches import halving, in_batches
 from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, library_versions, model_identity
 from salad_eval.errors import AudioError, ModelError, UserInputError
 from salad_eval.formats.peft import sources
 from salad_eval.systems import prompts
 from salad_eval.systems.chat import ChatStyle
-from salad_eval.systems.memory import halving
 from salad_eval.types import AudioSegment, Request
 
 if TYPE_CHECKING:
@@ -90,6 +89,11 @@ class CausalSystem:
     @property
     def model(self) -> Any:
         return self.llm.model
+
+    @property
+    def max_audio_seconds(self) -> float | None:
+        """Longest recording it hears whole; a longer one is an error. ``None``: what fits the LM."""
+        return self.llm.max_audio_seconds
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -240,14 +244,11 @@ class CausalSystem:
     def _encode(self, recordings: Sequence[AudioSegment]) -> list[torch.Tensor]:
         seconds = [self.llm.padded_seconds(recording.audio.seconds) for recording in recordings]
 
-        def encoded(budget: float) -> list[torch.Tensor]:
-            rows: dict[int, torch.Tensor] = {}
-            for batch in of_like_length(seconds, budget):
-                rows.update(zip(batch, self.llm.hear([recordings[place] for place in batch]), strict=True))
-            return [rows[place] for place in range(len(recordings))]
+        def heard(batch: list[int]) -> list[torch.Tensor]:
+            return self.llm.hear([recordings[place] for place in batch])
 
-        found, self.batch_seconds = halving(encoded, self.batch_seconds, least=max(seconds, default=1.0))
-        return found
+        rows, self.batch_seconds = in_batches(seconds, self.batch_seconds, heard)
+        return rows
 
     def _check_recording(self, request: Request, recording: AudioSegment) -> None:
         audio, limit = recording.audio, self.llm.max_audio_seconds

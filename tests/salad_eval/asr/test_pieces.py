@@ -121,7 +121,7 @@ def test_a_piece_without_a_sound_is_not_heard() -> None:
 
     quiet = speech((8, 0.001))
     audios = [Audio(quiet, RATE_HZ), Audio(speech((2.9, 0.3), (6, 0.001), (2.9, 0.3)), RATE_HZ)]
-    texts = sound.heard_in_pieces(audios, RATE_HZ, 3.0, hear, lambda sizes: [[k] for k in range(len(sizes))])
+    texts = sound.heard_in_pieces(audios, RATE_HZ, 3.0, hear)
     n_pieces = len(sound.pieces(audios[1].samples, RATE_HZ, 3.0))
     assert texts[0] == ""
     assert 2 <= len(asked) < n_pieces

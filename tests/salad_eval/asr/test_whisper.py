@@ -228,6 +228,23 @@ def test_unusable_sound_is_an_error_that_names_it(samples: np.ndarray, told: str
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_batch_that_memory_does_not_hold_is_halved(
+    checkpoints: dict[str, Path], multilingual: Whisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asr = Whisper(str(checkpoints["multilingual"]), language="de", batch_size=4)
+    texts, asked = asr._texts, []
+
+    def limited(waves: list[np.ndarray]) -> list[str]:
+        asked.append(len(waves))
+        if len(waves) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return texts(waves)
+
+    monkeypatch.setattr(asr, "_texts", limited)
+    assert asr.transcribe(sounds()) == multilingual.transcribe(sounds())
+    assert asked[:3] == [4, 2, 1]
+
+
 def test_it_is_an_asr_plug_in(multilingual: Whisper) -> None:
     assert isinstance(multilingual, ASR)
 

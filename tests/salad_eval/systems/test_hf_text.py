@@ -197,6 +197,31 @@ def test_an_edited_chat_template_is_another_fingerprint(copy):
     assert prints[0] != prints[1]
 
 
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_passes_that_memory_does_not_hold_are_made_smaller(folder, system, monkeypatch):
+    requests = [ask(f"Question {n}: moon?\nAnswer:", " Paris", " a red moon") for n in range(8)]
+    small = HFTextSystem(str(folder), device="cpu", batch_tokens=4096)
+    forward, passes = small.model.forward, []
+
+    def limited(*args, **inputs):
+        passes.append(inputs["input_ids"].numel())
+        if passes[-1] > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(small.model, "forward", limited)
+    np.testing.assert_allclose(small.loglikelihoods(requests), system.loglikelihoods(requests), atol=1e-5)
+    assert max(passes) > 64
+    assert small.batch_tokens <= 64
+    passes.clear()
+    wanted = {"max_new_tokens": 3, "stop": ()}
+    assert small.generate(requests, **wanted) == system.generate(requests, **wanted)
+    assert max(passes) <= 64  # the smaller batches are kept to
+    assert small.fingerprint() == system.fingerprint()
+
+
 # --- checkpoints that cannot be used ---------------------------------------------------------------------------------
 
 

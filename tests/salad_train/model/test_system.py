@@ -149,6 +149,25 @@ def test_equal_sound_is_encoded_once(system: SaladSystem, monkeypatch: pytest.Mo
     assert encoded == [2]
 
 
+def test_recordings_that_memory_does_not_hold_together_are_encoded_apart(
+    folder: Path, system: SaladSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SaladSystem(str(folder), device="cpu", batch_seconds=60)
+    hear, asked = small.llm.hear, []
+
+    def limited(recordings: list[AudioSegment]) -> list[torch.Tensor]:
+        asked.append(len(recordings))
+        if len(recordings) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return hear(recordings)
+
+    monkeypatch.setattr(small.llm, "hear", limited)
+    requests = [spoken(str(n), heard(text), " is") for n, text in enumerate(("gold", "goat"))]
+    np.testing.assert_allclose(small.loglikelihoods(requests), system.loglikelihoods(requests), atol=1e-4)
+    assert asked[0] == 2
+    assert asked[-2:] == [1, 1]
+
+
 def test_kept_frames_answer_alike_and_are_encoded_once_for_all_checkpoints(
     folder: Path, system: SaladSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
