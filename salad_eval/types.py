@@ -595,7 +595,8 @@ class ASR(Protocol):
 class System(Protocol):
     """A language model that reads text or hears speech.
 
-    Given audio it cannot hear, or asked to hear where no audio came, it raises ``ModelError`` rather than answer from text alone.
+    Given audio it cannot hear, or asked to hear where no audio came, it raises ``ModelError`` rather than answer from text alone. One
+    that hears recordings of a certain length at most says so as ``max_audio_seconds``; longer ones are then left out before it is asked.
     """
 
     def fingerprint(self) -> str: ...

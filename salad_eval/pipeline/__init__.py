@@ -4,6 +4,7 @@
     plan.py         what a run depends on, typed
     items.py        what is asked: tasks and items, read and checked
     render.py       items to sound        transcribe.py   sound to transcripts
+    limits.py       what the speech system cannot hear whole, left out
     respond.py      prompts to answers    score.py        answers to right and wrong
     divergence.py   F, M and D            columns.py      whose system answers, in what form it is asked
     speech.py       what there is to hear of the items, as prompts need it

@@ -22,6 +22,7 @@ from salad_eval.pipeline.controls import CONTROLS, ask_controls
 from salad_eval.pipeline.divergence import STEP as DIVERGE
 from salad_eval.pipeline.divergence import diverge_items
 from salad_eval.pipeline.items import read_benchmark
+from salad_eval.pipeline.limits import audible_items
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import STEP as RENDER
 from salad_eval.pipeline.render import render_items
@@ -64,7 +65,7 @@ def run(plan: Plan, *, again: bool = False, page: PageOptions = PageOptions()) -
     benchmark = read_benchmark(plan)
     with Session(plan, benchmark, again=again) as session, progress.steps(steps_of(plan)):
         spoken = render_items(session, benchmark.items)
-        heard = transcribe_items(session, spoken)
+        heard = audible_items(session, transcribe_items(session, spoken))
         speech = Speech(heard.renderings, heard.transcripts)
         responses = [r for column in COLUMNS for r in respond_column(session, column, heard.items, speech)]
         scores = score_responses(session, heard.items, responses)

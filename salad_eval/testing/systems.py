@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from salad_eval.errors import ModelError
+from salad_eval.errors import AudioError, ModelError
 from salad_eval.testing.recognisers import ToneASR
 from salad_eval.types import AudioSegment, Request
 
@@ -18,14 +18,15 @@ _SPREAD = 4.0  # nats between its likeliest and unlikeliest logit
 class HashedSystem:
     """``System`` and ``Distributional``: the next token's distribution is a digest of ``name`` and of all that was read and heard.
 
-    It hears ``ToneTTS`` by letters, and refuses sound where ``hears`` is false.
+    It hears ``ToneTTS`` by letters, and refuses sound where ``hears`` is false, or where it is longer than ``max_audio_seconds``.
     """
 
-    def __init__(self, name: str = "hashed", hears: bool = True) -> None:
-        self.name, self.hears = name, hears
+    def __init__(self, name: str = "hashed", hears: bool = True, max_audio_seconds: float | None = None) -> None:
+        self.name, self.hears, self.max_audio_seconds = name, hears, max_audio_seconds
 
     def fingerprint(self) -> str:
-        return f"hashed 1({self.name}{'' if self.hears else ', deaf'})"
+        most = "" if self.max_audio_seconds is None else f", {self.max_audio_seconds:g} s"
+        return f"hashed 1({self.name}{'' if self.hears else ', deaf'}{most})"
 
     def tokenizer_fingerprint(self) -> str:
         return "half bytes"
@@ -47,6 +48,9 @@ class HashedSystem:
     def _read(self, request: Request) -> str:
         if request.has_audio and not self.hears:
             raise ModelError(f"{self.name} hears nothing, and item {request.item_id!r} has sound in its prompt.")
+        longest = max((s.audio.seconds for s in request.prompt if isinstance(s, AudioSegment)), default=0.0)
+        if self.max_audio_seconds is not None and longest > self.max_audio_seconds:
+            raise AudioError(f"{self.name}: the recording of item {request.item_id!r} takes {longest:.1f} s.")
         return "".join(
             f"<{ToneASR().transcribe([s.audio])[0]}>" if isinstance(s, AudioSegment) else s.text for s in request.prompt
         )

@@ -157,4 +157,4 @@ def test_every_damaged_step_ends_in_the_same_report(
         (folder / f"{step}.jsonl").write_text("")
     started(fake_plan)
     assert (folder / "gap_report.json").read_bytes() == report
-    assert capsys.readouterr().err.count("is not what was written") == len(steps) == 13
+    assert capsys.readouterr().err.count("is not what was written") == len(steps) == 14

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from salad_eval.identity import digest
-from salad_eval.pipeline import controls, divergence, render, respond, score, transcribe
+from salad_eval.pipeline import controls, divergence, limits, render, respond, score, transcribe
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
@@ -23,6 +23,7 @@ from salad_eval.pipeline.run import run
 GOLDEN: dict[str, tuple[Step[Any], str, str]] = {
     "render": (render.STEP, "1", "6235a6f8b7b189fd"),
     "transcribe": (transcribe.STEP, "2", "44d3b46bd4424b1a"),
+    "limits": (limits.STEP, "1", "72ec11dec6e6355f"),
     "respond.base_text": (respond.STEP, "1", "261e0a482a691531"),
     "respond.base_transcript": (respond.STEP, "1", "e6361f459dcca362"),
     "respond.adapted_text": (respond.STEP, "1", "383cdad8b21f9326"),
