@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from salad_eval import records
 from salad_eval.cli.main import main
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.pipeline.finished import read_run
@@ -17,7 +18,9 @@ from salad_eval.pipeline.folder import DONE_FILE
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import evaluate, run
 from salad_eval.testing.systems import HashedSystem
+from salad_eval.types import Response
 from salad_eval.validation import with_overrides
+from tests.helpers.tiny_causal_lm import save_tiny_llama
 
 
 def started(plan: Mapping[str, Any], again: bool = False, **changes: Any) -> None:
@@ -158,3 +161,20 @@ def test_every_damaged_step_ends_in_the_same_report(
     started(fake_plan)
     assert (folder / "gap_report.json").read_bytes() == report
     assert capsys.readouterr().err.count("is not what was written") == len(steps) == 14
+
+
+def test_a_model_with_an_edited_chat_template_is_asked_anew(fake_plan: dict[str, Any], tmp_path: Path) -> None:
+    """Run again with the same folder, as somebody does who mends a template."""
+    (tmp_path / "model").mkdir()
+    folder = save_tiny_llama(tmp_path / "model")
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    options = {"pretrained": str(folder), "device": "cpu", "chat_template": True}
+    plan = Plan.from_mapping({**fake_plan, "base": {"system": "hf-text", "options": options}})
+    answers = []
+    for ending in ("", " It is"):
+        (folder / "chat_template.jinja").write_text(template + ending)
+        run(plan)
+        answers.append(records.read_jsonl(plan.folder / "respond.base_text.jsonl", Response))
+    before, after = ([one.choice_logprobs for one in found if one.choice_logprobs] for found in answers)
+    assert len(before) == len(after) > 0
+    assert all(one != other for one, other in zip(before, after, strict=True))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salad_eval.errors import ModelError
-from salad_eval.systems import branching
+from salad_eval.systems import shared_prefixes
 from salad_eval.systems.branching import can_branch, continuation_distributions, continuation_logprobs, greedy
 
 VOCABULARY = 97
@@ -277,7 +277,7 @@ def test_shared_shots_and_prompts_are_computed_once(llama, monkeypatch):
     assert sum(fed) == 100 + 8 * 10 + 8 * 3
 
 
-def group_tokens(keys: list[np.ndarray], groups: list[branching._Group]) -> int:
+def group_tokens(keys: list[np.ndarray], groups: list[shared_prefixes.Group]) -> int:
     return sum(g.shared + sum(len(keys[i]) - g.shared for i in g.members) for g in groups)
 
 
@@ -285,7 +285,7 @@ def test_groups_are_found_by_what_prompts_share():
     rng = np.random.default_rng(0)
     heads = [rng.integers(1, 50, size=size) for size in (200, 150, 90)]
     keys = [np.concatenate([heads[i % 3], rng.integers(1, 50, size=10)]) for i in range(30)]
-    groups = branching._groups(keys)
+    groups = shared_prefixes.groups_of(keys)
     assert sorted(sorted(g.members) for g in groups) == [list(range(i, 30, 3)) for i in range(3)]
     assert sorted(g.shared for g in groups) == [90, 150, 200]
     assert group_tokens(keys, groups) == 200 + 150 + 90 + 30 * 10
@@ -295,7 +295,7 @@ def test_groups_are_found_by_what_prompts_share():
 @settings(max_examples=200, deadline=None)
 def test_groups_partition_the_requests_and_share_what_they_claim(sequences):
     keys = [np.array(sequence) for sequence in sequences]
-    groups = branching._groups(keys)
+    groups = shared_prefixes.groups_of(keys)
     assert sorted(i for g in groups for i in g.members) == list(range(len(keys)))
     for g in groups:
         assert all(len(keys[i]) > g.shared for i in g.members)

@@ -14,7 +14,9 @@ from salad_eval.benchmarks.catalogue import load_task
 from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.requests import build_request
 from salad_eval.systems.chat import ChatStyle, conversation, delimited, text_of
+from salad_eval.systems.hf_text import HFTextSystem
 from salad_eval.types import Request, TextSegment
+from tests.helpers.tiny_causal_lm import save_tiny_llama
 from tests.salad_eval.benchmarks.test_items import make_task
 
 # Every way in which a task can shape a conversation, each with each.
@@ -73,6 +75,69 @@ def test_conversations_are_lm_evals(tmp_path: Path, delimiter: str, shots: int, 
                 said = [{"role": turn.role, "content": text_of(turn.content)} for turn in turns]
                 ours.append((json.dumps([said, turns[-1].role != "assistant"]), list(request.chat_continuations)))
             assert ours == theirs
+
+
+# --- what is scored --------------------------------------------------------------------------------------------------
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role | capitalize }}:\n{{ m.content }}{% if not loop.last %}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}\nAssistant:\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = save_tiny_llama(tmp_path_factory.mktemp("chat"))
+    (path / "chat_template.jinja").write_text(TEMPLATE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "gen_prefix", "asked", "scored"),
+    [
+        (" ", None, "Assistant:\n", "helium"),
+        ("\n", None, "Assistant:\n", "helium"),
+        ("", None, "Assistant:\n", "helium"),
+        (" ", "The answer is", "Assistant:\nThe answer is", " helium"),
+        (" ", "The answer is ", "Assistant:\nThe answer is ", "helium"),
+        ("\n", "Answer:", "Assistant:\nAnswer:", "\nhelium"),
+        ("", "The answer is", "Assistant:\nThe answer is", "helium"),
+    ],
+)
+def test_what_is_scored_after_a_template(
+    folder: Path, tmp_path: Path, delimiter: str, gen_prefix: str | None, asked: str, scored: str
+) -> None:
+    """No target_delimiter, unless a gen_prefix without trailing space stands before it."""
+    keys = {"target_delimiter": delimiter, "gen_prefix": gen_prefix, "doc_to_choice": ["helium", "iron"]}
+    items, _, _ = load_items(load_task(str(make_task(tmp_path, **keys))), "test")
+    request = build_request(items[0], "text")
+    llm = HFTextSystem(str(folder), device="cpu", chat_template=True).llm
+    assert llm.render(request, ChatStyle()).endswith(asked)
+    assert llm.options(request, ChatStyle())[0] == scored
+
+
+@pytest.mark.parametrize(("shots", "multiturn"), FORMS)
+def test_log_probabilities_in_chat_form_are_lm_evals(folder: Path, tmp_path: Path, shots: int, multiturn: bool) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    theirs = HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=1)
+    cases = [(" ", None, "", None), (" ", "The answer is", "Answer.", "Be brief."), ("\n", "A: ", "Answer.", None)]
+    for number, (delimiter, gen_prefix, description, system) in enumerate(cases):
+        path = task_of(tmp_path / str(number), delimiter, gen_prefix, description)
+        asked = asked_by_lm_eval(
+            path, shots, chat_template=theirs.apply_chat_template, multiturn=multiturn, system=system
+        )
+        pairs = [(context, option) for context, options in asked for option in options]
+        found = theirs.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)])
+        items, _, _ = load_items(load_task(str(path)), "test", shots=shots)
+        ours = HFTextSystem(
+            str(folder), device="cpu", chat_template=True, system_prompt=system, fewshot_as_multiturn=multiturn
+        )
+        scored = ours.loglikelihoods([build_request(item, "text") for item in items])
+        assert [value for options in scored for value in options] == pytest.approx(
+            [value for value, _ in found], abs=1e-4
+        )
 
 
 def test_a_request_without_turns_is_one_of_the_users() -> None:
