@@ -89,14 +89,7 @@ class Whisper:
         self._asked: dict[str, str] = {} if languages is None else {"task": task}
         if languages is not None and self._language != AUTO:
             self._asked["language"] = self._language
-        # What a checkpoint's own settings say of beams, sampling and thresholds does not count: _Chooser takes every token, and
-        # the rules are ours. max_length counts the new tokens alone: Whisper's generate adds the prompt to it.
-        settings.update(
-            do_sample=False, num_beams=1, temperature=None, top_k=None, top_p=None, return_dict_in_generate=False,
-            compression_ratio_threshold=None, logprob_threshold=None, no_speech_threshold=None, forced_decoder_ids=None,
-            max_length=self.max_new_tokens, max_new_tokens=None,
-        )  # fmt: skip
-        settings.language = settings.task = None  # set by some fine-tuned checkpoints; what is asked holds
+        _by_our_rules(settings, self.max_new_tokens)
         self._model = model.to(resolve_device(device)).eval()
         self._model.generation_config = settings  # given to generate, it would be filled up from the checkpoint's own
         self.timestamps, self.batch_size = timestamps, batch_size
@@ -165,6 +158,18 @@ class Whisper:
         )
         texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return texts, chooser.avg_logprobs
+
+
+def _by_our_rules(settings: Any, max_new_tokens: int) -> None:
+    """Take out of a checkpoint's generation settings what they say of beams, sampling and thresholds: ``_Chooser`` takes every token,
+    and the rules are ours."""
+    settings.update(
+        do_sample=False, num_beams=1, temperature=None, top_k=None, top_p=None, return_dict_in_generate=False,
+        compression_ratio_threshold=None, logprob_threshold=None, no_speech_threshold=None, forced_decoder_ids=None,
+        max_length=max_new_tokens,  # of the new tokens alone: Whisper's generate adds the prompt to it
+        max_new_tokens=None,
+    )  # fmt: skip
+    settings.language = settings.task = None  # set by some fine-tuned checkpoints; what is asked holds
 
 
 class _Chooser(LogitsProcessor):

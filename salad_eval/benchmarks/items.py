@@ -101,23 +101,28 @@ def load_items(
         )
     check_scoring(task, next(iter(items.values())))
     chosen = _spread(list(items.values()), limit, seed)
-    protocol = TaskProtocol(
+    asked = _asked(task, split, table, n_shots, n_shots > 0 and speak_shots)
+    return chosen, rejects, replace(asked, n_items=len(chosen))
+
+
+def _asked(task: TaskSpec, split: str, table: Table, n_shots: int, spoken_shots: bool) -> TaskProtocol:
+    """How a task's items are asked; of how many is not said yet."""
+    return TaskProtocol(
         task=task.name,
         split=split,
         data_revision=table.revision + _of_lm_eval(task),
         speak=task.speak,
         shots=n_shots,
-        spoken_shots=n_shots > 0 and speak_shots,
+        spoken_shots=spoken_shots,
         score=task.score,
         domain_field=task.domain.source or "task",
-        n_items=len(chosen),
+        n_items=0,
         n_rows=len(table.rows),
         options=task.options,
         metric=own_metric(task) if task.score in OWN_SCORES else "",
         not_computed=not_computed(task.measures, task.score),
         gated=task.gated,
     )
-    return chosen, rejects, protocol
 
 
 def _as_lm_eval_draws(task: TaskSpec, split: str, raw: Table) -> Table:

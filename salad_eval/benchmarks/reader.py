@@ -168,33 +168,17 @@ def task_spec(
     read = _Reader(table, path)
     read.known_keys()
     asked = asked or _stated(table, path, speak, options)
-    if table.get("process_results") is not None and not asked.score_stated and asked.score not in OWN_SCORES:
-        raise TaskError(
-            f"{path}: process_results scores answers by code of its own, which metadata.salad does not ask for. Say how they are scored: "
-            "metadata.salad.score, or --set score=…"
-        )
+    name, choices = read.required("task"), read.choices()
     output_type = read.one_of("output_type", ("multiple_choice", "generate_until"), "generate_until")
-    choices = read.choices()
-    if output_type == "multiple_choice" and choices is None:
-        raise TaskError(f"{path}: output_type is multiple_choice, but there is no doc_to_choice.")
-    if output_type == "generate_until" and asked.score in LOGPROB_SCORES:
-        raise TaskError(
-            f"{path}: metadata.salad.score is {asked.score!r}, but output_type is generate_until, which has no options to weigh; "
-            "expected 'generate' or another that reads an answer (exact_match, f1, numeric, numeric_last, yes_no, lm_eval)."
-        )
-    if output_type == "multiple_choice" and asked.score == "lm_eval":
-        raise TaskError(
-            f"{path}: score is 'lm_eval', which reads a generated answer, and the task's own measures are of its options."
-        )
+    _check_score(asked, output_type, choices is not None, table.get("process_results") is not None, path)
     measures = measures_of(table, path)
     if asked.score in OWN_SCORES:
-        default_score(measures, output_type, read.required("task"))
-        refuse_programs(measures, read.required("task"), path)
+        default_score(measures, output_type, name)
+        refuse_programs(measures, name, path)
     if asked.options == "lettered" and choices is None and options is None:
         raise TaskError(f"{path}: metadata.salad.options is 'lettered', and the task has no options (doc_to_choice).")
-    metadata = table.get("metadata")
     spec = TaskSpec(
-        name=read.required("task"),
+        name=name,
         path=path,
         output_type=output_type,  # type: ignore[arg-type]
         dataset_path=read.text("dataset_path", "") or "",
@@ -212,7 +196,7 @@ def task_spec(
         num_fewshot=read.count("num_fewshot", 0),
         shots=_shots(read, choices),
         generation=_generation(read, output_type),
-        metadata=metadata if isinstance(metadata, dict) else {},
+        metadata=stated if isinstance(stated := table.get("metadata"), dict) else {},
         speak=asked.speak,
         spoken=asked.spoken,
         spoken_shots=asked.spoken_shots,
@@ -232,14 +216,39 @@ def task_spec(
         options=asked.options if choices is not None else "none",
         fewshot_delimiter=read.text("fewshot_delimiter", "\n\n") or "",
     )
+    return _checked(spec)
+
+
+def _checked(spec: TaskSpec) -> TaskSpec:
     if not spec.dataset_path and spec.custom_dataset is None:
         raise TaskError(
-            f"{path}: has no dataset_path. Give a hub dataset id, a folder, or 'json' with dataset_kwargs.data_files."
+            f"{spec.path}: has no dataset_path. Give a hub dataset id, a folder, or 'json' with dataset_kwargs.data_files."
         )
     if not spec.splits:
-        raise TaskError(f"{path}: names no split. Give test_split, validation_split or training_split.")
+        raise TaskError(f"{spec.path}: names no split. Give test_split, validation_split or training_split.")
     _check_templates(spec)
     return spec
+
+
+def _check_score(asked: Asked, output_type: str, has_choices: bool, has_own_code: bool, path: Path) -> None:
+    """Raises ``TaskError`` where what a task asks for cannot be scored so."""
+    score = asked.score
+    if has_own_code and not asked.score_stated and score not in OWN_SCORES:
+        raise TaskError(
+            f"{path}: process_results scores answers by code of its own, which metadata.salad does not ask for. Say how they are scored: "
+            "metadata.salad.score, or --set score=…"
+        )
+    if output_type == "multiple_choice" and not has_choices:
+        raise TaskError(f"{path}: output_type is multiple_choice, but there is no doc_to_choice.")
+    if output_type == "generate_until" and score in LOGPROB_SCORES:
+        raise TaskError(
+            f"{path}: metadata.salad.score is {score!r}, but output_type is generate_until, which has no options to weigh; "
+            "expected 'generate' or another that reads an answer (exact_match, f1, numeric, numeric_last, yes_no, lm_eval)."
+        )
+    if output_type == "multiple_choice" and score == "lm_eval":
+        raise TaskError(
+            f"{path}: score is 'lm_eval', which reads a generated answer, and the task's own measures are of its options."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,30 +180,10 @@ def compare_command(
 
     salad compare runs/mine --between condition=clean,telephone
     """
-    from rich.console import Console
-
-    from salad_eval.gap import compare as gap
     from salad_eval.pipeline.finished import read_run
-    from salad_eval.report.comparison import against_terminal, comparison_terminal
 
     limits = [FailIf.parse(text) for text in fail_if or ()]
-    read = [read_run(path) for path in runs]
-    found: list[tuple[Comparison, FinishedRun]]
-    if between is not None:
-        if len(read) != 1:
-            raise UserInputError(f"--between compares within one run; {len(read)} are given.")
-        field, first, second = _between(between)
-        found = [(gap.between(read[0], field, first, second), read[0])]
-        Console().print(comparison_terminal(found[0][0]), crop=False)
-    elif len(read) < 2:
-        raise UserInputError("give two runs or more, or one with --between condition=A,B.")
-    elif len(read) == 2:
-        found = [(gap.compare(*read), read[1])]
-        Console().print(comparison_terminal(found[0][0]), crop=False)
-    else:
-        against = gap.compare_all(read[0], read[1:])
-        found = [(one.comparison, run) for one, run in zip(against, read[1:], strict=True)]
-        Console().print(against_terminal(against), crop=False)
+    found = _compared([read_run(path) for path in runs], between)
     if out is not None:
         _write(found, out, page_options(items, audio, embed_audio))
     failed = [
@@ -215,6 +195,29 @@ def compare_command(
     if failed:
         typer.echo(f"salad compare: failed by {'; '.join(failed)}.", err=True)
         raise typer.Exit(FAILED_IF)
+
+
+def _compared(read: Sequence[FinishedRun], between: str | None) -> list[tuple[Comparison, FinishedRun]]:
+    """The comparisons, printed, each with the run that is compared with the first (or within itself)."""
+    from rich.console import Console
+
+    from salad_eval.gap import compare as gap
+    from salad_eval.report.comparison import against_terminal, comparison_terminal
+
+    if between is not None:
+        if len(read) != 1:
+            raise UserInputError(f"--between compares within one run; {len(read)} are given.")
+        found = [(gap.between(read[0], *_between(between)), read[0])]
+    elif len(read) < 2:
+        raise UserInputError("give two runs or more, or one with --between condition=A,B.")
+    elif len(read) == 2:
+        found = [(gap.compare(*read), read[1])]
+    else:
+        against = gap.compare_all(read[0], read[1:])
+        Console().print(against_terminal(against), crop=False)
+        return [(one.comparison, run) for one, run in zip(against, read[1:], strict=True)]
+    Console().print(comparison_terminal(found[0][0]), crop=False)
+    return found
 
 
 def _between(text: str) -> tuple[Literal["condition", "voice"], str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,54 +84,93 @@ def pair(
     of two ASRs.
     """
     by_id = _unique_items(items)
-    text_columns = [column for column in columns if COLUMN_FORM[column] == "text"]
-    spoken_columns = [column for column in columns if COLUMN_FORM[column] != "text"]
     index = _index_scores(scores, by_id)
-
-    kept: list[Item] = []
+    forms = _Forms(
+        text=tuple(column for column in columns if COLUMN_FORM[column] == "text"),
+        spoken=tuple(column for column in columns if COLUMN_FORM[column] != "text"),
+    )
     rejects: list[Reject] = []
-    rows: list[tuple[int, Rendered]] = []
-    values: dict[ColumnName, list[float]] = {column: [] for column in columns}
+    kept: list[tuple[Item, tuple[Rendered, ...]]] = []
     for item in sorted(items, key=lambda item: item.id):
         scored = index.get(item.id, {})
-        lacking = [(column, "") for column in text_columns if not _has_value(scored.get(column, {}).get(None))]
-        renderings = sorted({key for column in spoken_columns for key in scored.get(column, {}) if key is not None})
-        complete: list[tuple[Rendered, list[ColumnName]]] = []
-        incomplete: list[tuple[Rendered, list[ColumnName]]] = []
-        for key in renderings:
-            gaps = [column for column in spoken_columns if not _has_value(scored.get(column, {}).get(key))]
-            (incomplete if gaps else complete).append((key, gaps))
-        if not lacking and not complete:
-            lacking = [(column, "") for column in spoken_columns if not scored.get(column)] or [
-                (column, "") for _, gaps in incomplete for column in gaps
-            ]
-        if lacking:
-            if item.id not in already_rejected:
-                column = lacking[0][0]
-                rejects.append(_missing(item.id, column, scored.get(column, {})))
-            continue
-        for key, gaps in incomplete:
-            if item.id not in already_rejected:
-                score = scored.get(gaps[0], {}).get(key)
-                reason = (score.reason if score else "") or f"no score in {gaps[0]}"
-                rejects.append(Reject(item.id, PAIR_STEP, reason, f"voice {key[0]}, {key[1]}: this rendering only"))
-        for column in text_columns:
-            values[column].append(_value(scored[column][None]))
-        for key, _ in complete:
-            rows.append((len(kept), key))
-            for column in spoken_columns:
-                values[column].append(_value(scored[column][key]))
-        kept.append(item)
+        found = _completeness(scored, forms)
+        if item.id not in already_rejected:
+            rejects += _lost(item.id, scored, found)
+        if not found.lacking:
+            kept.append((item, found.complete))
+    return _paired(kept, index, forms, transcripts, divergences), tuple(rejects)
 
-    heard = _errors_by_rendering(transcripts)
-    spread = _nats_by_rendering(divergences)
-    keys = [(kept[position].id, *key) for position, key in rows]
+
+ScoreIndex = dict[str, dict[ColumnName, dict[Rendered | None, Score]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Forms:
+    """The columns of a report: those read as written, and those heard."""
+
+    text: tuple[ColumnName, ...]
+    spoken: tuple[ColumnName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Completeness:
+    """What an item has a value for. ``lacking``: columns without which it cannot be kept. ``incomplete``: renderings that some spoken
+    column has no value for, with the first such column."""
+
+    lacking: tuple[ColumnName, ...]
+    complete: tuple[Rendered, ...]
+    incomplete: tuple[tuple[Rendered, ColumnName], ...]
+
+
+def _completeness(scored: Mapping[ColumnName, Mapping[Rendered | None, Score]], forms: _Forms) -> _Completeness:
+    complete: list[Rendered] = []
+    incomplete: list[tuple[Rendered, ColumnName]] = []
+    for key in sorted({key for column in forms.spoken for key in scored.get(column, {}) if key is not None}):
+        gaps = [column for column in forms.spoken if not _has_value(scored.get(column, {}).get(key))]
+        if gaps:
+            incomplete.append((key, gaps[0]))
+        else:
+            complete.append(key)
+    lacking = [column for column in forms.text if not _has_value(scored.get(column, {}).get(None))]
+    if not lacking and not complete:
+        silent = [column for column in forms.spoken if not scored.get(column)]
+        lacking = silent or [column for _, column in incomplete]
+    return _Completeness(tuple(lacking), tuple(complete), tuple(incomplete))
+
+
+def _lost(
+    item_id: str, scored: Mapping[ColumnName, Mapping[Rendered | None, Score]], found: _Completeness
+) -> Iterator[Reject]:
+    """Why an item is left out, or else which of its renderings are."""
+    if found.lacking:
+        column = found.lacking[0]
+        yield _missing(item_id, column, scored.get(column, {}))
+        return
+    for key, column in found.incomplete:
+        score = scored.get(column, {}).get(key)
+        reason = (score.reason if score else "") or f"no score in {column}"
+        yield Reject(item_id, PAIR_STEP, reason, f"voice {key[0]}, {key[1]}: this rendering only")
+
+
+def _paired(
+    kept: Sequence[tuple[Item, Sequence[Rendered]]],
+    index: ScoreIndex,
+    forms: _Forms,
+    transcripts: Sequence[Transcript],
+    divergences: Sequence[Divergence],
+) -> Paired:
+    """The arrays of the items and of those of their renderings that are kept."""
+    rows = [(position, key) for position, (_, renderings) in enumerate(kept) for key in renderings]
+    keys = [(kept[position][0].id, *key) for position, key in rows]
+    heard, spread = _errors_by_rendering(transcripts), _nats_by_rendering(divergences)
     errors = np.array([heard.get(key, (0, 0)) for key in keys], dtype=np.float64).reshape(-1, 2)
     nats = np.array([spread.get(key, (0.0, 0.0, 0.0, 0)) for key in keys], dtype=np.float64).reshape(-1, 4)
-    paired = Paired(
-        items=tuple(kept),
-        text={column: np.array(values[column]) for column in text_columns},
-        spoken={column: np.array(values[column]) for column in spoken_columns},
+    return Paired(
+        items=tuple(item for item, _ in kept),
+        text={c: np.array([_value(index[item.id][c][None]) for item, _ in kept]) for c in forms.text},
+        spoken={
+            c: np.array([_value(index[kept[position][0].id][c][key]) for position, key in rows]) for c in forms.spoken
+        },
         item_of=np.array([position for position, _ in rows], dtype=np.intp),
         voices=np.array([voice for _, (voice, _) in rows], dtype=object),
         perturbations=np.array([perturbation for _, (_, perturbation) in rows], dtype=object),
@@ -140,10 +179,6 @@ def pair(
         nats=nats[:, :3],
         positions=nats[:, 3],
     )
-    return paired, tuple(rejects)
-
-
-ScoreIndex = dict[str, dict[ColumnName, dict[Rendered | None, Score]]]
 
 
 def _unique_items(items: Sequence[Item]) -> dict[str, Item]:

@@ -44,6 +44,7 @@ from salad_eval.types import (
     Divergence,
     GapReport,
     GapRow,
+    GridCell,
     Item,
     LeftOut,
     Reject,
@@ -75,18 +76,15 @@ def build_report(
 ) -> GapReport:
     """The gap report of one run: ``overall`` (all items), ``domains`` (sorted by name) and ``slices``, on paired items.
 
-    A voice's slice takes the spoken columns in that voice and the same items' text columns. ``base_text`` and
-    ``adapted_speech`` are what a gap is made of; the other two may be absent from the columns, and what they would tell is
-    then ``None``. q-values (Benjamini-Hochberg) and shrunken gaps are over the domains only. Where there are several
-    conditions, everything and the domains stand for each of them as well, and where voices times conditions are several, each
-    pair of them (up to ``MOST_GRID_VOICES`` voices).
+    A voice's slice takes the spoken columns in that voice and the same items' text columns. ``base_text`` and ``adapted_speech`` are
+    what a gap is made of; the other two may be absent from the columns, and what they would tell is then ``None``. q-values
+    (Benjamini-Hochberg) and shrunken gaps are over the domains only. Where there are several conditions, everything and the domains
+    stand for each of them as well, and where voices times conditions are several, each pair of them (up to ``MOST_GRID_VOICES``).
 
     Raises ``UserInputError`` for missing or repeated columns and unknown slice fields, ``DataError`` for unusable
     records (see ``pair``), and ``SaladError`` where no item has a value in every column.
     """
-    names = _checked_columns(asked.columns)
-    _check_slice_fields(asked.slice_fields, items)
-    n_resamples = asked.n_resamples
+    names = _checked(asked, items)
     paired, unpaired = pair(
         items,
         [score for score in scores if score.column in names],
@@ -95,58 +93,34 @@ def build_report(
         divergences=divergences,
         already_rejected=frozenset(reject.item_id for reject in rejects),
     )
-    reject_counts = count_rejects((*rejects, *unpaired), items)
-    if not paired.items:
-        reasons = "; ".join(
-            f"{count.step}: {count.reason} ({count.n})" for count in reject_counts[:MAX_REJECT_EXAMPLES]
-        )
-        raise SaladError(
-            f"no item of {len(items)} has a value in every column ({', '.join(names)}). "
-            f"Rejects: {reasons or 'none recorded'}."
-        )
-
-    same = agreement(paired, scores)
-
-    def row(kind: str, name: str, renderings: np.ndarray) -> ReportRow:
-        return report_row(
-            paired, name, renderings, seed=row_seed(asked.seed, kind, name), n_resamples=n_resamples, agreement=same
-        )
-
-    everything = np.ones(len(paired.item_of), dtype=bool)
-    voices, conditions = tuple(sorted(set(paired.voices))), clean_first(paired.perturbations)
-    slices = []
-    for field in asked.slice_fields:
-        labels = _labels(paired, field)
-        field = CONDITION[0] if field in CONDITION else field
-        slices += [SliceRow(field, row(f"slice {field}", label, labels == label).row) for label in sorted(set(labels))]
+    counts = count_rejects((*rejects, *unpaired), items)
+    _check_left(paired, items, names, counts)
+    row = partial(_row, paired, asked, agreement(paired, scores))
+    everything, conditions = np.ones(len(paired.item_of), bool), clean_first(paired.perturbations)
     return GapReport(
         schema_version=SCHEMA_VERSION,
         signature=signature(asked),
         created=asked.created,
         split=asked.split,
         seed=asked.seed,
-        n_resamples=n_resamples,
+        n_resamples=asked.n_resamples,
         protocols=asked.protocols,
         columns=tuple(sorted(asked.columns, key=lambda column: COLUMNS.index(column.name))),
         overall=row("overall", OVERALL, everything).row,
         domains=_domain_rows(paired, partial(row, "domain"), everything),
-        slices=tuple(slices),
-        rejects=reject_counts,
-        unparsed={column: sum(not score.parsed for score in scores if score.column == column) for column in names},
+        slices=_slices(paired, asked.slice_fields, row),
+        rejects=counts,
+        unparsed=_unparsed(scores, names),
         notes=tuple(notes),
         generated=_generated(items, scores, asked.protocols, names),
         names=asked.names,
-        voices=voices,
+        voices=tuple(sorted(set(paired.voices))),
         conditions=conditions,
         by_condition=_by_condition(paired, row, conditions) if len(conditions) > 1 else (),
-        grid=(
-            grid(paired, lambda name, mask: row("cell", name, mask).row, seed=asked.seed, n_resamples=n_resamples)
-            if len(voices) * len(conditions) > 1 and len(voices) <= MOST_GRID_VOICES
-            else ()
-        ),
+        grid=_grid(paired, asked, row),
         prompts=tuple(prompts),
         left_out=_left_out(items, (*rejects, *unpaired), asked),
-        controls=control_rows(paired, controls, seed=asked.seed, n_resamples=n_resamples),
+        controls=control_rows(paired, controls, seed=asked.seed, n_resamples=asked.n_resamples),
     )
 
 
@@ -156,6 +130,48 @@ def _left_out(items: Sequence[Item], rejects: Sequence[Reject], asked: RunProtoc
     rejected = {reject.item_id for reject in rejects}
     n_rows = sum(protocol.n_rows for protocol in asked.protocols) or len(known | rejected)
     return LeftOut(n_rows, len(rejected - known), len(known), len(rejected & known), asked.most_rejected)
+
+
+def _unparsed(scores: Sequence[Score], names: Sequence[ColumnName]) -> dict[ColumnName, int]:
+    return {column: sum(not score.parsed for score in scores if score.column == column) for column in names}
+
+
+def _check_left(
+    paired: Paired, items: Sequence[Item], names: Sequence[ColumnName], counts: Sequence[RejectCount]
+) -> None:
+    if paired.items:
+        return
+    reasons = "; ".join(f"{count.step}: {count.reason} ({count.n})" for count in counts[:MAX_REJECT_EXAMPLES])
+    raise SaladError(
+        f"no item of {len(items)} has a value in every column ({', '.join(names)}). Rejects: {reasons or 'none recorded'}."
+    )
+
+
+def _row(
+    paired: Paired, asked: RunProtocol, same: np.ndarray | None, kind: str, name: str, renderings: np.ndarray
+) -> ReportRow:
+    """The row of the renderings under a mask; ``kind`` and name seed its resampling."""
+    seed = row_seed(asked.seed, kind, name)
+    return report_row(paired, name, renderings, seed=seed, n_resamples=asked.n_resamples, agreement=same)
+
+
+def _slices(
+    paired: Paired, fields: Sequence[str], row: Callable[[str, str, np.ndarray], ReportRow]
+) -> tuple[SliceRow, ...]:
+    found = []
+    for field in fields:
+        labels = _labels(paired, field)
+        field = CONDITION[0] if field in CONDITION else field
+        found += [SliceRow(field, row(f"slice {field}", label, labels == label).row) for label in sorted(set(labels))]
+    return tuple(found)
+
+
+def _grid(paired: Paired, asked: RunProtocol, row: Callable[[str, str, np.ndarray], ReportRow]) -> tuple[GridCell, ...]:
+    """Voices times conditions, where there are several and not too many."""
+    voices, conditions = set(paired.voices), set(paired.perturbations)
+    if len(voices) * len(conditions) < 2 or len(voices) > MOST_GRID_VOICES:
+        return ()
+    return grid(paired, lambda name, mask: row("cell", name, mask).row, seed=asked.seed, n_resamples=asked.n_resamples)
 
 
 def _domain_rows(
@@ -190,6 +206,12 @@ def _generated(
     asked = {item.id for item in items if item.task in generating}
     counts = Counter(score.column for score in scores if score.item_id in asked and score.value is not None)
     return {column: counts[column] for column in columns if counts[column]}
+
+
+def _checked(asked: RunProtocol, items: Sequence[Item]) -> tuple[ColumnName, ...]:
+    """The columns, in their order."""
+    _check_slice_fields(asked.slice_fields, items)
+    return _checked_columns(asked.columns)
 
 
 def _checked_columns(columns: Sequence[ColumnSpec]) -> tuple[ColumnName, ...]:

@@ -118,26 +118,39 @@ def report_from_lm_eval(
                 protocols.setdefault(found.protocol.task, found.protocol)
     _check_overlap(runs, scores)
     listed = list(items.values())
-    columns = _column_specs(runs)
-    voices = sorted({score.voice for score in scores.values() if score.voice is not None})
-    perturbations = sorted({score.perturbation for score in scores.values() if score.perturbation is not None})
     counted = tuple(_counted(protocol, listed) for protocol in protocols.values())
-    split = "+".join(sorted({protocol.split for protocol in counted}))
-    asked = RunProtocol(
-        protocols=counted,
-        columns=columns,
-        split=split,
+    said = list(scores.values())
+    asked = _asked(runs, counted, said, slice_fields, seed=seed, n_resamples=n_resamples, created=created)
+    report = gap.build_report(asked, listed, said, notes=_notes(runs))
+    return Converted(report, tuple(listed), tuple(said))
+
+
+def _asked(
+    runs: Mapping[ColumnName, Sequence[LmEvalRun]],
+    protocols: tuple[TaskProtocol, ...],
+    scores: Sequence[Score],
+    slice_fields: Sequence[str],
+    *,
+    seed: int,
+    n_resamples: int,
+    created: str,
+) -> RunProtocol:
+    """What was asked of whom, as far as the runs say it."""
+    voices = sorted({score.voice for score in scores if score.voice is not None})
+    perturbations = sorted({score.perturbation for score in scores if score.perturbation is not None})
+    return RunProtocol(
+        protocols=protocols,
+        columns=_column_specs(runs),
+        split="+".join(sorted({protocol.split for protocol in protocols})),
         voices=tuple(voices),
         conditions=tuple(perturbations),
         tts=UNKNOWN,
         asr=UNKNOWN,
         seed=seed,
         n_resamples=n_resamples,
-        slice_fields=tuple(dict.fromkeys([*_usual_slices(voices, perturbations, counted), *slice_fields])),
+        slice_fields=tuple(dict.fromkeys([*_usual_slices(voices, perturbations, protocols), *slice_fields])),
         created=created,
     )
-    report = gap.build_report(asked, listed, list(scores.values()), notes=_notes(runs))
-    return Converted(report, tuple(listed), tuple(scores.values()))
 
 
 # --- documents -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -22,6 +23,9 @@ from salad_eval.report.parts import PAGE_SCRIPT, data_block, page_parts
 from salad_eval.report.sound import SOUND_DIR, PageSound
 from salad_eval.report.templates import context, environment
 from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow, GridCell
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MOST_LEADING = 18  # domains beside the bar; the others are in the table
 FEW = 20  # items: a row of fewer says little, and a list of such rows is folded
@@ -47,27 +51,8 @@ def html_page(
 
     Every name and text is untrusted: in the page it is escaped, among the items it is data that becomes text nodes.
     """
-    templates = environment(autoescape=True)
+    templates = _templates()
     listed = items is not None and bool(items.rows)
-    templates.filters.update(
-        items_hash=items_hash,
-        plus=lambda filters, key, value: {**filters, key: value},
-        loss_bar=charts.loss_bar,
-        domain_line=charts.domain_line,
-        scale=charts.scale,
-        column_key=charts.column_key,
-        gap_bar=charts.gap_bar,
-        cause_bar=charts.cause_bar,
-        disagreement=wording.disagreement,
-        sizes=_sizes,
-        less=lambda change: wording.negated(change) if change is not None else None,
-        shade=shade,
-        thousands=lambda n: f"{n:,}",
-        duration=duration,
-        surely_above=controls.surely_above,
-        signed=wording.signed,
-        tojson_text=lambda text: json.dumps(text, ensure_ascii=False),
-    )
     rows = wording.shown(report)
     domains = wording.by_gap(rows.domains)
     leading = [*domains[:MOST_LEADING], rows.overall]
@@ -109,6 +94,30 @@ def html_page(
             "data_blocks": _item_blocks(report, items) if items is not None and listed else "",
         }
     )
+
+
+def _templates() -> Environment:
+    templates = environment(autoescape=True)
+    templates.filters.update(
+        items_hash=items_hash,
+        plus=lambda filters, key, value: {**filters, key: value},
+        loss_bar=charts.loss_bar,
+        domain_line=charts.domain_line,
+        scale=charts.scale,
+        column_key=charts.column_key,
+        gap_bar=charts.gap_bar,
+        cause_bar=charts.cause_bar,
+        disagreement=wording.disagreement,
+        sizes=_sizes,
+        less=lambda change: wording.negated(change) if change is not None else None,
+        shade=shade,
+        thousands=lambda n: f"{n:,}",
+        duration=duration,
+        surely_above=controls.surely_above,
+        signed=wording.signed,
+        tojson_text=lambda text: json.dumps(text, ensure_ascii=False),
+    )
+    return templates
 
 
 # --- words of the page -----------------------------------------------------------------------------------------------

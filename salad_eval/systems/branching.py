@@ -20,11 +20,9 @@ speech LLM hands over text and audio in one sequence.
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,12 +31,10 @@ from transformers import cache_utils
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from salad_eval.errors import ModelError
+from salad_eval.systems.shared_prefixes import Group, groups_of, keys_of
 
 DEFAULT_BATCH_TOKENS = 4096
 _CACHED_PER_NEW = 8  # a cached position costs memory but no computation
-_GROUP_COST_TOKENS = (
-    64  # what one more forward pass costs, in tokens; a shared prefix that saves less is not run by itself
-)
 _READ_BLOCK_VALUES = 1 << 24  # logits turned to float32 at a time (64 MiB)
 # Of a layer that reads another layer's keys and values, in the versions of transformers that count such layers.
 _EMPTY_LAYER = getattr(cache_utils, "DummyLayer", None)
@@ -270,107 +266,7 @@ def _score(
             progress(len(prefixes))
 
 
-# --- grouping by shared prefix ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Requests whose prompts begin with the same ``shared`` positions."""
-
-    shared: int
-    members: tuple[int, ...]
-
-
-@dataclass
-class _Node:
-    """An interval of the sorted prompts with a common prefix of ``depth`` positions."""
-
-    depth: int
-    start: int
-    end: int = 0
-    children: list[_Node] = field(default_factory=list)
-    value: int = 0  # tokens saved by making this interval a group, plus size × the depth it would have had anyway
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start
-
-
-def _keys(prefixes: Sequence[torch.Tensor]) -> list[np.ndarray]:
-    """One integer a position, equal where positions are equal: token ids, or numbers standing for distinct embedding
-    rows.
-    """
-    numbers: dict[bytes, int] = {}
-    keys = []
-    for prefix in prefixes:
-        if prefix.dim() == 1:
-            keys.append(prefix.cpu().numpy().astype(np.int64))
-        else:
-            rows = prefix.detach().cpu().contiguous().view(torch.uint8).numpy()
-            digests = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
-            keys.append(np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], dtype=np.int64))
-    return keys
-
-
-def _common_length(a: np.ndarray, b: np.ndarray) -> int:
-    """Length of the common prefix, at most one less than the shorter: every prompt keeps a position of its own to read
-    from.
-    """
-    n = min(len(a), len(b)) - 1
-    different = np.flatnonzero(a[:n] != b[:n])
-    return int(different[0]) if len(different) else n
-
-
-def _groups(keys: Sequence[np.ndarray]) -> list[_Group]:
-    """Split requests into groups with a shared prefix, so that few positions are computed twice and few groups are
-    made.
-
-    The sorted prompts' common-prefix intervals form a tree (as in a suffix array's LCP intervals); an interval becomes
-    a group of its own where that saves more than ``_GROUP_COST_TOKENS``.
-    """
-    order = sorted(range(len(keys)), key=lambda i: keys[i].astype(">u8").tobytes())
-    root = _interval_tree([_common_length(keys[a], keys[b]) for a, b in pairwise(order)], len(order))
-    groups: list[_Group] = []
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        split: list[_Node] = []
-        looking = list(node.children)
-        while looking:
-            child = looking.pop()
-            within = sum(max(0, grand.value - grand.size * node.depth) for grand in child.children)
-            if child.value - child.size * node.depth > within:
-                split.append(child)
-            else:
-                looking.extend(child.children)
-        pending.extend(split)
-        taken = {position for child in split for position in range(child.start, child.end)}
-        members = tuple(order[position] for position in range(node.start, node.end) if position not in taken)
-        if members:
-            groups.append(_Group(node.depth if len(members) > 1 else 0, members))
-    return groups
-
-
-def _interval_tree(common: Sequence[int], size: int) -> _Node:
-    """The tree of maximal intervals with a common prefix; ``common[i]`` is the common length of sorted prompts i and i
-    + 1.
-    """
-    stack = [_Node(0, 0)]
-    for position, depth in enumerate([*common, 0], start=1):
-        start, last = position - 1, None
-        while depth < stack[-1].depth:
-            last = stack.pop()
-            last.end, start = position, last.start
-            last.value = (last.size - 1) * last.depth - _GROUP_COST_TOKENS
-            last.value += sum(max(0, child.value - child.size * last.depth) for child in last.children)
-            if depth <= stack[-1].depth:
-                stack[-1].children.append(last)
-                last = None
-        if depth > stack[-1].depth:
-            stack.append(_Node(depth, start, children=[last] if last else []))
-    root = stack[0]
-    root.end = size
-    return root
+# --- batches -------------------------------------------------------------------------------------------------------------
 
 
 def _batches(new: Sequence[int], cached: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -546,12 +442,12 @@ def _prompt_batches(
     follow prompt i.
     """
     device = _device(lm)
-    groups: list[_Group] = []
+    groups: list[Group] = []
     for kind in (1, 2):
         indices = [i for i, prefix in enumerate(prefixes) if prefix.dim() == kind]
         if indices:
-            found = _groups(_keys([prefixes[i] for i in indices]))
-            groups += [_Group(group.shared, tuple(indices[i] for i in group.members)) for group in found]
+            found = groups_of(keys_of([prefixes[i] for i in indices]))
+            groups += [Group(group.shared, tuple(indices[i] for i in group.members)) for group in found]
     for group in groups:
         # Left padding lies between the shared and the own positions, so a row can be as wide as this sum.
         widest = max(len(prefixes[i]) for i in group.members) + max(extra[i] for i in group.members)

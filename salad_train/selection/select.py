@@ -159,11 +159,7 @@ def select(
     embedder: Embedder = plugins.create("salad.embedders", plan.embedder, plan.embedder_options)
     check_steering(plan, signal, steering)
     check_corpus(plan, corpus)
-    if needs_probes(signal) and readers is None:
-        raise UserInputError(
-            f"signal {plan.signal!r} is measured on probes: give the speech LLM and the text LLM it came from (--model, --base), "
-            "or take signal 'gap' or 'uniform'."
-        )
+    check_readers(plan, signal, readers)
     with RunFolder(out) as folder:
         records.write_json(folder.path / PLAN, plan)
         clustering, clusters = cluster(plan, corpus, embedder)
@@ -171,16 +167,11 @@ def select(
 
         found, held_out = Probes((), {}), frozenset[str]()
         if readers is not None and (asr is not None or needs_probes(signal)):
-            probing = ProbePlan(plan.probe_documents, plan.seed)
-            draws = draw_probes(corpus.documents, clustering.labels, clustering.k, probing)
-            found = measure_probes(draws, probing, voice.stage, readers, voice.speaker, folder, asr=asr)
-            held_out = frozenset(document.id for one in draws for document in one.documents)
-
-        report = steering.report if steering is not None else None
+            found, held_out = _probed(plan, corpus, clustering, voice, readers, folder, asr)
+        report = None if steering is None else steering.report
         scores = signal.score(SignalContext(clusters, found.probes or None, report, affinity))
         excluded = exclusions(found.probes, found.failed, plan.max_cer)
         weights = weigh(clusters, scores, gamma=plan.gamma, floor=plan.floor, cap=plan.cap, excluded=excluded)
-
         lengths = found.lengths or (_rate(plan, corpus, voice),)
         drawn = draw(
             corpus.documents,
@@ -205,6 +196,31 @@ def select(
             probes=found.probes,
             notes=(*_notes(corpus, weights, steering, affinity, found), *drawn.notes),
         )
+
+
+def check_readers(plan: SelectPlan, signal: Signal, readers: Readers | None) -> None:
+    """Refuse a signal that is measured on probes where there are no models to measure them by."""
+    if needs_probes(signal) and readers is None:
+        raise UserInputError(
+            f"signal {plan.signal!r} is measured on probes: give the speech LLM and the text LLM it came from (--model, --base), "
+            "or take signal 'gap' or 'uniform'."
+        )
+
+
+def _probed(
+    plan: SelectPlan,
+    corpus: Corpus,
+    clustering: Clustering,
+    voice: Voice,
+    readers: Readers,
+    folder: RunFolder,
+    asr: ASR | None,
+) -> tuple[Probes, frozenset[str]]:
+    """What a few documents of each cluster measure, and which documents those are."""
+    probing = ProbePlan(plan.probe_documents, plan.seed)
+    draws = draw_probes(corpus.documents, clustering.labels, clustering.k, probing)
+    found = measure_probes(draws, probing, voice.stage, readers, voice.speaker, folder, asr=asr)
+    return found, frozenset(document.id for one in draws for document in one.documents)
 
 
 def needs_probes(signal: Signal) -> bool:

@@ -229,10 +229,7 @@ def draw(
 
     Raises ``UserInputError`` for a budget of zero or less, and for one beyond the speech that there is.
     """
-    if not (math.isfinite(budget_seconds) and budget_seconds > 0):
-        raise UserInputError(f"budget_seconds is {budget_seconds}; expected seconds of sound, more than 0.")
-    if not reserve >= 0:
-        raise UserInputError(f"reserve is {reserve}; expected a share of the budget, 0 or more.")
+    _check_amounts(budget_seconds, reserve)
     labels = np.asarray(labels, dtype=np.int64)
     if labels.shape != (len(documents),):
         raise DataError(f"{labels.shape} labels for {len(documents)} documents; expected one each.")
@@ -240,47 +237,58 @@ def draw(
     _check_budget(pools, budget_seconds, documents, labels, rates, held_out)
     draws = pools.draws()
     chosen, passed_over = _fill_budget(pools, draws, budget_seconds)
-    n_in_budget, beyond = len(chosen), 0.0
-    notes: list[str] = []
-    if reserve > 0:
-        for index in itertools.chain(passed_over, draws):
-            pools.take(index)
-            chosen.append(index)
-            beyond += float(pools.seconds[index])
-            if beyond >= reserve * budget_seconds:
-                break
-        else:
-            notes.append(
-                f"the reserve is {beyond:.0f} s of the {reserve * budget_seconds:.0f} s asked for: no more documents are left."
-            )
-    if not n_in_budget:
+    if not chosen:
         raise UserInputError(
             f"budget_seconds is {budget_seconds:g}, and no document is short enough for it: the shortest takes "
             f"{pools.shortest_seconds:.1f} s. Give a larger budget."
         )
-    weight_of = {weight.cluster: weight.target for weight in weights}
-    exhausted = sorted(pools.exhausted)
+    wanted, weight_of = reserve * budget_seconds, {weight.cluster: weight.target for weight in weights}
+    kept_back = _fill_reserve(pools, itertools.chain(passed_over, draws), wanted)
+
+    def selected(index: int, reserve: bool) -> SelectedDocument:
+        reason = (reasons or {}).get(label := int(labels[index]), f"cluster {label}")
+        return SelectedDocument(
+            documents[index], label, weight_of[label], reason, float(pools.seconds[index]), reserve=reserve
+        )
+
+    return Drawn(
+        (*(selected(index, False) for index in chosen), *(selected(index, True) for index in kept_back)),
+        (*_reserve_notes(pools, kept_back, wanted), *_exhausted_notes(sorted(pools.exhausted), weight_of)),
+    )
+
+
+def _check_amounts(budget_seconds: float, reserve: float) -> None:
+    if not (math.isfinite(budget_seconds) and budget_seconds > 0):
+        raise UserInputError(f"budget_seconds is {budget_seconds}; expected seconds of sound, more than 0.")
+    if not reserve >= 0:
+        raise UserInputError(f"reserve is {reserve}; expected a share of the budget, 0 or more.")
+
+
+def _fill_reserve(pools: _Pools, candidates: Iterator[int], wanted: float) -> list[int]:
+    """Documents in the order of ``candidates`` until their sound is as long as ``wanted``."""
+    chosen: list[int] = []
+    beyond = 0.0
+    while beyond < wanted and (index := next(candidates, None)) is not None:
+        pools.take(index)
+        chosen.append(index)
+        beyond += float(pools.seconds[index])
+    return chosen
+
+
+def _reserve_notes(pools: _Pools, kept_back: Sequence[int], wanted: float) -> Iterator[str]:
+    beyond = sum(float(pools.seconds[index]) for index in kept_back)
+    if beyond < wanted:
+        yield f"the reserve is {beyond:.0f} s of the {wanted:.0f} s asked for: no more documents are left."
+
+
+def _exhausted_notes(exhausted: Sequence[int], weight_of: Mapping[int, float]) -> Iterator[str]:
     if exhausted:
         share = math.fsum(weight_of[cluster] for cluster in exhausted)
-        notes.append(
+        yield (
             f"{len(exhausted)} cluster(s) with {share:.1%} of the target ran out of documents, and the others took their share: "
             + ", ".join(map(str, exhausted[:12]))
             + ("…" if len(exhausted) > 12 else "")
         )
-    return Drawn(
-        tuple(
-            SelectedDocument(
-                document=documents[index],
-                cluster=int(labels[index]),
-                weight=weight_of[int(labels[index])],
-                reason=(reasons or {}).get(int(labels[index]), f"cluster {labels[index]}"),
-                seconds=float(pools.seconds[index]),
-                reserve=place >= n_in_budget,
-            )
-            for place, index in enumerate(chosen)
-        ),
-        tuple(notes),
-    )
 
 
 def _fill_budget(pools: _Pools, draws: Iterator[int], budget_seconds: float) -> tuple[list[int], list[int]]:

@@ -123,15 +123,8 @@ def objective(
     if not 0.0 <= alpha <= 1.0:
         raise ModelError(f"alpha is {alpha}; expected a weight in [0, 1].")
     n = len(targets)
-    if not n or len(student_hidden) != n or len(teacher_hidden) != n:
-        raise ModelError(
-            f"{n} targets, {len(student_hidden)} student and {len(teacher_hidden)} teacher positions; expected equal and positive numbers."
-        )
-    if student_head.weight.shape[0] != teacher_head.weight.shape[0]:
-        raise ModelError(
-            f"the student's vocabulary has {student_head.weight.shape[0]} entries, the teacher's {teacher_head.weight.shape[0]}; "
-            "distillation needs the same tokenizer."
-        )
+    _check_positions(n, len(student_hidden), len(teacher_hidden))
+    _check_vocabularies(student_head.weight.shape[0], teacher_head.weight.shape[0])
     if backend == "liger":
         return _liger_objective(
             student_hidden,
@@ -157,6 +150,20 @@ def objective(
     )
     kl_sum, nll_sum = sums.tolist()
     return Objective(loss, kl_sum, nll_sum, n)
+
+
+def _check_positions(n_targets: int, n_student: int, n_teacher: int) -> None:
+    if not n_targets or n_student != n_targets or n_teacher != n_targets:
+        raise ModelError(
+            f"{n_targets} targets, {n_student} student and {n_teacher} teacher positions; expected equal and positive numbers."
+        )
+
+
+def _check_vocabularies(student: int, teacher: int) -> None:
+    if student != teacher:
+        raise ModelError(
+            f"the student's vocabulary has {student} entries, the teacher's {teacher}; distillation needs the same tokenizer."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,16 +100,17 @@ def write_page(plan: StudyPlan, records: Sequence[Record], out: Path, command: s
         "conditions": to_json(analysis.conditions(runs, shipped)),
     }
     write_atomic(out / "findings.json", json.dumps(findings, indent=1) + "\n")
+    write_atomic(out / "index.html", _html(title, sections))
+    write_atomic(out / "README.md", _markdown(title, sections))
+    return out / "README.md"
+
+
+def _html(title: str, sections: Sequence[Section]) -> str:
     templates = environment(autoescape=True)
     templates.filters["inline"] = lambda figure: inline_svg(figure.svg, figure.name, figure.alt)
     templates.tests["figure"] = lambda block: isinstance(block, RenderedFigure)
     templates.tests["table"] = lambda block: isinstance(block, Table)
-    write_atomic(
-        out / "index.html",
-        templates.get_template("study.html.j2").render(parts=page_parts(), title=title, sections=sections),
-    )
-    write_atomic(out / "README.md", _markdown(title, sections))
-    return out / "README.md"
+    return templates.get_template("study.html.j2").render(parts=page_parts(), title=title, sections=sections)
 
 
 def _several(arms: tuple[ArmResult, ...], vary: str) -> tuple[ArmResult, ...]:
