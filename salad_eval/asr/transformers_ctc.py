@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from salad_eval.checkpoints import LIBRARIES, Part, Weights, library_versions, m
 from salad_eval.errors import UserInputError
 from salad_eval.types import Audio
 
+T = TypeVar("T")
 LONGEST_SECONDS = 30.0
 CONTEXT_SECONDS = 3.0  # what a piece of long sound hears beyond each of its ends; what is said there is its neighbour's
 _PARTS: tuple[Part, ...] = ("weights", "tokenizer", "processor")  # nothing is generated
@@ -83,9 +84,7 @@ class TransformersCTC:
             parts = [waves[windows[k].place][windows[k].begin : windows[k].end] for k in batch]
             return [windows[k].own(row) for k, row in zip(batch, self._ids(parts), strict=True)]
 
-        seconds = [(window.end - window.begin) / self.sample_rate_hz for window in windows]
-        # Recordings of equal length alone go together where the model does not mask what padding adds.
-        ids, self.batch_seconds = in_batches(seconds, self.batch_seconds, heard, equal=self._output_lengths is None)
+        ids = self._in_batches([window.end - window.begin for window in windows], heard)
         whole: list[list[int]] = [[] for _ in waves]
         for window, own in zip(windows, ids, strict=True):
             whole[window.place] += own
@@ -99,6 +98,15 @@ class TransformersCTC:
         context = int(CONTEXT_SECONDS * self.sample_rate_hz)
         for first, last in sound.pieces(wave, self.sample_rate_hz, self.longest_seconds):
             yield _Window(place, first, last, max(0, first - context), min(len(wave), last + context))
+
+    def _in_batches(self, n_samples: Sequence[int], heard: Callable[[list[int]], Sequence[T]]) -> list[T]:
+        """What ``heard`` makes of recordings of these lengths, those of similar length together; of equal length alone where the model
+        does not mask what padding adds.
+        """
+        seconds = [n / self.sample_rate_hz for n in n_samples]
+        equal = self._output_lengths is None
+        found, self.batch_seconds = in_batches(seconds, self.batch_seconds, heard, equal=equal)
+        return found
 
     @torch.inference_mode()
     def _logits(self, waves: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -306,11 +306,11 @@ class CTCAligner(TransformersCTC):
         """What the model says of each recording; long ones are heard in overlapping windows."""
         waves = [self._waveform(place, audio) for place, audio in enumerate(audios)]
         cut = [(place, *window) for place, wave in enumerate(waves) for window in self._windows(len(wave))]
-        heard: list[np.ndarray] = [np.empty(0)] * len(cut)
-        for batch in self._batches([end - begin for _, _, _, begin, end in cut]):
-            parts = [waves[cut[k][0]][cut[k][3] : cut[k][4]] for k in batch]
-            for k, rows in zip(batch, self._log_probs(parts), strict=True):
-                heard[k] = rows
+
+        def log_probs(batch: list[int]) -> Sequence[np.ndarray]:
+            return self._log_probs([waves[cut[k][0]][cut[k][3] : cut[k][4]] for k in batch])
+
+        heard = self._in_batches([end - begin for _, _, _, begin, end in cut], log_probs)
         out: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in waves]
         for (place, first, last, begin, end), rows in zip(cut, heard, strict=True):
             times = (begin + (np.arange(len(rows)) + 0.5) * ((end - begin) / len(rows))) / self.sample_rate_hz
