@@ -91,7 +91,7 @@ def test_an_equal_plan_is_the_same_report(
     before = files(folder)
     started(fake_plan, **changes)
     steps = [name for name in before if name.endswith(".jsonl") and name not in ("items.jsonl", "rejects.jsonl")]
-    assert len(steps) == 13
+    assert len(steps) == 14
     assert {name: files(folder)[name] for name in steps} == {name: before[name] for name in steps}
     after, earlier = (json.loads(found["gap_report.json"][1]) for found in (files(folder), before))
     assert after.pop("names")["run"] == changes.get("name", earlier.pop("names")["run"])
