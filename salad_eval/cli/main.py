@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -29,6 +30,7 @@ from salad_eval.errors import SaladError
 
 GO_ON = ("run", "loop", "train", "synthesise", "nano", "check")  # commands that go on where they were stopped
 INTERRUPTED = 130
+OURS = "salad-gap"
 
 # --- commands of plug-ins --------------------------------------------------------------------------------------------
 
@@ -63,8 +65,17 @@ class PluginGroup(TyperGroup):
             return own
         for info in plugins.available("salad.commands"):
             if info.name == cmd_name:
-                return PluginCommand(cmd_name, help=f"Commands of {info.package} ({info.target.partition(':')[0]}).")
+                return PluginCommand(cmd_name, help=_what_it_does(info))
         return None
+
+
+def _what_it_does(info: plugins.PluginInfo) -> str:
+    """What our own commands say of themselves; of another package's, which is not imported for that, where it comes from."""
+    if info.package == OURS:
+        with contextlib.suppress(SaladError):
+            command = typer.main.get_command(plugins.load("salad.commands", info.name))
+            return command.help or f"{info.name}: see salad {info.name} --help."
+    return f"Commands of {info.package} ({info.target.partition(':')[0]})."
 
 
 app = typer.Typer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from num2words import num2words
@@ -27,7 +28,7 @@ def _american(words: str) -> str:
 
 @lru_cache(maxsize=16)
 def _digit(digit: str) -> str:
-    return str(num2words(int(digit)))
+    return str(num2words(unicodedata.digit(digit)))  # which "²" has as well
 
 
 def spelled(digits: str) -> str:

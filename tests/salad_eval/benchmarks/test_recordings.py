@@ -26,8 +26,10 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.audio.tables import AudioCell, CellReader, parquet_rows
 from salad_eval.benchmarks import recordings as recorded
 from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.coverage import coverage
 from salad_eval.benchmarks.items import load_items
-from salad_eval.benchmarks.recordings import decode, recorded_jobs, recording_problem, render_recorded, within
+from salad_eval.benchmarks.recordings import decode, recorded_jobs, recording_problem, render_recorded, unheard, within
+from salad_eval.cli.main import main
 from salad_eval.errors import AudioError, SaladError, TaskError, UserInputError
 from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import Plan
@@ -480,6 +482,34 @@ BROKEN: dict[str, tuple[bytes | None, str, str]] = {
 def test_what_cannot_be_heard_is_a_reject_of_the_render_step(case: str, tmp_path: Path) -> None:
     data, text, expected = BROKEN[case]
     assert outcome_of(tmp_path, data, text) == expected
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_validation_sees_what_a_run_rejects(case: str, tmp_path: Path) -> None:
+    data, text, expected = BROKEN[case]
+    file = tmp_path / "sound.wav"
+    if data is not None:
+        file.write_bytes(data)
+    found = unheard([item_of([Recording("context", "ann", "clean", None, str(file))], text)])
+    assert [reject.reason for reject in found] == ([] if expected == "ok" else [expected])
+    assert not [path for path in tmp_path.iterdir() if path != file], "nothing is kept"
+
+
+def test_validate_and_coverage_count_missing_and_junk_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2, 8):
+        (tmp_path / f"{number}.wav").write_bytes(wav_bytes(voice_of(number)))
+    (tmp_path / "1.wav").write_bytes(b"this is not sound at all" * 50)
+    table = [{**row, "path": f"{number}.wav"} for number, row in enumerate(rows())]
+    task = recorded_task(tmp_path, table, {"file": "{{path}}"})
+    found = coverage(load_task(str(task)), "test")
+    assert (found.n_items, found.n_spoken, found.n_recorded) == (8, 6, 6)
+    assert {count.reason: count.n for count in found.rejects} == {"no audio file": 1, "undecodable audio": 1}
+    with pytest.raises(SystemExit) as ended:
+        main(["tasks", "validate", str(task)])
+    assert ended.value.code == 1
+    told = capsys.readouterr().out
+    assert "1 rejected: no audio file" in told
+    assert "1 rejected: undecodable audio" in told
 
 
 def test_a_file_too_large_to_be_a_question_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -385,3 +385,22 @@ def test_file_names_of_long_texts_are_cut(salad: Salad, tmp_path: Path) -> None:
     assert len(long.encode()) <= 200
     assert long != other
     assert _file_name("text1.context.en-us+f3") == "text1.context.en-us+f3"
+
+
+def test_training_commands_say_what_they_do(salad: Salad, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_one(monkeypatch, "salad.commands", "wreck", "no_such_module:app")
+    told = " ".join(salad("--help").out.split())
+    for words in (
+        "loop Evaluate, select what",
+        "select Choose what to speak next",
+        "train Train by a recipe",
+        "synthesise Speak a selection",
+    ):
+        assert words in told
+    assert "wreck Commands of" in told
+
+
+def test_a_small_two_behind_a_path_is_said(salad: Salad, tmp_path: Path) -> None:
+    shown = salad("render", "/etc/passwd²", "--out", tmp_path)
+    assert shown.code == 0, shown.err
+    assert "two" in shown.out.partition("spoken:")[2]

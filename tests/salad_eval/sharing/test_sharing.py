@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -90,6 +91,16 @@ def scores(folder: Path) -> list[tuple[Any, ...]]:
     ]
 
 
+def rows_of(found: GapReport) -> list[tuple[str, GapRow]]:
+    """Everything of a report's rows but the tasks' names."""
+    every = [
+        ("", found.overall),
+        *(("", row) for row in found.domains),
+        *((part.field, part.row) for part in found.slices),
+    ]
+    return [(field, dataclasses.replace(row, tasks=())) for field, row in every]
+
+
 # --- there and back --------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +113,7 @@ def test_a_run_on_the_import_ends_in_the_same_numbers(
         audio_store=str(tmp_path / "empty"),
     )  # fmt: skip
     assert scores(tmp_path / "run") == scores(finished)
-    assert (again.overall, again.domains, again.slices) == (first.overall, first.domains, first.slices)
+    assert rows_of(again) == rows_of(first)
     assert again.overall.wer == first.overall.wer is not None
     assert "|tts:recorded|" in again.signature
 
@@ -130,7 +141,7 @@ def test_the_embedded_world_comes_back_to_the_last_digit(audio_store: Path, tmp_
         )
         assert ours == theirs
         assert len(ours) == 3
-    assert (again.overall, again.domains, again.slices) == (first.overall, first.domains, first.slices)
+    assert rows_of(again) == rows_of(first)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
