@@ -438,7 +438,7 @@ def unit_alone(match: re.Match[str]) -> str:
 
 
 @rules.add(
-    r"(?<![^\W_])(?:[ckm]m|dm)(?:\^?[23]|[²³])(?![A-Za-z0-9/^])|(?<![^\W_])μ(?:m|L|l|F|s|mol)(?=\s*\)|\s*\Z)",
+    r"(?<![^\W_])(?<!/)(?:[ckm]m|dm)(?:\^?[23]|[²³])(?![A-Za-z0-9/^])|(?<![^\W_])μ(?:m|L|l|F|s|mol)(?=\s*\)|\s*\Z)",
     needs="mμ",
     also="23²³μ",
 )

@@ -666,6 +666,7 @@ CASES = [
     ("s⁻¹", "per second"),
     ("µg/mL", "micrograms per milliliter"),
     ("area (cm2)", "area (square centimeters)"),
+    ("a count of 340/mm3 , with", "a count of three hundred forty per cubic millimeter, with"),
     ("60 mL/min/1.73 m2", "sixty milliliters per minute per one point seven three square meters"),
     ("the 1ST and 2ND", "the first and second"),
     ("2001-02", "two thousand one to oh two"),
