@@ -138,6 +138,15 @@ def phone_number(match: re.Match[str]) -> str:
     return ", ".join(map(spelled, re.findall("[0-9]+", match.group())))
 
 
+_CALLED = re.compile(r"(?i)(?:phone|fax|tel\.?|call|dial(?:ed)?|\+)\W{0,3}(?:\W{0,3}[0-9]{1,4}\W{0,3}){0,2}\Z")
+
+
+@rules.add(rf"{START}(?<![-/])[0-9]{{1,4}}(?:-[0-9]{{1,4}}){{2,4}}(?![0-9A-Za-z-])", needs="-", also=DIGITS)
+def number_called(match: re.Match[str]) -> str:
+    called = _CALLED.search(before(match, 40))  # "FAX: [34] (93) 280-61-75"
+    return ", ".join(map(spelled, match.group().split("-"))) if called else match.group()
+
+
 @rules.add(
     rf"{START}(?<![A-Za-z]-)(?<![A-Za-z_^/])([0-9]+)[-–]([0-9]{{1,2}}/[0-9]{{1,2}})(?![0-9/]|[.,][0-9])",
     needs="/",

@@ -47,7 +47,10 @@ def pause_between_formulas(match: re.Match[str]) -> str:
 @layout.add(r"(?<=[0-9]),(?=[-−]?[0-9])", needs=",", also=DIGITS)
 def comma_of_list(match: re.Match[str]) -> str:
     # "(-4.79,2.19)" and "0,1,2": a comma that parts thousands has at most three digits before it and just three after.
-    left, right = re.search(r"[0-9.]+\Z", before(match, 20)), re.match("[0-9]+", after(match, 20))
+    left, right = (
+        re.search(r"(?:[0-9]\.)?[0-9]+\Z|(?<!\.)\.[0-9]+\Z", before(match, 20)),
+        re.match("[0-9]+", after(match, 20)),
+    )
     thousands = left and right and len(left.group()) <= 3 and "." not in left.group() and len(right.group()) == 3
     return match.group() if thousands else ", "
 
