@@ -69,8 +69,8 @@ CLASSES: Mapping[str, Class] = {
     "degrees": _class("[°º]", "degrees?", "", r"^\s*° [A-Z]"),
     "times": _class("×", "times|(?<!divided )by", "", r"\d ?[xX*] ?\d|[)\d]\("),
     "divided by": _class("÷", "divided by", "divided"),
-    "less than": _class(r"[<≤⩽](?!-)", "less than", "", r"<<|\\le|<[a-z/]"),
-    "greater than": _class(r"(?<![-=–—])[>≥⩾]", "greater than", "", r">>|\\ge|[a-z/\"]>"),
+    "less than": _class(r"[<≤⩽](?!-)", "less than", "", r"<<|\\le|<[a-z/]|<[\d, ]+>"),
+    "greater than": _class(r"(?<![-=–—])[>≥⩾]", "greater than", "", r">>|\\ge|[a-z/\"]>|<[\d, ]+>"),
     "infinity": _class("∞", "infinity", "infinity"),
     "root": _class("√", "square root of", "root"),
     "squared": _class(
@@ -84,7 +84,7 @@ CLASSES: Mapping[str, Class] = {
     "pounds of weight": _unit("lbs?", "pounds?"), "nanometers": _unit("nm", "nanometers?"), "feet": _unit("ft", "feet|foot", "'"),
     "hours": _unit("hrs?", "hours?"), "miles per hour": _unit("mph", "miles? per hour"),
     **{
-        name: _class(f"[{letters}]", name, name, r"µ|μ[mgLlsFCAUVW]|\dΩ|\d Ω|∆")
+        name: _class(f"[{letters}]", name, name, r"µ|μ[mgLlsFCAUVW]|\d[ -]?Ω|∆")
         for name, letters in {
             "alpha": "αΑ", "beta": "βΒ", "gamma": "γΓ", "delta": "δΔ", "theta": "θΘϑ", "lambda": "λΛ", "mu": "μΜ", "pi": "πΠ",
             "sigma": "σΣς", "omega": "ωΩ", "phi": "φΦϕ", "rho": "ρ", "epsilon": "εϵ", "chi": "χ", "psi": "ψΨ", "tau": "τ",
@@ -163,7 +163,7 @@ def unheard(name: str, spoken: str) -> bool:
     """Whether the word of a class is heard another number of times than it stands in the spoken form."""
     word = CLASSES[name].word
     heard = phonemes(word)
-    n = len(re.findall(rf"(?<![A-Za-z]){word}(?![A-Za-z'])", spoken, re.IGNORECASE))
+    n = len(re.findall(rf"(?<![A-Za-z]){word}(?:age)?(?![A-Za-z'])", spoken, re.IGNORECASE))
     return sum(h in w for w in phonemes(spoken) for h in heard) != n
 
 
