@@ -51,6 +51,12 @@ def available(group: Group) -> list[PluginInfo]:
     return infos
 
 
+def is_ours(group: Group, name: str) -> bool:
+    """Whether a plug-in comes with this package."""
+    targets = (info.target for info in available(group) if info.name == name)
+    return any(target.startswith(("salad_eval.", "salad_train.")) for target in targets)
+
+
 def load(group: Group, name: str) -> Any:
     """The object an entry point names (a class or a Typer app).
 

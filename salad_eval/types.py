@@ -271,12 +271,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a plug-in gave nothing for what it was asked: a reason that can be counted, and what happened."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """What a system said of one item in one input form: either option log-probabilities (nats, summed over tokens) or a text.
 
     Under ``ll_mutual_info`` the options' log-probabilities by themselves follow those after the prompt.
 
-    ``voice`` and ``perturbation`` are ``None`` where the item was read as written.
+    ``voice`` and ``perturbation`` are ``None`` where the item was read as written. ``failure``: why there is neither.
     """
 
     item_id: str
@@ -286,6 +294,7 @@ class Response:
     perturbation: str | None
     choice_logprobs: tuple[float, ...] | None = None
     text: str | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

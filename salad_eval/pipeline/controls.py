@@ -58,7 +58,8 @@ def ask_controls(session: Session, items: Sequence[Item], speech: Speech) -> lis
 def _asked(session: Session, control: Control, items: Sequence[Item], speech: Speech) -> ControlScores:
     questions = questions_of(control.name, items, speech, session.store, session.plan.seed)
     answering = session.benchmark.answering
-    work = Work(ask, AskSetup(session.ref(control.role), control.asked_as, answering, str(session.store.root)))
+    system = session.ref(control.role)
+    work = Work(ask, AskSetup(system, control.asked_as, answering, str(session.store.root)), str(system))
     asked = [question.item for question in questions]
     responses = session.folder.run(
         replace(

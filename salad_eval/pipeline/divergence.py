@@ -30,7 +30,7 @@ from salad_eval.pipeline.items import items_digest
 from salad_eval.pipeline.session import Session
 from salad_eval.pipeline.speech import Question, Speech, most_renderings
 from salad_eval.pipeline.tools import PluginRef, Tools
-from salad_eval.types import Distributional, Divergence, Item, Reject, Request
+from salad_eval.types import Distributional, Divergence, Failure, Item, Reject, Request
 
 DEFAULT_CHUNK_BYTES = 256 << 20
 
@@ -205,12 +205,23 @@ def diverge(tools: Tools, setup: DivergeSetup, chunk: Sequence[Question]) -> lis
     # All of a chunk at once, as it was in the column of speech: a system that hears it anew after a kill then hears it
     # in the same batch, and gives the same numbers to the last digit.
     by_item = [list(heard) for _, heard in itertools.groupby(chunk, key=lambda question: question.item.id)]
-    queries = (_query(heard, tools.store(setup.store)) for heard in by_item)
-    found = divergences(base, adapted, queries, first=len(by_item))
-    return [
-        DivergenceOutcome(divergence=one) if isinstance(one, Divergence) else DivergenceOutcome(reject=one)
-        for one in found
-    ]
+    store = tools.store(setup.store)
+
+    def measured(batch: Sequence[list[Question]]) -> list[list[Divergence | Reject]]:
+        found = divergences(base, adapted, (_query(heard, store) for heard in batch), first=len(batch))
+        return [list(itertools.islice(found, len(heard))) for heard in batch]
+
+    outcomes: list[DivergenceOutcome] = []
+    for heard, found in zip(by_item, tools.caller(setup.adapted).ask(measured, by_item), strict=True):
+        if isinstance(found, Failure):
+            lost = Reject(heard[0].item.id, STEP.name, found.reason, found.detail)
+            outcomes += [DivergenceOutcome(reject=lost) for _ in heard]
+        else:
+            outcomes += [
+                DivergenceOutcome(divergence=one) if isinstance(one, Divergence) else DivergenceOutcome(reject=one)
+                for one in found
+            ]
+    return outcomes
 
 
 def _query(heard: Sequence[Question], store: AudioStore) -> DivergenceQuery:
@@ -243,7 +254,7 @@ def diverge_items(session: Session, items: Sequence[Item], speech: Speech) -> Sp
     outcomes = session.folder.run(
         replace(STEP, chunk=STEP.chunk * most_renderings(questions)),
         questions,
-        lambda chunks: session.models.map(Work(diverge, setup), chunks),
+        lambda chunks: session.models.map(Work(diverge, setup, str(setup.adapted)), chunks),
         depends_on={**systems, "items": items_digest(measured), "heard": speech.digest("speech")},
     )
     return Spread(

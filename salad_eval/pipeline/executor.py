@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from salad_eval.errors import SaladError
+from salad_eval.pipeline.deadline import DEFAULT_SECONDS, deadline, limit
 from salad_eval.pipeline.tools import Tools
 from salad_eval.pipeline.worker import Worker, WorkerDied
 
@@ -35,12 +36,14 @@ class Work(Generic[S, U, R]):
     """What is done to each chunk.
 
     ``function(tools, setup, chunk)`` stands at the top of a module and gives one result a unit, in order; ``setup`` and units and
-    results are frozen dataclasses that JSON can hold (see ``records``), as its annotations say. ``lost`` makes the result of a unit
-    that ended the process it was worked on in, of the unit and how the process ended; without it that is an error.
+    results are frozen dataclasses that JSON can hold (see ``records``), as its annotations say. ``who`` does it, for messages. ``lost``
+    makes the result of a unit that ended the process it was worked on in, of the unit and how the process ended; without it that is
+    an error.
     """
 
     function: Callable[[Tools, S, Sequence[U]], list[R]]
     setup: S
+    who: str = "a worker"
     lost: Callable[[U, str], R] | None = None
 
 
@@ -51,40 +54,49 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """One chunk after the other, here."""
+    """One chunk after the other, here. ``timeout``: seconds that a unit may take, in the mean of its chunk."""
 
-    def __init__(self, tools: Tools | None = None) -> None:
-        self.tools = tools or Tools()
+    def __init__(self, tools: Tools | None = None, timeout: float = DEFAULT_SECONDS) -> None:
+        self.tools, self.timeout = tools or Tools(), timeout
 
     def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]:
         for chunk in chunks:
-            yield work.function(self.tools, work.setup, chunk)
+            with deadline(work.who, self.timeout, len(chunk)):
+                results = work.function(self.tools, work.setup, chunk)
+            yield results
 
 
 class WorkerProcesses:
     """Here while that is quicker, then by ``workers`` processes, each with plug-ins of its own.
 
-    A worker that dies is replaced; of its chunk only the unit that kills it again is lost.
+    A worker that dies, or takes longer than ``timeout`` seconds a unit, is replaced; of its chunk only the unit that kills it again is
+    lost. ``apart``: never here, for code that may take the process with it.
     """
 
-    def __init__(self, workers: int, tools: Tools | None = None) -> None:
-        self.workers, self.tools = workers, tools or Tools()
+    def __init__(
+        self, workers: int, tools: Tools | None = None, timeout: float = DEFAULT_SECONDS, apart: bool = False
+    ) -> None:
+        self.workers, self.tools, self.timeout, self.apart = workers, tools or Tools(), timeout, apart
 
     def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]:
+        if self.apart and chunks:
+            yield from _by_workers(work, chunks, min(self.workers, len(chunks)), self.timeout)
+            return
         seconds = 0.0  # spent on the chunks done so far
         for n_done, chunk in enumerate(chunks):
             left = seconds / n_done * (len(chunks) - n_done) if n_done else 0.0
             if self.workers > 1 and left * (1 - 1 / self.workers) > WORKER_START_SECONDS:
-                yield from _by_workers(work, chunks[n_done:], min(self.workers, len(chunks) - n_done))
+                yield from _by_workers(work, chunks[n_done:], min(self.workers, len(chunks) - n_done), self.timeout)
                 return
             began = time.perf_counter()
-            results = work.function(self.tools, work.setup, chunk)
+            with deadline(work.who, self.timeout, len(chunk)):
+                results = work.function(self.tools, work.setup, chunk)
             seconds += time.perf_counter() - began
             yield results
 
 
-def _by_workers(work: Work[S, U, R], chunks: Sequence[Sequence[U]], workers: int) -> Iterator[list[R]]:
-    crew: _Crew[S, U, R] = _Crew(work)
+def _by_workers(work: Work[S, U, R], chunks: Sequence[Sequence[U]], workers: int, timeout: float) -> Iterator[list[R]]:
+    crew: _Crew[S, U, R] = _Crew(work, timeout)
     with ThreadPoolExecutor(workers, thread_name_prefix="salad-worker") as pool:
         ahead: deque[Future[list[R]]] = deque()
         try:
@@ -102,8 +114,8 @@ def _by_workers(work: Work[S, U, R], chunks: Sequence[Sequence[U]], workers: int
 class _Crew(Generic[S, U, R]):
     """Worker processes, as many as threads ask for one at a time."""
 
-    def __init__(self, work: Work[S, U, R]) -> None:
-        self._work = work
+    def __init__(self, work: Work[S, U, R], timeout: float) -> None:
+        self._work, self._timeout = work, timeout
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self._all: list[Worker] = []
         self._lock = threading.Lock()
@@ -121,7 +133,9 @@ class _Crew(Generic[S, U, R]):
                 return [result for unit in chunk for result in self.work_on([unit])]
             self._deaths_in_a_row += 1
             if self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
-                raise SaladError(f"{self._deaths_in_a_row} requests in a row ended their {cause}") from None
+                raise SaladError(
+                    f"{self._work.who}: {self._deaths_in_a_row} requests in a row ended their {cause}"
+                ) from None
             return [self._work.lost(chunk[0], str(cause))]
         self._deaths_in_a_row = 0
         return results
@@ -129,7 +143,7 @@ class _Crew(Generic[S, U, R]):
     def _ask(self, chunk: Sequence[U]) -> list[R]:
         worker = self._take()
         try:
-            results: list[R] = worker.ask(chunk)
+            results: list[R] = worker.ask(chunk, limit(self._timeout, len(chunk)))
         except BaseException:
             worker.close()
             raise

@@ -13,6 +13,7 @@ from salad_eval import resources
 from salad_eval.audio.perturb import canonical
 from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.gap.signature import MOST_REJECTED
+from salad_eval.pipeline.deadline import DEFAULT_SECONDS
 from salad_eval.types import CLEAN, ControlName, ScoreKind
 from salad_eval.validation import parse, read_table, with_overrides
 
@@ -87,7 +88,9 @@ class Plan(_Typed):
     ``slice_fields``: ``voice``, ``condition``, ``task`` or columns of the data; by default voice and what the tasks name.
     ``controls``: what is asked without the question as well (``floor``: what is spoken left out; ``silent`` and ``swapped``: silence,
     or another item's sound, in its place), so that it shows whether the speech LLM hears and whether a gap can show at all.
-    ``workers``: processes that render; by default one a core. ``audio_store``: where sound is kept; by default shared by all runs.
+    ``workers``: processes that render; by default one a core. ``timeout``: seconds that a plug-in may take for an item, in the mean of
+    those it is asked at once (60 by default, and 600 more to start), before it is given up.
+    ``audio_store``: where sound is kept; by default shared by all runs.
     ``created``: time stamp of the report, UTC; set when a run begins and kept when it resumes.
     """
 
@@ -118,6 +121,7 @@ class Plan(_Typed):
         "swapped",
     )
     workers: Annotated[int, Field(ge=1)] | None = None
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEFAULT_SECONDS
     out: Text | None = None
     audio_store: Text | None = None
     created: str | None = None

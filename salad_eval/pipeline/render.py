@@ -6,6 +6,7 @@ again. Results come in the order of the jobs, whatever works on them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.session import Session
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.speakable import Unspeakable, to_spoken
-from salad_eval.tts.synthesis import Failure, synthesise
-from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Reject, Rendering, Transcript
+from salad_eval.tts.synthesis import synthesise
+from salad_eval.types import CLEAN, Audio, AudioSegment, Failure, Item, Reject, Rendering, Transcript
 
 REQUESTS_AT_A_TIME = 16  # enough to hide the sending to a worker, few enough to lose little in a kill
 R = TypeVar("R", Rendering, Transcript)
@@ -102,18 +103,28 @@ class SpeechOutcome:
 
 
 def speak(tools: Tools, setup: SpeakSetup, chunk: Sequence[SpeechRequest]) -> list[SpeechOutcome]:
-    """The outcomes of requests, spoken a voice at a time: an engine may take long to change it."""
-    engine, store = tools.plugin(setup.tts), tools.store(setup.store)
-    made = {
-        request: synthesise(engine, store, request, setup.retries)
-        for request in sorted(chunk, key=lambda request: request.voice)
-    }
-    outcomes = (made[request] for request in chunk)
-    return [SpeechOutcome(failure=o) if isinstance(o, Failure) else SpeechOutcome(sound=o) for o in outcomes]
+    """The outcomes of requests, spoken a voice at a time: an engine may take long to change it.
+
+    The check is on the clean sound: a perturbation may well hide what is missing.
+    """
+    engine, store, caller = tools.plugin(setup.tts), tools.store(setup.store), tools.caller(setup.tts)
+
+    def said(requests: Sequence[SpeechRequest]) -> list[Audio | Failure]:
+        return [synthesise(engine, one.spoken_text, one.voice, setup.retries) for one in requests]
+
+    made: dict[SpeechRequest, SpeechOutcome] = {}
+    for request in sorted(chunk, key=lambda request: request.voice):
+        (found,) = caller.ask(said, [request])
+        if isinstance(found, Failure):
+            made[request] = SpeechOutcome(failure=found)
+        else:
+            made[request] = SpeechOutcome(sound=store.put_sound(perturbation(request.perturbation)(found)))
+    return [made[request] for request in chunk]
 
 
-def worker_died(request: SpeechRequest, how: str) -> SpeechOutcome:
-    return SpeechOutcome(failure=Failure("worker_died", how))
+def worker_died(who: str, request: SpeechRequest, how: str) -> SpeechOutcome:
+    said = f"{who} on {request.spoken_text!r:.80} in voice {request.voice!r}: {how}"
+    return SpeechOutcome(failure=Failure("worker_died", said))
 
 
 def render(
@@ -128,8 +139,9 @@ def render(
     """Speak the jobs; one ``Rendering`` or ``Reject`` each, in their order, as soon as it is known.
 
     ``executor`` does the work, by default in this process. A request that ends the process it is spoken in is rejected
-    (``worker_died``). The other reasons are those of ``sound.problem`` and ``tts_error``. Raises ``UserInputError`` for
-    a voice, perturbation or option that is not there.
+    (``worker_died``). The other reasons are those of ``sound.problem``, ``tts_error`` where the engine says so, and ``plugin_failed``
+    where it fails. Raises ``UserInputError`` for a voice, perturbation or option that is not there, and ``PluginError`` for an engine
+    that fails throughout.
     """
     todo = list(jobs)
     for name in {job.perturbation for job in todo}:
@@ -144,7 +156,7 @@ def render(
     outcomes = {request: SpeechOutcome(sound=sound) for request, sound in known.items()}
     missing = [request for request in dict.fromkeys(requests) if request not in known]
     chunks = [missing[i : i + REQUESTS_AT_A_TIME] for i in range(0, len(missing), REQUESTS_AT_A_TIME)]
-    work = Work(speak, SpeakSetup(ref, str(store.root), retries), lost=worker_died)
+    work = Work(speak, SpeakSetup(ref, str(store.root), retries), str(ref), functools.partial(worker_died, str(ref)))
     new = zip(chunks, (executor or InProcess(tools)).map(work, chunks), strict=True)
     for job, request in zip(todo, requests, strict=True):
         while request not in outcomes:
@@ -234,7 +246,7 @@ def _spoken(session: Session, jobs: Sequence[RenderJob]) -> Iterator[RenderOutco
 
 def _recorded(session: Session, jobs: Sequence[RecordedJob]) -> Iterator[RenderOutcome]:
     chunks = [jobs[i : i + REQUESTS_AT_A_TIME] for i in range(0, len(jobs), REQUESTS_AT_A_TIME)]
-    work = Work(take_recordings, RecordedSetup(str(session.store.root)))
+    work = Work(take_recordings, RecordedSetup(str(session.store.root)), "the reader of recordings")
     for outcomes in session.models.map(work, chunks):
         yield from outcomes
 

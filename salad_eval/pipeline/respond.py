@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from salad_eval.audio.store import AudioStore
 from salad_eval.benchmarks.requests import GenerationProtocol, unconditional
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.identity import digest
-from salad_eval.pipeline.columns import Column
+from salad_eval.pipeline.care import Caller
+from salad_eval.pipeline.columns import COLUMNS, Column
 from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.items import Answering, items_digest
+from salad_eval.pipeline.render import left
 from salad_eval.pipeline.session import Session
 from salad_eval.pipeline.speech import Question, Speech, most_renderings
 from salad_eval.pipeline.tools import PluginRef, Tools
@@ -26,8 +29,10 @@ from salad_eval.types import (
     COLUMN_FORM,
     LOGPROB_SCORES,
     ColumnName,
+    Failure,
     InputForm,
     Item,
+    Reject,
     Request,
     Response,
     ScoreKind,
@@ -61,13 +66,14 @@ def respond(
     *,
     generation: GenerationProtocol | None = None,
     chunk: int | None = None,
+    caller: Caller | None = None,
 ) -> Iterator[Response]:
     """Ask ``system`` all queries; yields one ``Response`` a query, in their order, as each chunk is done.
 
     Queries are taken lazily, ``chunk`` at a time, so audio can be loaded as it is needed and a caller that appends each
     response to a file resumes by leaving out those that are there. The kinds of ``LOGPROB_SCORES`` ask for
     log-probabilities, the others for a text. A response whose log-probabilities are not all finite carries none, and is scored as
-    missing, not as wrong.
+    missing, not as wrong. Where the system fails on a query, its response says so (see ``Caller.ask``).
 
     Raises ``ModelError`` for a speech query without audio, audio in a text column, or a system that answers in the
     wrong shape.
@@ -77,29 +83,41 @@ def respond(
     size = CHUNK[form] if chunk is None else chunk
     if size < 1:
         raise UserInputError(f"chunk is {size}; expected at least 1.")
+    caller = caller or Caller(f"the system {system.fingerprint()}")
     remaining = iter(queries)
     while batch := list(itertools.islice(remaining, size)):
         for query in batch:
             for request in query.requests:
                 _check_form(request, column, form)
-        if score in LOGPROB_SCORES:
-            answers: Iterable[tuple[float, ...] | str] = _logprobs(system, batch, alone=score == "ll_mutual_info")
-        else:
-            answers = _texts(system, batch, protocol)
-        for query, answer in zip(batch, answers, strict=True):
+        ask = _asking(system, score, protocol)
+        for query, answer in zip(batch, caller.ask(ask, batch), strict=True):
             said = Response(query.item_id, column, form, query.voice, query.perturbation)
-            if isinstance(answer, str):
+            if isinstance(answer, Failure):
+                yield replace(said, failure=answer)
+            elif isinstance(answer, str):
                 yield replace(said, text=answer)
             else:
                 yield replace(said, choice_logprobs=answer if all(map(math.isfinite, answer)) else None)
 
 
-def _texts(system: System, batch: Sequence[Query], protocol: GenerationProtocol) -> list[str]:
+def _asking(
+    system: System, score: ScoreKind, protocol: GenerationProtocol
+) -> Callable[[Sequence[Query]], Sequence[tuple[float, ...] | str]]:
+    """What asks the system for answers of that kind."""
+    if score in LOGPROB_SCORES:
+        return partial(_logprobs, system, alone=score == "ll_mutual_info")
+    return partial(_texts, system, protocol)
+
+
+def _texts(system: System, protocol: GenerationProtocol, batch: Sequence[Query]) -> list[str]:
     if several := next((query for query in batch if len(query.requests) > 1), None):
         raise ModelError(f"item {several.item_id!r} has several prompts, so there is none to generate an answer from.")
     requests = [query.requests[0] for query in batch]
     texts = system.generate(requests, max_new_tokens=protocol.max_new_tokens, stop=protocol.stop)
     _check_count(system, len(texts), len(requests))
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"it gave a {type(text).__name__} as an answer; expected a text")
     return texts
 
 
@@ -158,7 +176,7 @@ class AskSetup:
 def ask(tools: Tools, setup: AskSetup, chunk: Sequence[Question]) -> list[Response]:
     """What the system says to each question."""
     system, store = tools.plugin(setup.system), tools.store(setup.store)
-    return list(answers(system, chunk, setup.column, setup.answering, store))
+    return list(answers(system, chunk, setup.column, setup.answering, store, tools.caller(setup.system)))
 
 
 def answers(
@@ -167,19 +185,43 @@ def answers(
     column: ColumnName,
     answering: Mapping[str, Answering],
     store: AudioStore,
+    caller: Caller | None = None,
 ) -> Iterator[Response]:
     """One response a question, in their order; each task's are asked for in its own way."""
     for task, group in itertools.groupby(questions, key=lambda question: question.item.task):
         how = answering[task]
         queries = (Query(question.requests(store), *(question.rendered or ())) for question in group)
-        yield from respond(system, queries, column, how.score, generation=how.generation)
+        yield from respond(system, queries, column, how.score, generation=how.generation, caller=caller)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The items that every column has an answer to, the responses to them, and what was lost on the way."""
+
+    items: tuple[Item, ...]
+    responses: tuple[Response, ...]
+    rejects: tuple[Reject, ...]
+
+
+def respond_items(session: Session, items: Sequence[Item], speech: Speech) -> Answered:
+    """What each column's system says of every item; one that a system fails on is left out of all columns."""
+    responses = [one for column in COLUMNS for one in respond_column(session, column, items, speech)]
+    lost = [
+        Reject(one.item_id, STEP.name, one.failure.reason, f"{one.column}: {one.failure.detail}")
+        for one in responses
+        if one.failure is not None
+    ]
+    kept = left(items, lost, "the answers")
+    ids = {item.id for item in kept}
+    return Answered(tuple(kept), tuple(one for one in responses if one.item_id in ids), tuple(lost))
 
 
 def respond_column(session: Session, column: Column, items: Sequence[Item], speech: Speech) -> list[Response]:
     """What a column's system says of every item: once as written, or once a rendering."""
     questions = speech.questions(items, column.form)
     answering = session.benchmark.answering
-    work = Work(ask, AskSetup(session.ref(column.role), column.name, answering, str(session.store.root)))
+    system = session.ref(column.role)
+    work = Work(ask, AskSetup(system, column.name, answering, str(session.store.root)), str(system))
     at_a_time = (HEARD_AT_A_TIME if column.form == "speech" else STEP.chunk) * most_renderings(questions)
     return session.folder.run(
         replace(STEP, name=f"{STEP.name}.{column.name}", chunk=at_a_time),

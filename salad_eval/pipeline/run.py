@@ -27,7 +27,7 @@ from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import STEP as RENDER
 from salad_eval.pipeline.render import render_items
 from salad_eval.pipeline.respond import STEP as RESPOND
-from salad_eval.pipeline.respond import respond_column
+from salad_eval.pipeline.respond import respond_items
 from salad_eval.pipeline.score import STEP as SCORE
 from salad_eval.pipeline.score import score_responses
 from salad_eval.pipeline.session import Session
@@ -67,11 +67,11 @@ def run(plan: Plan, *, again: bool = False, page: PageOptions = PageOptions()) -
         spoken = render_items(session, benchmark.items)
         heard = audible_items(session, transcribe_items(session, spoken))
         speech = Speech(heard.renderings, heard.transcripts)
-        responses = [r for column in COLUMNS for r in respond_column(session, column, heard.items, speech)]
-        scores = score_responses(session, heard.items, responses)
-        spread = diverge_items(session, heard.items, speech)
-        controls = ask_controls(session, heard.items, speech)
-        rejects = session.rejects(spoken.rejects, heard.rejects, spread.rejects)
+        answered = respond_items(session, heard.items, speech)
+        scores = score_responses(session, answered.items, answered.responses)
+        spread = diverge_items(session, answered.items, speech)
+        controls = ask_controls(session, answered.items, speech)
+        rejects = session.rejects(spoken.rejects, heard.rejects, answered.rejects, spread.rejects)
         report = build_report(
             session.protocol(),
             benchmark.items,
@@ -80,10 +80,12 @@ def run(plan: Plan, *, again: bool = False, page: PageOptions = PageOptions()) -
             divergences=spread.divergences,
             rejects=rejects,
             notes=[*spread.notes, *heard.notes, *benchmark.measure_notes(scores)],
-            prompts=session.prompts(heard.items[0], speech),
+            prompts=session.prompts(answered.items[0], speech),
             controls=controls,
         )
-        found = RunRecords(benchmark.items, scores, heard.renderings, heard.transcripts, responses, spread.divergences)
+        found = RunRecords(
+            benchmark.items, scores, heard.renderings, heard.transcripts, answered.responses, spread.divergences
+        )
         session.finish(report, rejects, found, page)
     return replace(report, folder=str(plan.folder))
 

@@ -35,7 +35,14 @@ from salad_eval.validation import dotted
 Role: TypeAlias = Literal["tts", "asr"] | SystemRole
 ROLES: tuple[Role, ...] = ("tts", "asr", "base", "adapted")
 WRITTEN_BY_PLUGINS = ("frames", "cache")  # options that name what a plug-in keeps for itself
-NOT_IN_THE_NUMBERS = ("name", "created", "workers", "out", "audio_store")  # keys of a plan that say where and when
+NOT_IN_THE_NUMBERS = (
+    "name",
+    "created",
+    "workers",
+    "timeout",
+    "out",
+    "audio_store",
+)  # keys of a plan that say where and when
 RECORDED = "recorded"  # stands for the TTS where every item has ready sound
 
 
@@ -55,8 +62,9 @@ class Session:
         self.store = AudioStore(plan.audio_store)
         self.tools = Tools()
         self.tools.use(self.store)
-        self.models: Executor = InProcess(self.tools)
-        self.voices: Executor = WorkerProcesses(plan.n_workers, self.tools)
+        self.models: Executor = InProcess(self.tools, plan.timeout)
+        strange = plan.tts is not None and not plugins.is_ours("salad.tts", plan.tts.name)
+        self.voices: Executor = WorkerProcesses(plan.n_workers, self.tools, plan.timeout, apart=strange)
         named: dict[Role, PluginRef] = {
             "asr": PluginRef("salad.asr", plan.asr.name, plan.asr.options),
             "base": PluginRef("salad.systems", plan.base.system, plan.base.options),

@@ -9,6 +9,9 @@ from typing import Any
 from salad_eval import plugins
 from salad_eval.audio.store import AudioStore
 from salad_eval.identity import digest
+from salad_eval.pipeline.care import Caller
+
+_CALLED: Mapping[str, str] = {"salad.tts": "TTS", "salad.asr": "ASR", "salad.systems": "system"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,9 @@ class PluginRef:
     name: str
     options: Mapping[str, Any]
 
+    def __str__(self) -> str:
+        return f"the {_CALLED.get(self.group, self.group)} plug-in {self.name!r}"
+
 
 class Tools:
     """Each is opened once, when it is first asked for."""
@@ -26,6 +32,11 @@ class Tools:
     def __init__(self) -> None:
         self._plugins: dict[str, Any] = {}
         self._stores: dict[str, AudioStore] = {}
+        self._callers: dict[str, Caller] = {}
+
+    def caller(self, ref: PluginRef) -> Caller:
+        """Who asks that plug-in, and counts on what it fails."""
+        return self._callers.setdefault(digest(ref), Caller(str(ref)))
 
     def plugin(self, ref: PluginRef) -> Any:
         key = digest(ref)

@@ -6,6 +6,7 @@ cannot be read never becomes an empty transcript.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,13 +18,14 @@ from salad_eval.answers.numeric import final_answer
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import AudioError, PluginError
 from salad_eval.identity import digest
+from salad_eval.pipeline.care import Caller
 from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.render import Spoken, left, of_items
 from salad_eval.pipeline.session import Session
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.speakable.normalise import NORMALISER, normalise
-from salad_eval.types import ASR, Audio, Item, Reject, Rendering, Transcript
+from salad_eval.types import ASR, Audio, Failure, Item, Reject, Rendering, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class TranscribeOutcome:
 
 
 STEP = Step("transcribe", TranscribeOutcome, version="2", chunk=128)
-UNREADABLE, UNUSABLE = "unreadable_audio", "unusable_audio"
+UNREADABLE = "unreadable_audio"
 BATCH = 256  # recordings held at a time; a quarter of a minute each would be 250 MB
 
 # Words that bear no answer: they stand in almost any sentence, whatever is asked.
@@ -127,54 +129,42 @@ def transcribe(
     *,
     answers: Mapping[str, Sequence[str]],
     batch: int = BATCH,
+    caller: Caller | None = None,
 ) -> Iterator[Transcript | Reject]:
     """One record a rendering, in order, ``batch`` recordings at a time.
 
     ``answers`` gives the right answers of each item by its id (see ``answers_of``). The reasons of rejects:
     ``unreadable_audio`` where the store has not got the sound or it is damaged, ``unusable_audio`` where the ASR refuses it (empty,
-    too short). Any other failure of the ASR is raised.
+    too short), ``out_of_memory`` and ``plugin_failed`` where it fails (see ``Caller.ask``).
     """
     name = asr.fingerprint()
+    caller = caller or Caller(f"the ASR {name}")
     remaining = iter(renderings)
     while chunk := list(itertools.islice(remaining, batch)):
-        failures: dict[str, Reject] = {}
+        failures: dict[str, Failure] = {}
         sounds: dict[str, Audio] = {}
         for rendering in chunk:
             if rendering.sha256 not in sounds:
                 try:
                     sounds[rendering.sha256] = store.get(rendering.sha256)
                 except AudioError as cause:
-                    failures[rendering.sha256] = Reject(rendering.item_id, STEP.name, UNREADABLE, str(cause))
-        heard = _hear(asr, sounds)
+                    failures[rendering.sha256] = Failure(UNREADABLE, str(cause))
+        heard = dict(zip(sounds, caller.ask(functools.partial(_texts, asr), list(sounds.values())), strict=True))
         for rendering in chunk:
             outcome = failures.get(rendering.sha256) or heard[rendering.sha256]
-            if isinstance(outcome, Reject):
+            if isinstance(outcome, Failure):
                 yield Reject(rendering.item_id, STEP.name, outcome.reason, outcome.detail)
-            elif isinstance(outcome, AudioError):
-                yield Reject(rendering.item_id, STEP.name, UNUSABLE, str(outcome))
             else:
                 yield _transcript(rendering, name, outcome, answers.get(rendering.item_id, ()))
 
 
-def _hear(asr: ASR, sounds: Mapping[str, Audio]) -> dict[str, str | AudioError]:
-    """The transcript of each sound, or why the ASR cannot use it."""
-    try:
-        return dict(zip(sounds, _texts(asr, list(sounds.values())), strict=True))
-    except AudioError:  # one of them; by itself each is either transcribed or named
-        return {sha256: _hear_one(asr, audio) for sha256, audio in sounds.items()}
-
-
-def _hear_one(asr: ASR, audio: Audio) -> str | AudioError:
-    try:
-        return _texts(asr, [audio])[0]
-    except AudioError as cause:
-        return cause
-
-
-def _texts(asr: ASR, audios: list[Audio]) -> list[str]:
-    texts = asr.transcribe(audios) if audios else []
+def _texts(asr: ASR, audios: Sequence[Audio]) -> list[str]:
+    texts = asr.transcribe(audios)
     if len(texts) != len(audios):
         raise PluginError(f"the ASR {asr.fingerprint()} gave {len(texts)} transcripts for {len(audios)} recordings.")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"it gave a {type(text).__name__} as a transcript; expected a text")
     return texts
 
 
@@ -219,7 +209,8 @@ def hear(tools: Tools, setup: HearSetup, chunk: Sequence[Listening]) -> list[Tra
     """What the ASR hears in each recording."""
     answers = {one.rendering.item_id: one.answers for one in chunk}
     asr, store = tools.plugin(setup.asr), tools.store(setup.store)
-    found = transcribe((one.rendering for one in chunk), asr, store, answers=answers)
+    caller = tools.caller(setup.asr)
+    found = transcribe((one.rendering for one in chunk), asr, store, answers=answers, caller=caller)
     return [
         TranscribeOutcome(transcript=one) if isinstance(one, Transcript) else TranscribeOutcome(reject=one)
         for one in found
@@ -248,7 +239,7 @@ def transcribe_items(session: Session, spoken: Spoken) -> Heard:
     """What the ASR hears in every rendering of the items, and the recordings that cannot be used."""
     answers = {item.id: answers_of(item) for item in spoken.items}
     listening = [Listening(rendering, answers[rendering.item_id]) for rendering in spoken.renderings]
-    work = Work(hear, HearSetup(session.ref("asr"), str(session.store.root)))
+    work = Work(hear, HearSetup(session.ref("asr"), str(session.store.root)), str(session.ref("asr")))
     outcomes = session.folder.run(
         STEP,
         listening,

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 
 from salad_eval import records
 from salad_eval.errors import SaladError, UserInputError
+from salad_eval.pipeline.deadline import START_SECONDS
 from salad_eval.pipeline.tools import Tools
 
-CHUNK_SECONDS = 600.0  # a worker that has not answered for so long is taken for stuck and is ended
 # Workers are the parallelism: a numerical library that starts threads of its own in each only gets in the way.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # glibc gives arrays of this size back to the system each time they are freed; keeping them saves 227 page faults and
@@ -99,12 +99,13 @@ class Worker:
         self._send(sys.path)
         self._send(f"{self._function.__module__}:{self._function.__qualname__}")
         self._send(self._setup)
-        self._receive()
+        self._receive(START_SECONDS)
 
-    def ask(self, chunk: Sequence[object]) -> list[Any]:
-        """The results of a chunk. Raises ``WorkerDied``, or the ``SaladError`` that was raised over there."""
+    def ask(self, chunk: Sequence[object], seconds: float = START_SECONDS) -> list[Any]:
+        """The results of a chunk. Raises ``WorkerDied``, or the ``SaladError`` that was raised over there; a process that has not
+        answered after so many ``seconds`` is ended."""
         self._send(list(chunk))
-        return self._receive()
+        return self._receive(seconds)
 
     def close(self) -> None:
         """End the process and free what belongs to it. Whoever waits for an answer hears that it died."""
@@ -125,9 +126,9 @@ class Worker:
         except (OSError, ValueError):  # ValueError: closed
             raise WorkerDied(self._last_words()) from None
 
-    def _receive(self) -> list[Any]:
+    def _receive(self, seconds: float) -> list[Any]:
         assert self._process.stdout is not None
-        alarm = threading.Timer(CHUNK_SECONDS, self._process.kill)
+        alarm = threading.Timer(seconds, self._process.kill)
         alarm.daemon = True
         alarm.start()
         try:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from salad_eval.identity import digest
 from salad_eval.plugins import Group
 
 
@@ -18,7 +19,10 @@ def installed(
     have put them there, and source text of further modules beside them. Worker processes find them too."""
     for name, source in (modules or {}).items():
         (folder / f"{name}.py").write_text(source, encoding="utf-8")
-    info = folder / f"salad_testing_{len(list(folder.glob('*.dist-info')))}-1.0.dist-info"
+    one = digest(str(folder), len(list(folder.glob("*.dist-info"))))[
+        :12
+    ]  # of two packages of one name, one is not seen
+    info = folder / f"salad_testing_{one}-1.0.dist-info"
     info.mkdir(parents=True)
     name = info.name.partition("-")[0].replace("_", "-")
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")

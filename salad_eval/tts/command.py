@@ -12,9 +12,11 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from salad_eval.audio.sound import read_audio
@@ -217,7 +219,9 @@ class CommandTTS:
             tempfile.TemporaryFile() as errors,
         ):
             try:
-                process = subprocess.Popen(argv, stdin=source, stdout=sink, stderr=errors, start_new_session=True)
+                process = subprocess.Popen(
+                    [*_ends_with_us(), *argv], stdin=source, stdout=sink, stderr=errors, start_new_session=True
+                )
             except OSError as cause:
                 raise PluginError(f"tts {self._name!r}: {argv[0]} could not be started: {cause}.") from None
             try:
@@ -326,6 +330,17 @@ def _version(executable: str, arguments: Sequence[str]) -> str:
         if found := _VERSION.search(_said_by([executable, *arguments])):
             return found.group()
     return files_digest([executable])
+
+
+@cache
+def _ends_with_us() -> tuple[str, ...]:
+    """What is put before a program so that it ends with this process, even if that is killed; nothing where the system has no such
+    thing (Linux has, in util-linux from 2.33 on)."""
+    words = ("setpriv", "--pdeathsig", "KILL", "--")
+    if sys.platform != "linux" or shutil.which(words[0]) is None:
+        return ()
+    tried = subprocess.run([*words, sys.executable, "-c", ""], capture_output=True, check=False)
+    return words if tried.returncode == 0 else ()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,47 +1,44 @@
-"""One synthesis: spoken, checked, and kept in the store."""
+"""One synthesis: spoken and checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import numpy as np
 
-from salad_eval.audio.perturb import perturbation
 from salad_eval.audio.sound import SAMPLE_RATE_HZ, problem, resample
-from salad_eval.audio.store import AudioStore, SpeechRequest, StoredSound
-from salad_eval.errors import AudioError, PluginError, SaladError
-from salad_eval.types import TTS
+from salad_eval.errors import AudioError
+from salad_eval.types import TTS, Audio, Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why no sound could be made for a request."""
+def synthesise(engine: TTS, text: str, voice: str, retries: int) -> Audio | Failure:
+    """``text`` at 16 kHz; asked for again up to ``retries`` times where the sound is bad.
 
-    reason: str
-    detail: str = ""
-
-
-def synthesise(engine: TTS, store: AudioStore, request: SpeechRequest, retries: int) -> StoredSound | Failure:
-    """Speak a request, check the sound, and keep it; asked again up to ``retries`` times where it fails.
-
-    The reasons are those of ``sound.problem`` and ``tts_error`` where the engine raised ``AudioError``. The check is on
-    the clean sound: a perturbation may well hide what is missing. Any other error ends the run: a ``SaladError`` as it is
-    (an unknown voice, a full disk), a bug of the plug-in as ``PluginError``.
+    The reasons are those of ``sound.problem`` and ``tts_error`` where the engine raised ``AudioError``. Raises ``TypeError`` for what
+    is no mono sound, and whatever else the engine raises.
     """
     failure = Failure("tts_error")
     for _ in range(1 + retries):
         try:
-            audio = resample(engine.speak(request.spoken_text, request.voice), SAMPLE_RATE_HZ)
+            audio = resample(_mono(engine.speak(text, voice)), SAMPLE_RATE_HZ)
         except AudioError as cause:
             failure = Failure("tts_error", str(cause))
             continue
-        except SaladError:
-            raise
-        except Exception as cause:  # a bug in the plug-in: the same end of the run in this process and in a worker
-            raise PluginError(
-                f"the TTS plug-in failed on {request.spoken_text!r:.80} in voice {request.voice!r}: "
-                f"{type(cause).__name__}: {cause}"
-            ) from cause
-        found = problem(audio, request.spoken_text)
+        found = problem(audio, text)
         if found is None:
-            return store.put_sound(perturbation(request.perturbation)(audio))
-        failure = Failure(found, f"{audio.seconds:.2f} s for {request.spoken_text!r:.80} in voice {request.voice!r}")
+            return audio
+        failure = Failure(found, f"{audio.seconds:.2f} s for {text!r:.80} in voice {voice!r}")
     return failure
+
+
+def _mono(given: object) -> Audio:
+    """A plug-in's sound, if it is what it is told to give."""
+    if not isinstance(given, Audio):
+        raise TypeError(
+            f"it gave a {type(given).__name__}; expected an Audio (mono samples in [-1, 1], and their rate)"
+        )
+    samples = given.samples
+    if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype.kind != "f":
+        shape = (
+            f"{samples.dtype} of shape {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
+        )
+        raise TypeError(f"it gave an Audio of {shape}; expected float samples of shape (n,)")
+    return given

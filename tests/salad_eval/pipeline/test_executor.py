@@ -70,12 +70,19 @@ def test_results_are_those_of_the_chunks_in_order(crew: Executor, sizes: tuple[i
 
 
 def test_a_unit_that_ends_its_process_is_the_only_one_lost() -> None:
-    found = list(WorkerProcesses(2).map(Work(multiply, Times(13), lost), chunks(4, 4, 4, 4)))
+    found = list(WorkerProcesses(2).map(Work(multiply, Times(13), lost=lost), chunks(4, 4, 4, 4)))
     values = [one.value for part in found for one in part]
     assert values == [13 * n if n != 13 else None for n in range(16)]
     assert "exit code 5" in found[3][1].how
     with pytest.raises(SaladError, match="worker process ended with exit code 5"):
         list(WorkerProcesses(2).map(Work(multiply, Times(13)), chunks(4, 4, 4, 4)))
+
+
+def test_what_may_take_the_process_with_it_is_never_done_here() -> None:
+    found = list(WorkerProcesses(1, apart=True).map(Work(multiply, Times(13), lost=lost), chunks(14)))
+    assert [one.value for one in found[0]] == [*(13 * n for n in range(13)), None]
+    assert os.getpid() not in {one.process for one in found[0]}
+    assert list(WorkerProcesses(1, apart=True).map(Work(multiply, Times(1)), [])) == []
 
 
 @pytest.mark.parametrize("crew", [InProcess(), WorkerProcesses(2)])

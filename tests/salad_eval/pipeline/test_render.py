@@ -15,7 +15,7 @@ import pytest
 from salad_eval.audio import sound as audio
 from salad_eval.audio.store import AudioStore, SpeechRequest
 from salad_eval.errors import AudioError, SaladError, UnknownNameError, UserInputError
-from salad_eval.pipeline import executor, render, worker
+from salad_eval.pipeline import executor, render
 from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, jobs_for
 from salad_eval.pipeline.tools import PluginRef
@@ -48,9 +48,11 @@ class Tones:
             raise UnknownNameError("voice", voice, self.voices())
         if "refuse" in text or ("once" in text and n == 1): raise AudioError("refused")
         if "slow" in text: time.sleep(0.02)
+        if "list" in text: return [0.0] * 16000
         seconds = 0.0 if "empty" in text else 0.3 + 0.05 * len(text)
         samples = 0.3 * np.sin(np.arange(int(seconds * self.rate)) * (0.1 if voice == "low" else 0.2))
         if "cut" not in text: samples *= np.linspace(1, 0, len(samples))
+        if "stereo" in text: return Audio(np.stack([samples, samples]).astype(np.float32), self.rate)
         return Audio(samples.astype(np.float32), self.rate)
 """
 
@@ -236,7 +238,9 @@ def test_a_text_that_kills_its_worker_is_the_only_one_lost(store: AudioStore) ->
     lost = {r.item_id: r for r in results if isinstance(r, Reject)}
     assert set(lost) == {"q5", "q13"}
     assert {r.reason for r in lost.values()} == {"worker_died"}
-    assert "exit code 9" in lost["q5"].detail
+    assert lost["q5"].detail == (
+        "the TTS plug-in 'tones' on 'crash' in voice 'low': worker process ended with exit code 9: an engine that prints on speaking"
+    )
     assert len(results) == 16
 
 
@@ -249,17 +253,32 @@ def test_workers_that_only_die_end_the_run(store: AudioStore, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_stuck_worker_is_ended(store: AudioStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "CHUNK_SECONDS", 0.0)
-    with pytest.raises(SaladError, match="signal 9"):
-        run([job(f"slow {i}", f"q{i}") for i in range(40)], store, workers=2)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_plug_in_fails_on_is_counted_by_its_name(store: AudioStore, workers: int) -> None:
+    texts = [f"fine {i}" for i in range(6)] + ["bug"]
+    results = run([job(t, f"q{i}") for i, t in enumerate(texts)], store, workers)
+    told = "the TTS plug-in 'tones' failed: ZeroDivisionError: a bug in the plug-in"
+    assert [one for one in results if isinstance(one, Reject)] == [Reject("q6", "render", "plugin_failed", told)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a list", "TypeError: it gave a list; expected an Audio (mono samples in [-1, 1], and their rate)"),
+        ("stereo", "TypeError: it gave an Audio of float32 of shape (2, 9600); expected float samples of shape (n,)"),
+    ],
+)
+def test_what_is_no_mono_sound_is_rejected(store: AudioStore, text: str, told: str) -> None:
+    fine, lost = run([job("fine", "q1"), job(text, "q2")], store)
+    assert isinstance(fine, Rendering)
+    assert lost == Reject("q2", "render", "plugin_failed", f"the TTS plug-in 'tones' failed: {told}")
 
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_bug_in_a_plug_in_ends_the_run_and_is_told(store: AudioStore, workers: int) -> None:
-    texts = [f"fine {i}" for i in range(6)] + ["bug"]
-    with pytest.raises(SaladError, match="failed on 'bug' in voice 'low': ZeroDivisionError: a bug in the plug-in"):
+def test_a_plug_in_that_only_fails_ends_the_run(store: AudioStore, workers: int) -> None:
+    texts = [f"fine {i}" for i in range(6)] + [f"bug {i}" for i in range(40)]
+    with pytest.raises(SaladError, match=r"plug-in 'tones' failed: ZeroDivisionError: .*8th failure in a row"):
         run([job(t, f"q{i}") for i, t in enumerate(texts)], store, workers)
 
 

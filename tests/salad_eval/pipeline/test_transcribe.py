@@ -203,6 +203,28 @@ def test_sound_the_asr_refuses_is_rejected_alone(tmp_path: Path) -> None:
     assert found[1] == Reject("1", "transcribe", "unusable_audio", "too short")
 
 
+def test_what_the_asr_fails_on_is_rejected_alone(tmp_path: Path) -> None:
+    store = AudioStore(tmp_path)
+    renderings = [rendering_of(store, str(n), n, "hello") for n in (50, 10, 60, 70)]
+
+    class Failing(ScriptedASR):
+        def transcribe(self, audios: Sequence[Audio]) -> list[str]:
+            if any(len(audio.samples) == 10 for audio in audios):
+                raise IndexError("list index out of range")
+            return [None if len(audio.samples) == 60 else "hello" for audio in audios]  # type: ignore[misc]
+
+    found = list(transcribe(renderings, Failing({}), store, answers={}))
+    assert [type(one) for one in found] == [Transcript, Reject, Reject, Transcript]
+    assert [(one.item_id, one.reason, one.detail) for one in found if isinstance(one, Reject)] == [
+        ("10", "plugin_failed", "the ASR scripted failed: IndexError: list index out of range"),
+        (
+            "60",
+            "plugin_failed",
+            "the ASR scripted failed: TypeError: it gave a NoneType as a transcript; expected a text",
+        ),
+    ]
+
+
 def test_an_asr_that_breaks_is_an_error_and_no_reject(tmp_path: Path) -> None:
     store = AudioStore(tmp_path)
 
