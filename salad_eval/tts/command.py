@@ -25,6 +25,7 @@ from salad_eval.identity import files_digest
 from salad_eval.resources import resolve_path
 from salad_eval.tts.espeak import SETTINGS as ESPEAK_SETTINGS
 from salad_eval.tts.espeak import without_last_stop
+from salad_eval.tts.piper import SETTINGS as PIPER_SETTINGS
 from salad_eval.tts.voice import Setting, check_text, parse_settings
 from salad_eval.types import Audio
 
@@ -131,10 +132,8 @@ PROGRAMS: Mapping[str, Program] = {
         argv=("piper", "-m", VOICE, "-i", TEXT, "-f", OUTPUT),
         voices=_piper_voices,
         settings={
-            "speaker": VoiceSetting(Setting(0, 100_000, whole=True), ("--speaker", "{value}")),
-            "length_scale": VoiceSetting(Setting(0.3, 3.0), ("--length-scale", "{value}")),
-            "noise_scale": VoiceSetting(Setting(0.0, 2.0), ("--noise-scale", "{value}")),
-            "noise_w_scale": VoiceSetting(Setting(0.0, 2.0), ("--noise-w-scale", "{value}")),
+            name: VoiceSetting(PIPER_SETTINGS[name], (f"--{name.replace('_', '-')}", "{value}"))
+            for name in PIPER_SETTINGS
         },
         install="pip install piper-tts",
         example="en_US-lessac-medium,length_scale=1.1",
@@ -266,10 +265,10 @@ class FliteTTS(CommandTTS):
         super().__init__("flite", voices_dir=voices_dir, executable=executable, timeout_seconds=timeout_seconds)
 
 
-class PiperTTS(CommandTTS):
-    """TTS plug-in ``piper``: the ``.onnx`` voices in ``voices_dir``; each utterance loads its voice, about a second.
+class PiperCliTTS(CommandTTS):
+    """TTS plug-in ``piper-cli``: the program of that name with the ``.onnx`` voices in ``voices_dir``. ``piper`` loads a voice once.
 
-    Piper draws noise anew each time; ``noise_scale=0,noise_w_scale=0`` in a voice makes it the same at each call.
+    The program draws noise anew each time; ``noise_scale=0,noise_w_scale=0`` in a voice makes it the same at each call.
     """
 
     def __init__(self, voices_dir: str, executable: str | None = None, timeout_seconds: float = 120.0) -> None:

@@ -100,7 +100,8 @@ def _shipped_library() -> tuple[ctypes.CDLL, Path] | None:
         import espeakng_loader
 
         data = Path(espeakng_loader.get_data_path())
-        return ctypes.CDLL(espeakng_loader.get_library_path(), ctypes.RTLD_GLOBAL), data.parent
+        # Its symbols stay its own (ctypes' default mode): Piper brings an espeak-ng of another version into the same process.
+        return ctypes.CDLL(espeakng_loader.get_library_path()), data.parent
     except (ImportError, RuntimeError, OSError):  # not installed, without its data, or built for another machine
         return None
 

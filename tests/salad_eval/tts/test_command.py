@@ -14,7 +14,7 @@ import pytest
 
 from salad_eval.audio import sound as audio
 from salad_eval.errors import AudioError, MissingExtraError, PluginError, UnknownNameError, UserInputError
-from salad_eval.tts.command import PROGRAMS, CommandTTS, EspeakNgTTS, FliteTTS, PiperTTS
+from salad_eval.tts.command import PROGRAMS, CommandTTS, EspeakNgTTS, FliteTTS, PiperCliTTS
 from salad_eval.types import TTS
 
 TEXT = "The capital of France is Paris."
@@ -256,13 +256,13 @@ def test_piper_wants_its_voices(tmp_path: Path) -> None:
     program.chmod(0o755)
     (tmp_path / "anna.onnx").write_bytes(b"not a model")
     with pytest.raises(UserInputError, match=r"anna.onnx lacks its settings .*anna.onnx.json"):
-        PiperTTS(str(tmp_path), executable=str(program))
+        PiperCliTTS(str(tmp_path), executable=str(program))
     (tmp_path / "anna.onnx.json").write_text("{}")
-    tts = PiperTTS(str(tmp_path), executable=str(program))
+    tts = PiperCliTTS(str(tmp_path), executable=str(program))
     assert tts.voices() == ["anna"]
     before = tts.fingerprint()
     (tmp_path / "anna.onnx").write_bytes(b"another model")
-    assert PiperTTS(str(tmp_path), executable=str(program)).fingerprint() != before
+    assert PiperCliTTS(str(tmp_path), executable=str(program)).fingerprint() != before
     with pytest.raises(AudioError, match="piper ended with exit code 2"):
         tts.speak(TEXT, "anna,length_scale=1.2,speaker=3")
     with pytest.raises(UserInputError, match="whole number"):
