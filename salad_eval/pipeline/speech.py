@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from salad_eval.audio.store import AudioStore
 from salad_eval.benchmarks.requests import build_requests
 from salad_eval.identity import digest
-from salad_eval.types import AudioSegment, InputForm, Item, Rendered, Rendering, Request, Transcript
+from salad_eval.types import (
+    AudioSegment,
+    InputForm,
+    Item,
+    Listening,
+    Rendered,
+    Rendering,
+    Request,
+    Transcript,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """An item in one input form: as written (without ``rendered``), or with the sound or the transcript of its spoken parts in one
-    voice and perturbation."""
+    voice and perturbation. One that is heard carries its transcripts too, for systems that would only make them again."""
 
     item: Item
     form: InputForm
@@ -58,7 +67,8 @@ class Speech:
     def question(self, item: Item, form: InputForm, rendered: Rendered) -> Question:
         """An item as it is heard, or as its transcript reads, in one rendering."""
         if form == "speech":
-            return Question(item, form, rendered, renderings=tuple(self._renderings[item.id][rendered]))
+            sounds = tuple(self._renderings[item.id][rendered])
+            return Question(item, form, rendered, sounds, tuple(self._transcripts[item.id][rendered]))
         return Question(item, form, rendered, transcripts=tuple(self._transcripts[item.id][rendered]))
 
     def questions(self, items: Iterable[Item], form: InputForm) -> list[Question]:
@@ -66,6 +76,17 @@ class Speech:
         if form == "text":
             return [Question(item, form) for item in items]
         return [self.question(item, form, rendered) for item in items for rendered in self._renderings[item.id]]
+
+
+def hand_over(system: object, questions: Iterable[Question]) -> None:
+    """Tell a system with an ASR in it what the plan's ASR heard; it knows by the fingerprint whether that is its own."""
+    if not isinstance(system, Listening):
+        return
+    for question in questions:
+        sounds = {one.part: one.sha256 for one in question.renderings}
+        for transcript in question.transcripts:
+            if transcript.part in sounds:
+                system.already_heard(transcript.asr, {sounds[transcript.part]: transcript.text})
 
 
 def most_renderings(questions: Sequence[Question]) -> int:

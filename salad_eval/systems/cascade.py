@@ -32,6 +32,11 @@ class CascadeSystem:
     def fingerprint(self) -> str:
         return f"cascade({self.asr.fingerprint()} > {self.text.fingerprint()})"
 
+    def already_heard(self, asr: str, texts: Mapping[str, str]) -> None:
+        """Take over transcripts (sha256 of the sound → text) that the ASR of the fingerprint ``asr`` wrote, if it is this one."""
+        if asr == self.asr.fingerprint():
+            self._heard.update(texts)
+
     def tokenizer_fingerprint(self) -> str:
         return self._distributional().tokenizer_fingerprint()
 

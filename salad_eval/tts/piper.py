@@ -158,7 +158,7 @@ class _Voice:
 
         known = self._config.phoneme_id_map
         refuse_unspoken(text, "".join(one for one in phonemes if one not in known), f"the voice {self.path.stem}")
-        return list(phonemes_to_ids(phonemes, known))
+        return list(phonemes_to_ids(list(phonemes), known))
 
     def sound(self, ids: Sequence[int], values: Mapping[str, float], seed: Sequence[int]) -> np.ndarray:
         """Samples of a sentence, shape (n,), brought to full scale as Piper does."""
@@ -168,7 +168,7 @@ class _Voice:
             values.get("length_scale", config.length_scale),
             values.get("noise_w_scale", config.noise_w_scale),
         ]
-        inputs = {
+        inputs: dict[str, np.ndarray] = {
             "input": np.array([ids], np.int64),
             "input_lengths": np.array([len(ids)], np.int64),
             "scales": np.array(scales, np.float32),

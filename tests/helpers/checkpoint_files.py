@@ -20,6 +20,7 @@ _SETTINGS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "scale_embedding": lambda value: not value,
         "scale_input": lambda value: not value,
         "normalize_before": lambda value: not value,
+        "suppress_ids": lambda value: [*value, 3],  # CTranslate2's
     },
     "generation_config.json": {"eos_token_id": lambda value: [3, 5]},
     "tokenizer_config.json": {
@@ -89,6 +90,13 @@ def change(path: Path) -> None:
     """Change one file of a checkpoint so that its loader still takes it."""
     if path.suffix == ".safetensors":
         _other_weights(path)
+    elif path.name == "model.bin":  # CTranslate2's
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif path.name == "vocabulary.json":
+        tokens = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps([tokens[1], tokens[0], *tokens[2:]]), encoding="utf-8")
     elif path.name == "tokenizer.json":
         _edited(path, _another_reading)
     elif path.name in ("vocab.json", "tekken.json"):

