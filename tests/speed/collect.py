@@ -159,7 +159,7 @@ def write(table: Table, out: Path) -> None:
 
 
 def figure_text(one: Measured) -> str:
-    return f"{one.value:,.3g}{one.unit}" if one.unit == "×" else f"{one.value:,.4g} {one.unit}"
+    return f"{one.value:,.3g}{one.unit}" if one.unit == "×" else f"{one.value:,.4g} {one.unit}".rstrip()
 
 
 def markdown(table: Table) -> str:
@@ -203,6 +203,7 @@ def picture(table: Table) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     from salad_eval.report.figures import DPI, INK, STYLE, WIDTH_IN
 
@@ -218,15 +219,23 @@ def picture(table: Table) -> bytes:
         axes = figure.add_subplot()
         axes.set_title("Speed and memory against what was promised", loc="left")
         values = [cast(float, value) for _, value, _ in rows]
-        axes.barh(range(len(rows)), values, color=["#009E73" if value >= 1 else "#D55E00" for value in values])
+        axes.barh(
+            range(len(rows)),
+            [value - 1 for value in values],
+            left=1,
+            color=["#009E73" if value >= 1 else "#D55E00" for value in values],
+        )
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
         axes.invert_yaxis()
         axes.set_xscale("log")
+        axes.set_xlim(min([0.5, *values]) / 1.3, max([2.0, *values]) * 1.6)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.axvline(1, color=INK, linewidth=1)
         axes.set_xlabel("times the bar (logarithmic; right of the line is better)")
         for place, (_, value, text) in enumerate(rows):
-            axes.annotate(f" {text}", (cast(float, value), place), va="center", fontsize=7)
-        axes.margins(x=0.15)
+            axes.annotate(f" {text}", (max(1.0, cast(float, value)), place), va="center", fontsize=7)
         found = io.BytesIO()
         figure.savefig(found, format="png", dpi=DPI)
     return found.getvalue()
