@@ -30,7 +30,9 @@ class SelectRequest:
     ] = None
     corpus: Annotated[
         str | None,
-        typer.Option(help="Texts to choose from: .jsonl, .parquet, .arrow, a folder of these, a datasets id, nano/corpus."),
+        typer.Option(
+            help="Texts to choose from: .jsonl, .parquet, .arrow, a folder of these, a datasets id, nano/corpus."
+        ),
     ] = None
     signal: Annotated[
         str, typer.Option(help="uniform, misalignment, distillation, gap, learnability, or a plug-in's.")
