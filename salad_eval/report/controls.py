@@ -62,10 +62,11 @@ def surely_above(estimate: Estimate) -> bool:
 
 
 def is_deaf(report: GapReport) -> bool | None:
-    """Whether nothing shows that the speech LLM hears: it is not surely above its floor, silence and another item's sound. ``None``
-    where no control was asked of it."""
+    """Whether nothing shows that the speech LLM hears: it is not surely above silence and another item's sound (where neither was asked,
+    above its floor). ``None`` where no control was asked of it."""
     asked = [row for row in report.controls if row.column == "adapted_speech" and not row.domain]
-    return not all(surely_above(row.above) for row in asked) if asked else None
+    heard = [row for row in asked if row.control != "floor"] or asked
+    return not all(surely_above(row.above) for row in heard) if heard else None
 
 
 def verdicts(report: GapReport) -> tuple[str, ...]:
@@ -107,5 +108,13 @@ def _hearing(report: GapReport) -> str:
     beside = ", ".join(
         f"{percent(row.above.value)} points {interval(row.above)} above the {percent(row.accuracy.value)} it has {words[row.control]}"
         for row in asked
+        if surely_above(row.above)
     )
-    return f"{name} hears: it is {beside}."
+    under = next((row for row in asked if not surely_above(row.above)), None)
+    but = (
+        ""
+        if under is None
+        else f", but not clearly above the {percent(under.accuracy.value)} it has {words[under.control]} "
+        f"({signed(under.above.value)} points {interval(under.above)})"
+    )
+    return f"{name} hears: it is {beside}{but}."

@@ -9,7 +9,7 @@ import pytest
 
 from salad_eval.gap.controls import ControlScores
 from salad_eval.report.controls import control_table, floor_of, is_deaf, verdicts
-from salad_eval.types import ControlName, ControlRow, GapReport, Item, Score
+from salad_eval.types import ControlName, ControlRow, Estimate, GapReport, Item, Score
 from tests.helpers.gap_world import ITEMS, SCORES, item, report, scores
 
 
@@ -19,8 +19,8 @@ def told(control: ControlName, values: dict[str, float | None]) -> ControlScores
 
 
 def row(made: GapReport, control: ControlName, domain: str = "") -> ControlRow:
-    (found,) = [one for one in made.controls if one.control == control and one.domain == domain]
-    return found
+    rows = [one for one in made.controls if one.control == control and one.domain == domain]
+    return next(one for one in rows if one.column == "adapted_speech")
 
 
 def test_a_control_is_held_against_its_column_item_by_item() -> None:
@@ -96,3 +96,13 @@ def test_a_benchmark_that_gives_its_answers_away_has_no_room() -> None:
 def _read(made: GapReport) -> list[Score]:
     rng = np.random.default_rng(1)
     return [Score(f"i{k}", "base_text", None, None, float(rng.random() < 0.9)) for k in range(made.overall.n_items)]
+
+
+def test_what_is_above_silence_and_another_sound_is_not_called_deaf_for_want_of_items() -> None:
+    made = planted("exact")
+    high = replace(row(made, "floor"), above=Estimate(0.1, -0.05, 0.25, 40))
+    few = replace(made, controls=tuple(high if one == row(made, "floor") else one for one in made.controls))
+    assert is_deaf(few) is False
+    assert "but not clearly above the " in verdicts(few)[1]
+    alone = replace(few, controls=(high,))
+    assert is_deaf(alone) is True
