@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from salad_eval.errors import ModelError
-
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -69,7 +67,7 @@ def in_batches(
 def halving(run: Callable[[N], T], budget: N, *, least: N) -> tuple[T, N]:
     """``run(budget)``, and the budget that memory held: half of it, and half again, where it ran out.
 
-    Raises ``ModelError`` where it does not hold ``least``, which one row alone takes.
+    Raises ``MemoryError`` where it does not hold ``least``, which one row alone takes.
     """
     while True:
         try:
@@ -78,9 +76,7 @@ def halving(run: Callable[[N], T], budget: N, *, least: N) -> tuple[T, N]:
             if not is_out_of_memory(cause):
                 raise
             if budget <= least:
-                raise ModelError(
-                    f"out of memory with one recording or prompt at a time ({_first_line(cause)})."
-                ) from cause
+                raise MemoryError(f"with one recording or prompt at a time: {_first_line(cause)}") from cause
         # Outside of the handler, whose error holds on to the tensors of the pass that failed.
         free_memory()
         budget = max(type(budget)(budget / 2), least)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from salad_eval.batches import free_memory, is_out_of_memory
 from salad_eval.errors import AudioError, PluginError, SaladError
 from salad_eval.types import Failure
 
@@ -39,7 +39,7 @@ class Caller:
         except SaladError:
             raise
         except Exception as cause:
-            reason = OUT_OF_MEMORY if out_of_memory(cause) else PLUGIN_FAILED
+            reason = OUT_OF_MEMORY if is_out_of_memory(cause) else PLUGIN_FAILED
             failure = Failure(
                 reason, f"{self.who} failed: {type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
             )
@@ -51,7 +51,7 @@ class Caller:
             self._count(failure)
             return [failure]
         if failure.reason == OUT_OF_MEMORY:
-            _free_memory()
+            free_memory()
         half = len(units) // 2
         return [*self.ask(call, units[:half]), *self.ask(call, units[half:])]
 
@@ -62,14 +62,3 @@ class Caller:
             raise PluginError(
                 f"{failure.detail}. It was the {self._in_a_row}th failure in a row, of as many items; the run stops."
             )
-
-
-def out_of_memory(cause: BaseException) -> bool:
-    """Whether an error says that there was not enough memory, of the processor's or an accelerator's."""
-    return isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" or "out of memory" in str(cause)
-
-
-def _free_memory() -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salad_eval.batches import in_batches, of_like_length
-from salad_eval.errors import ModelError
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_what_was_done_is_kept()
 )
 def test_one_that_does_not_fit_alone_is_an_error(says: Exception) -> None:
     memory = Memory([3, 9], 4, says)
-    with pytest.raises(ModelError, match="out of memory with one recording or prompt at a time"):
+    with pytest.raises(MemoryError, match="with one recording or prompt at a time"):
         in_batches([3, 9], 100, memory)
     assert memory.asked[-1] == [1]
     assert memory.asked.count([0]) == 1
