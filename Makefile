@@ -6,7 +6,7 @@ OUT    ?= runs/nano
 REAL   ?= runs/smollm2
 JOBS   ?= 2
 
-.PHONY: demo real test lint bench wheel clean
+.PHONY: demo real test lint check docs bench fuzz wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,9 +24,19 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+check: lint test
+
+# The pages as a site in build/docs; a link that leads nowhere ends it.
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --quiet
+
 # One table of speeds and memory into reports/bench; takes hours. One of them: make bench ONLY="--only bootstrap".
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.speed.collect $(ONLY)
+
+# A million damaged and random inputs, some twenty minutes: docs/evidence/fuzz.md.
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --out docs/evidence/fuzz.md
 
 # Built, installed in an environment of its own and run outside the checkout: what a user of the wheel gets.
 wheel: $(VENV)/.dev
@@ -54,6 +64,10 @@ $(VENV)/.test: $(VENV)/.installed
 
 $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:

@@ -54,7 +54,9 @@ class LoopPlan:
         evaluation: a preset of ``salad run`` or a plan file; its adapted system is replaced by the model of the round.
         steer: settings of the evaluation that steers (dotted keys), such as fewer voices or items, to save time.
         select: one round's selection; each round has its budget, and takes no document a second time.
-        trainer: a plug-in of ``salad.trainers``, with its options.
+        rounds: how often; each is steered by the model of the one before.
+        trainer: a plug-in of ``salad.trainers``.
+        trainer_options: what it is built with.
     """
 
     recipe: str

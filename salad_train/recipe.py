@@ -30,7 +30,13 @@ _RECIPES = Path(__file__).resolve().parent / "recipes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoicePlan:
-    """What reads texts aloud: a plug-in of ``salad.tts`` and its options. ``workers``: processes that speak."""
+    """What reads texts aloud.
+
+    Attributes:
+        tts: a plug-in of ``salad.tts``.
+        options: what it is built with.
+        workers: processes that speak.
+    """
 
     tts: str = "pyttsx3"
     options: Options = field(default_factory=dict)
@@ -73,9 +79,13 @@ class Recipe:
     """A training by SALAD's two stages.
 
     Attributes:
+        name: of the recipe; runs are kept under it.
+        stage1: the base LLM learns to hear.
+        stage2: the speech LLM goes on with speech made for it.
         natural: speech that is there already (or takes its part).
         voice: says what Stage II selects, and ``natural.documents``.
-        text: what is read as plain text. corpus: what Stage II selects from.
+        text: what is read as plain text.
+        corpus: what Stage II selects from.
         audio_store: where synthetic sound is kept; by default shared by all runs.
     """
 

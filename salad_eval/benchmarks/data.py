@@ -334,7 +334,7 @@ def _json_rows(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
 def _parsed(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
-    except ValueError as cause:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as cause:  # not JSON, or not UTF-8
         raise TaskError(f"{where}: is not JSON: {cause}.") from None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from salad_eval.errors import TaskError
 
@@ -67,7 +67,7 @@ class FunctionRef:
             ) from None
         if not callable(found):
             raise TaskError(f"!function {self.name}: is a {type(found).__name__}, not a function.")
-        return found
+        return cast("Callable[..., Any]", found)
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
         """Call it with what the YAML says. Raises ``TaskError`` for an argument that a YAML does not get to choose."""

@@ -269,7 +269,7 @@ def _manifest(file: Path, key: str) -> dict[str, list[Row]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as cause:
+        except (ValueError, RecursionError) as cause:
             raise TaskError(f"{file}, line {number}: is not JSON: {cause}.") from None
         if not isinstance(row, dict) or row.get(key) is None:
             raise TaskError(f"{file}, line {number}: has no {key!r}, which says whose sound it is (audio.key).")

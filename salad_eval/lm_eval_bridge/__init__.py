@@ -1,13 +1,15 @@
 """lm-eval, both ways: our tasks and models under its command line, its results as gap reports, our runs as its results.
 
-- ``task_files``: the task YAMLs under ``tasks/lm_eval/``, made from the package's own tasks.
-- ``rows``: what those YAMLs load: our items, with our prompts, as a dataset; spoken ones rendered and referred to.
-- ``audio_refs``: sound in a text prompt, as markers in the text and references to files beside it.
-- ``models``: ``salad-text``, ``salad-cascade`` and ``salad-speech``, which read such prompts.
-- ``wrapper``: ``salad lm-eval …``, lm-eval's own command line with the above in place.
-- ``samples``, ``to_report``, ``to_results``: converters.
-
 Importing this package loads neither lm_eval nor torch nor datasets.
+
+    task_files.py    the task YAMLs under tasks/lm_eval/, made from the package's own tasks
+    rows.py          what those YAMLs load: our items, with our prompts, as a dataset
+    audio_refs.py    sound in a text prompt: marks in the text, files beside it
+    models.py        ``salad-text``, ``salad-cascade``, ``salad-speech``
+    wrapper.py       ``salad lm-eval``: lm-eval's own command line with the above in place
+    samples.py       what lm-eval leaves of a run, read
+    to_report.py     lm-eval's samples to a gap report
+    to_results.py    a finished run to lm-eval's results
 """
 
 from __future__ import annotations

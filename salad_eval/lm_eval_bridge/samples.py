@@ -118,7 +118,7 @@ def _iter_samples(file: Path, task: str) -> Iterator[Sample]:
 def _sample(line: bytes, task: str, where: str) -> Sample:
     try:
         table = json.loads(line)
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise DataError(f"{where}: is not JSON ({cause}); the file was cut short or is not lm-eval's.") from None
     if not isinstance(table, dict):
         raise DataError(f"{where}: a sample is an object, this is a {type(table).__name__}.")
@@ -130,7 +130,10 @@ def _sample(line: bytes, task: str, where: str) -> Sample:
     responses = _field(table, "filtered_resps", list, where)
     logprobs = _logprobs(responses, where) if continuations else None
     answer = responses[0] if not continuations and responses and isinstance(responses[0], str) else None
-    names = [name for name in table.get("metrics", []) if name != _NOT_MEASURED]
+    stated = table.get("metrics")
+    names = [
+        name for name in (stated if isinstance(stated, list) else []) if isinstance(name, str) and name != _NOT_MEASURED
+    ]
     return Sample(
         task=task,
         doc_id=_field(table, "doc_id", int, where),
@@ -161,7 +164,10 @@ def _field(table: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None  # a bool counts as 0 or 1
+    try:
+        return float(value) if isinstance(value, (int, float)) else None  # a bool counts as 0 or 1
+    except OverflowError:
+        return None
 
 
 def _logprobs(responses: list[Any], where: str) -> tuple[float, ...]:
@@ -171,7 +177,7 @@ def _logprobs(responses: list[Any], where: str) -> tuple[float, ...]:
         first = response[0] if isinstance(response, list) and response else response
         try:
             value = float(first)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"{where}: a response is {response!r:.60}; expected [log-probability, is_greedy]."
             ) from None
@@ -202,7 +208,7 @@ def _model_config(folder: Path, date: str) -> tuple[Mapping[str, Any], str]:
     file = dated.get(date, dated[max(dated)])
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:
         raise DataError(f"{file}: cannot be read as lm-eval's results: {cause}.") from None
     config = table.get("config") if isinstance(table, dict) else None
     if not isinstance(config, dict):

@@ -17,6 +17,7 @@ from typing import cast, get_args
 from salad_eval.answers.score import score_response
 from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.gap import report as gap
+from salad_eval.gap.pair import REQUIRED_COLUMNS
 from salad_eval.gap.signature import RunProtocol
 from salad_eval.lm_eval_bridge.rows import GENERATED_METRIC, METRICS, item_of
 from salad_eval.lm_eval_bridge.samples import LmEvalRun, Sample
@@ -311,10 +312,10 @@ def _check_columns(runs: Mapping[ColumnName, Sequence[LmEvalRun]]) -> None:
     for column, given in runs.items():
         if COLUMN_FORM[column] == "text" and len(given) > 1:
             raise UserInputError(f"{column} is given {len(given)} times; text is read once.")
-    missing = [column for column in gap.REQUIRED_COLUMNS if not runs.get(column)]
+    missing = [column for column in REQUIRED_COLUMNS if not runs.get(column)]
     if missing:
         raise UserInputError(
-            f"{', '.join(missing)} missing: a gap is what is lost from {' to '.join(gap.REQUIRED_COLUMNS)}."
+            f"{', '.join(missing)} missing: a gap is what is lost from {' to '.join(REQUIRED_COLUMNS)}."
         )
 
 

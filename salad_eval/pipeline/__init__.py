@@ -13,6 +13,9 @@
     executor.py     where work is done: here or by processes (worker.py), with what they have opened (tools.py)
     care.py         what plug-ins fail on, item by item    deadline.py     those that do not come back
     finished.py     a finished run, read back
+    controls.py     controls: answers of a system that was never asked
+    estimate.py     what a run would take
+    rescore.py      stored answers, scored in another way
 
 Each step's file holds its record (``STEP``: name, version, chunk size), a plain function over a chunk of records, and what its key is
 made of.

@@ -60,14 +60,24 @@ class _Typed(BaseModel):
 
 
 class PluginChoice(_Typed):
-    """A TTS or ASR plug-in by its registered name, and what it is built with."""
+    """A TTS or ASR plug-in.
+
+    Attributes:
+        name: its registered name.
+        options: what it is built with.
+    """
 
     name: Text
     options: Options = {}
 
 
 class SystemChoice(_Typed):
-    """A system plug-in by its registered name, and what it is built with."""
+    """A system plug-in.
+
+    Attributes:
+        system: its registered name.
+        options: what it is built with.
+    """
 
     system: Text
     options: Options = {}
@@ -76,22 +86,38 @@ class SystemChoice(_Typed):
 class Plan(_Typed):
     """What is evaluated, on what, how, and where the run goes.
 
-    ``tasks``: names or paths of task YAMLs, or with ``speak`` any task or group of lm-eval's. ``speak``: what is spoken, ``context`` or
-    ``context+choices``; overrides the tasks' own. ``data_dir``: a local mirror of the data sets (see ``data``).
-    ``limit``: items a task. ``shots``, ``spoken_shots``, ``score``, ``metric`` (which of lm-eval's measures counts) and ``options``
-    override the tasks' own; ``options: lettered``
-    lists the options in every column's prompt (see ``lettered``).
-    ``conditions``: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form. ``perturbations`` is
-    read as the same.
-    ``voices`` and ``tts`` may be left out where all tasks have ready sound (``metadata.salad.audio``).
-    ``most_rejected``: the share of the questions that may be left out; above it the report has no headline.
-    ``slice_fields``: ``voice``, ``condition``, ``task`` or columns of the data; by default voice and what the tasks name.
-    ``controls``: what is asked without the question as well (``floor``: what is spoken left out; ``silent`` and ``swapped``: silence,
-    or another item's sound, in its place), so that it shows whether the speech LLM hears and whether a gap can show at all.
-    ``workers``: processes that render; by default one a core. ``timeout``: seconds that a plug-in may take for an item, in the mean of
-    those it is asked at once (60 by default, and 600 more to start), before it is given up.
-    ``audio_store``: where sound is kept; by default shared by all runs.
-    ``created``: time stamp of the report, UTC; set when a run begins and kept when it resumes.
+    Attributes:
+        name: of the run, in its report.
+        tasks: names or paths of task YAMLs, or with ``speak`` any task or group of lm-eval's.
+        speak: what is spoken, ``context`` or ``context+choices``; overrides the tasks' own.
+        data_dir: a local mirror of the data sets (see ``benchmarks.data``).
+        split: the split whose items are asked.
+        limit: items a task, spread over its domains.
+        seed: of everything that is drawn: items under ``limit``, resamples, noise.
+        voices: as the TTS names them, with settings: ``en-us+f3,rate=150``. May be left out where all tasks have ready sound
+            (``metadata.salad.audio``).
+        conditions: ``clean``, ``noise,snr=10`` and so on (``perturb.parse_perturbation``); kept in canonical form. ``perturbations`` is
+            read as the same.
+        tts: what speaks: a plug-in of ``salad.tts`` with its options; may be left out as ``voices`` may.
+        asr: the cascade's ears: a plug-in of ``salad.asr`` with its options.
+        base: the text LLM: a plug-in of ``salad.systems`` with its options.
+        adapted: the speech LLM: the same.
+        shots: examples before each question; overrides the tasks' own.
+        spoken_shots: whether these are spoken too; overrides the tasks' own.
+        score: how answers are asked for and scored; overrides the tasks' own.
+        metric: which of lm-eval's measures counts; overrides the tasks' own.
+        options: ``lettered`` lists the options in every column's prompt (see ``benchmarks.lettered``); overrides the tasks' own.
+        n_resamples: bootstrap resamples behind each interval.
+        slice_fields: ``voice``, ``condition``, ``task`` or columns of the data; by default voice and what the tasks name.
+        most_rejected: the share of the questions that may be left out; above it the report has no headline.
+        controls: what is asked without the question as well (``floor``: what is spoken left out; ``silent`` and ``swapped``: silence,
+            or another item's sound, in its place), so that it shows whether the speech LLM hears and whether a gap can show at all.
+        workers: processes that render; by default one a core.
+        timeout: seconds that a plug-in may take for an item, in the mean of those it is asked at once (60 by default, and 600 more to
+            start), before it is given up.
+        out: the run folder; by default ``runs/<name>``.
+        audio_store: where sound is kept; by default shared by all runs.
+        created: time stamp of the report, UTC; set when a run begins and kept when it resumes.
     """
 
     name: Text = "run"

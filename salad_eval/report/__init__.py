@@ -2,14 +2,30 @@
 
 ``write_report`` puts all of them into a run directory; ``load_report`` reads one back; ``terminal_table`` is for rich.
 
-    json.py       gap_report.json and back          page.py      report.html: figures and items
-    wording.py    sentences, titles, formats        charts.py    its pictures, of svg.py's elements
-    markdown.py   report.md                         parts.py     style, scripts and policy that pages share
-    terminal.py   the table in a terminal           listing.py   which items and sound it holds (sound.py, pack.py)
-    figures.py    figures/*.png, *.svg              card.py      card.png, to share
-    comparison.py, comparison_figure.py             two runs
-    published.py  what others report                controls.py  room for a gap, and whether it hears
-                                                    templates.py jinja2's environment
+    json.py              ``gap_report.json`` and back
+    wording.py           titles, glossary, sentences, number formats of all views
+    page.py              ``report.html``: figures and items
+    charts.py            its pictures, of ``svg``'s elements
+    svg.py               elements of an SVG as escaped markup
+    parts.py             style, scripts and policy that pages share
+    templates.py         jinja2's environment for reports/templates/
+    listing.py           which items and sound a page holds
+    sound.py             the sound of a page
+    pack.py              the items of a page, packed
+    markdown.py          ``report.md``
+    terminal.py          the table in a terminal
+    figures.py           ``figures/*.png, *.svg``, by matplotlib
+    inline.py            a figure of matplotlib in a page
+    card.py              ``card.png``, to share
+    comparison.py        two runs, as page, Markdown and table
+    comparison_figure.py their picture
+    published.py         another paper's figures beside ours
+    items.py             items in a terminal, as CSV and Parquet
+    board.py             a board of runs
+    costs.py             what a question costs in each column
+    estimate.py          what a run would take
+    notebook.py          a report in a notebook
+    controls.py          room for a gap, and whether it hears
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def _cells(one: BoardLine) -> list[str]:
 
 def write_board(board: Board, out: Path) -> Path:
     """Write the page; links lead to the runs' own pages, from where ``out`` lies."""
+    from salad_eval.records import write_atomic
     from salad_eval.report import charts
-    from salad_eval.report.json import write_atomic
     from salad_eval.report.parts import page_parts
     from salad_eval.report.templates import environment
 

@@ -152,7 +152,7 @@ def load_report(path: str | os.PathLike[str]) -> GapReport:
         raise DataError(f"{file}: cannot be read: {cause}.") from None
     try:
         data = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise DataError(f"{file}: not JSON: {cause}.") from None
     return replace(report_from_json(data, str(file)), folder=str(file.parent))
 

@@ -22,7 +22,7 @@ from salad_eval.report.pack import names_of, packed
 from salad_eval.report.parts import PAGE_SCRIPT, data_block, page_parts
 from salad_eval.report.sound import SOUND_DIR, PageSound
 from salad_eval.report.templates import context, environment
-from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow, GridCell
+from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, GapRow, GridCell
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -139,7 +139,7 @@ def items_hash(filters: Mapping[str, str]) -> str:
     return "#items" + (f"?{urlencode(filters)}" if filters else "")
 
 
-def _sizes(estimate: wording.Estimate) -> str:
+def _sizes(estimate: Estimate) -> str:
     """The interval of a part's size: of a gain, of how much was won."""
     return wording.interval(estimate if estimate.value >= 0 else wording.negated(estimate))
 

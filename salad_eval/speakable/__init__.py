@@ -8,6 +8,24 @@ has no spoken form raises ``Unspeakable``, and the item becomes a counted reject
 belongs to.
 
 The text is untrusted. No rule backtracks over more than a number or a word, and a number is entered at its first digit.
+
+    engine.py     rules that replace written forms, and the account they keep
+    limits.py     what is not read aloud at all
+    text.py       prose: options, bullets, emphasis, abbreviations
+    dates.py      dates, times, years
+    money.py      sums of money
+    units.py      amounts with a unit
+    numbers.py    numbers in words
+    roman.py      Roman numerals, by what stands around them
+    signs.py      what a dash is: sign, subtraction, range
+    formulas.py   formulas in plain notation
+    latex.py      simple LaTeX
+    chemistry.py  formulas of chemistry
+    code.py       addresses, paths, identifiers
+    symbols.py    signs and letters that are left
+    normalise.py  the normaliser of word and character errors
+    spelling.py   one spelling of a word that has two
+    wording.py    one wording of what is said in two ways
 """
 
 from __future__ import annotations

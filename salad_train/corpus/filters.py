@@ -48,14 +48,19 @@ class CorpusPlan:
             these, or a hub id or local folder for the ``datasets`` library.
         reader: ``auto`` gives a source to ``datasets`` if it is a hub id or a folder with a dataset card or saved by
             ``datasets``, or if ``dataset_name`` or another ``split`` than train is set; all else is read here.
-        text_field, id_field, domain_field, borders_field: names of fields. Without ``id_field``, or where a row has
-            none, a document is called ``<file>:<row>``. ``borders_field`` holds character positions.
-        dataset_name, split, revision, streaming: as in ``datasets.load_dataset``.
+        text_field: the field that holds the text.
+        id_field: the field that names a document; without it, or where a row has none, it is called ``<file>:<row>``.
+        domain_field: the field with a label, which tables and pictures show.
+        borders_field: the field with character positions at which a document would like to be cut.
+        dataset_name: the configuration, as in ``datasets.load_dataset``.
+        split, revision, streaming: as in ``datasets.load_dataset``.
         max_documents: reading stops when so many are kept.
-        min_words, max_words: words as blanks separate them, both inclusive.
+        min_words: shorter texts are left out; words as blanks separate them.
+        max_words: longer texts are left out.
         language: ISO 639 code, or ``None`` for any. A text is left out where another language is clearly more probable.
         min_speakable: share of the written characters that must have a spoken form, in [0, 1]: see ``speakable_share``.
-        ngram_words, ngram_threshold: what counts as holding an item of the benchmark: see ``decontaminate.ItemNgrams``.
+        ngram_words: length of the runs of words by which a text is seen to hold an item of the benchmark.
+        ngram_threshold: share of an item's runs above which it does: see ``decontaminate.ItemNgrams``.
     """
 
     source: str | tuple[str, ...]

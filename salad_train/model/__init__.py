@@ -1,5 +1,14 @@
 """The speech-adapted LLM in Hugging Face form. Loading any of its names registers it with the Auto classes; importing
-the package alone does not."""
+the package alone does not.
+
+    modeling_salad.py      frozen audio encoder → frame stacking → causal adapter → causal LM
+    configuration_salad.py its configuration
+    processing_salad.py    text with placeholders and sound → inputs
+    audio_encoders.py      any audio encoder behind one face
+    loading.py             its parts and the whole, with errors that say what is wrong
+    system.py              as a system of the evaluation: ``salad``
+    family.py              as a family like any other
+"""
 
 from __future__ import annotations
 

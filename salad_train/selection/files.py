@@ -34,8 +34,14 @@ class SelectPlan:
 
     Attributes:
         budget_seconds: sound to be made, in seconds.
-        signal, signal_options: a plug-in of ``salad.signals``. gamma, floor, cap: see ``weigh``; without bounds it is the paper's.
-        clusters: K. embedder, embedder_options: a plug-in of ``salad.embedders``.
+        signal: a plug-in of ``salad.signals``: how much a cluster is worth speaking.
+        signal_options: what it is built with.
+        gamma: the exponent γ of the signal in a cluster's share P_web · s^γ.
+        floor: the least that a cluster gets, as a multiple of P_web in [0, 1]; 0 is the paper's.
+        cap: the most that a cluster gets, as a multiple of P_web; ``None`` is the paper's.
+        clusters: K, how many.
+        embedder: a plug-in of ``salad.embedders``.
+        embedder_options: what it is built with.
         probe_documents: spoken and measured in each cluster.
         max_cer: character error rate of a probe above which its cluster is left out; ``None``: see ``weigh.highest_cer``.
         hold_out_probes: whether probe documents are never selected, so that probing again after training measures what was

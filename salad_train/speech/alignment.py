@@ -53,6 +53,8 @@ class AlignerPlan:
         min_confidence: a recording whose tokens have a lower mean probability (geometric, see ``Alignment``) is left out: its
             text is another than what is said.
         min_word_confidence: a word below gets no times, and no span with it is heard.
+        device: where the model runs; "auto": a GPU where there is one.
+        dtype: the type it computes in.
         batch_seconds: sound in one pass of the model, which bounds its memory.
     """
 

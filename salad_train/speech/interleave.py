@@ -39,7 +39,12 @@ class DocumentLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WordRange:
-    """Length of a span in words, both ends included."""
+    """Length of a span in words.
+
+    Attributes:
+        low: the shortest.
+        high: the longest.
+    """
 
     low: int
     high: int
@@ -54,8 +59,9 @@ class InterleaveSpec:
     """How documents are cut.
 
     Attributes:
-        text, speech: lengths of the spans (the paper's, as digested, by default). A document ends in text, if need be
+        text: lengths of the spans that are read (the paper's, as digested, by default). A document ends in text, if need be
             in a shorter span.
+        speech: lengths of the spans that are heard (the paper's by default).
         speech_first: probability that the first span is speech.
         prefer: probability that a cut moves to the nearest end of a sentence, clause or line within its span's range of
             lengths, where there is one.

@@ -6,6 +6,7 @@ and its text, as Emilia, NeMo and many others have them. ``NaturalSpeaker`` then
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import math
@@ -448,9 +449,10 @@ def _number(values: Mapping[str, Any], names: Sequence[str], default: Any) -> An
 
 
 def _finite(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise _Reject("malformed", f"{name} is {value!r:.40}; expected a number of seconds")
-    return float(value)
+    with contextlib.suppress(OverflowError):  # an integer of four hundred digits
+        if not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value):
+            return float(value)
+    raise _Reject("malformed", f"{name} is {value!r:.40}; expected a number of seconds")
 
 
 def _channel(value: object) -> int | None:

@@ -116,7 +116,12 @@ def collate(
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """A batch holds at most ``tokens`` padded positions and ``sequences`` sequences (always at least one)."""
+    """How large a batch is; it always holds one sequence at least.
+
+    Attributes:
+        tokens: padded positions at most.
+        sequences: sequences at most.
+    """
 
     tokens: int
     sequences: int

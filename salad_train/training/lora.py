@@ -17,6 +17,8 @@ class LoraPlan:
     """W + (alpha / r)·B·A with A (r × in) drawn at random and B (out × r) zero at first.
 
     Attributes:
+        r: rank of the update.
+        alpha: its scale, over ``r``.
         dropout: of the input of A, in [0, 1).
         target_modules: names of the linear layers, or "all-linear": every one but the output head.
     """

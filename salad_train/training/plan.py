@@ -18,17 +18,26 @@ class TrainPlan:
     """Optimisation as the paper states it (as digested), except for sizes. Rates are peaks; shares are of ``steps``.
 
     Attributes:
+        steps: updates of the weights.
+        seed: of the order of the data, of dropout and of what is drawn at random at first.
         alpha: weight of the distillation; 1 is Stage I's.
+        adapter_lr: of the adapter.
         muon_lr: above 0, the adapter's matrices are trained by Muon at this rate, and ``adapter_lr`` is that of the rest of it.
             The paper uses AdamW throughout, which 0 is.
         muon_steps: Newton–Schulz iterations of Muon; fewer than its 5 orthogonalise less exactly, in less time.
+        lora: sizes of the LoRA.
         tune: what is trained beside the adapter, which always is: nothing ("adapter": the LM is frozen), LoRA ("lora", see
             ``lora``) or the whole LM ("full").
         lm_lr: of the LM, or of its LoRA; 0 freezes the LM as ``tune="adapter"`` does.
+        weight_decay: of matrices; biases and norms have none.
+        betas: of AdamW's moments.
+        max_grad_norm: a longer gradient is cut to this length.
         warmup_steps: linear from 0 to the peak; then constant; the last ``decay_share`` of the steps falls linearly
             to 0.
+        decay_share: share of the steps in which the rate falls.
         micro_batches: batches accumulated to a step, in each process.
         bf16: run the models under bfloat16 autocast (weights, optimiser and loss stay in float32).
+        log_every: steps between lines of the log.
         checkpoint_every: steps between resumable checkpoints; 0 keeps only the one before the decay.
         gradient_checkpointing: hold the inputs of the layers only, and compute the rest again in the backward pass.
         report_to: names of transformers' reporting callbacks, such as "tensorboard" or "wandb".

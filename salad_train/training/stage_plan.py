@@ -24,7 +24,15 @@ PLAN_FILE = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class AdapterSize:
-    """The causal adapter; the paper's by default (as digested)."""
+    """The causal adapter; the paper's by default (as digested).
+
+    Attributes:
+        hidden_size: width of its layers.
+        intermediate_size: width inside its feed-forward parts.
+        layers: how many layers.
+        heads: attention heads a layer.
+        kv_heads: heads of keys and values, each shared by ``heads / kv_heads`` of the others.
+    """
 
     hidden_size: int = 960
     intermediate_size: int = 2560
@@ -47,15 +55,21 @@ class StagePlan:
     """What both stages depend on, besides the documents and the way of speaking.
 
     Attributes:
+        train: how weights are trained.
         voices: each document is read in one of them, drawn anew in each cut.
+        interleave: how documents are cut into spans of text and speech.
         cuts: in how many different ways each document is cut and spoken; epochs go through them all.
         frame_jitter: by how many of the encoder's frames a recording is moved at most, drawn anew in each batch (``FrameJitter``).
         append_eos: whether documents end with the end-of-text token, as in the base LLM's own training.
+        limits: how large a batch of interleaved documents is.
         replay_share: share of the batches that are plain text.
+        replay_limits: how large a batch of plain text is; ``None``: as ``limits``.
         teacher_cache: how many of the teacher's likeliest tokens are kept on disk for each position, so that it reads every text but
             once; what that leaves out, ``teacher_cache`` says. 0 keeps none, and the teacher reads with the student.
         teacher_states: keep the teacher's last hidden states on disk instead, which leave nothing out.
+        device: where it is trained: cpu, cuda, cuda:1.
         attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
+        save_dtype: the type that weights are stored in.
     """
 
     train: TrainPlan
@@ -102,7 +116,10 @@ class Stage1Plan(StagePlan):
     """Stage I: a base LLM learns to hear.
 
     Attributes:
-        base, encoder: ``nano/…``, folders or hub ids.
+        base: the text LLM, which also teaches: ``nano/…``, a folder or a hub id.
+        encoder: the frozen audio encoder: the same.
+        adapter: the size of what stands between the two.
+        stack_frames: frames of the encoder that become one position.
         mimi_quantizers, mimi_latents: see ``SaladConfig``; read only by a Mimi encoder.
         encoder_windows, encoder_dtype: see ``SaladConfig``; windows are read only by a Whisper encoder. On a CPU that multiplies in
             bfloat16 (AMX, AVX-512 BF16) that is several times faster, on others slower.
@@ -126,7 +143,8 @@ class Stage2Plan(StagePlan):
     """Stage II: the speech LLM goes on with speech made for it, beside what it heard in Stage I and plain text.
 
     Attributes:
-        init: the speech LLM to go on from; base: the text LLM that teaches it. ``nano/…``, folders or hub ids.
+        init: the speech LLM to go on from: ``nano/…``, a folder or a hub id.
+        base: the text LLM that teaches it: the same.
         checkpoint: a checkpoint of Stage I (``…/checkpoints/step-…``), whose weights and moments are then taken: the paper goes on
             from before Stage I's decay. ``None`` takes the weights of ``init`` and fresh moments.
         selected_share, natural_share, replay_share: shares of the batches, brought to a sum of 1; the paper's are equal.

@@ -195,7 +195,7 @@ def table(tallies: Mapping[Key, Tally], command: str) -> str:
         + f"; each simulation's truth is drawn within ±{JITTER} of these. Latent correlation of an item over columns "
         f"{ITEM_CORRELATION}, over voices +{VOICE_CORRELATION}, within a passage {PASSAGE_CORRELATION}.",
         "",
-        "“ours” is the interval of `salad_eval/stats.py`: a paired Bayesian cluster bootstrap with half a "
+        "“ours” is the interval of `salad_eval/gap/stats.py`: a paired Bayesian cluster bootstrap with half a "
         "pseudo-observation at each end of "
         "the scale. Bars: 95 ± 1% at n ≥ 200, 95 ± 2% at n = 50.",
         "",

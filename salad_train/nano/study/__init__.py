@@ -1,5 +1,12 @@
 """The method, reproduced in small: every claim of the paper that the embedded world can test, with intervals over seeds.
 
-``plan`` says which runs there are, ``runs`` makes one of them, ``execute`` makes them all and keeps each as it is done,
-``analysis`` turns records into findings, ``page`` shows them.
+plan.py        which runs there are
+runs.py        one of them, from its record to what was measured
+execute.py     all of them, each kept as it is done
+answers.py     right and wrong answers as bits
+analysis.py    records to findings
+claims.py      what is said of the method, as numbers that could have come out otherwise
+scaling.py     fits of M against data, and of accuracy against M
+figures.py     pictures
+page.py        the study's page
 """
