@@ -88,6 +88,12 @@ def coverage(task: TaskSpec, split: str) -> Coverage:
 
 def coverage_command(
     tasks: Annotated[list[str], typer.Argument(help="Names or YAML paths.")],
+    speak: Annotated[
+        str | None,
+        typer.Option(
+            help="What is spoken: context, or context+choices. With it any task of lm-eval's can be named, too."
+        ),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="A local mirror of the data, a folder a dataset.")] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     by_domain: Annotated[bool, typer.Option(help="Also list the spoken items of each domain.")] = False,
@@ -98,10 +104,11 @@ def coverage_command(
 
     from salad_eval.benchmarks.catalogue import load_tasks
     from salad_eval.benchmarks.hub import offline_if_unreachable
+    from salad_eval.benchmarks.spec import speak_of
 
     offline_if_unreachable()
     console = Console(soft_wrap=True)
-    for task in load_tasks(tasks, data_dir=data_dir):
+    for task in load_tasks(tasks, speak=speak_of(speak), data_dir=data_dir):
         found = coverage(task, split)
         console.print(found)
         if by_domain:

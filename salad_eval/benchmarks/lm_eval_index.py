@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from salad_eval.benchmarks.functions import lm_eval_tasks_dir
 from salad_eval.benchmarks.reader import read_yaml
+from salad_eval.benchmarks.spec import StatedTask
 from salad_eval.errors import TaskError
 
 _GROUP_KEYS = ("group", "group_alias", "task", "aggregate_metric_list", "metadata")  # those of lm-eval's GroupConfig
@@ -23,15 +24,6 @@ _NO_TASK_KEYS = ("tag", "group", "task_list")  # which lm-eval drops before it b
 _NOT_YAML = {".py", ".pyc", ".md", ".txt", ".json", ".jsonl", ".csv", ".tsv", ".sh", ".ipynb", ".pdf", ".png"}
 _INCLUDE = r"^[\"']?include[\"']?[ \t]*:([^\n]*(?:\n\s*-[^\n]*)*)"
 _KEY = r"^[\"']?(?:task|group)[\"']?[ \t]*:[ \t]*[\"']?([\w.+-]+)[\"']?[ \t]*(?:#.*)?$"
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignTask:
-    """A task of lm-eval's: its name, its YAML, and what stands in it and in the files and groups above it."""
-
-    name: str
-    path: Path
-    table: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +75,7 @@ class LmEvalIndex:
         names = {found for text in self._texts.values() for found in re.findall(_KEY, text, re.MULTILINE)}
         return difflib.get_close_matches(name, sorted(names), n=5, cutoff=0.7)
 
-    def expand(self, name: str) -> list[ForeignTask]:
+    def expand(self, name: str) -> list[StatedTask]:
         """The tasks that a name stands for, each once. Raises ``TaskError`` for a group without any, and for tasks written in Python."""
         entry = self._entry(name)
         if entry is None:
@@ -134,14 +126,15 @@ class LmEvalIndex:
 
     def _expanded(
         self, name: str, entry: _Entry, overrides: Mapping[str, Any], inside: tuple[str, ...]
-    ) -> Iterable[ForeignTask]:
+    ) -> Iterable[StatedTask]:
         if name in inside:
             raise TaskError(f"the group {name!r} of lm-eval holds itself, by way of {', '.join(inside)}.")
         if entry.kind == "python":
-            raise TaskError(
-                f"the task {name!r} of lm-eval is written in Python, not as a YAML, and cannot be read. Ask another"
-                + (f", or single tasks of {inside[0]!r}." if inside else ".")
+            problem = (
+                f"the task {name!r} of lm-eval is written in Python, not as a YAML, and cannot be read. Ask another."
             )
+            yield StatedTask(name, entry.path or self.folder, {}, problem)
+            return
         if entry.kind == "group":
             yield from self._members(name, entry.path or self.folder, entry.table, overrides, (*inside, name))
         elif entry.kind == "tag":
@@ -151,11 +144,11 @@ class LmEvalIndex:
                     yield from self._expanded(member, known, {**overrides, "task": member}, (*inside, name))
         else:
             table = {key: value for key, value in {**entry.table, **overrides}.items() if key not in _NO_TASK_KEYS}
-            yield ForeignTask(str(table["task"]), entry.path or self.folder, table)
+            yield StatedTask(str(table["task"]), entry.path or self.folder, table)
 
     def _members(
         self, group: str, path: Path, table: Mapping[str, Any], overrides: Mapping[str, Any], inside: tuple[str, ...]
-    ) -> Iterable[ForeignTask]:
+    ) -> Iterable[StatedTask]:
         """The tasks of a group; what a group says beside its members overrides what they say, and what asks for the group both."""
         shared = {**{key: value for key, value in table.items() if key not in _GROUP_KEYS}, **overrides}
         shared.pop("task", None)
@@ -171,7 +164,7 @@ class LmEvalIndex:
                 continue
             own = {key: value for key, value in stated.items() if key not in ("group", "task")}
             if known is None:
-                yield ForeignTask(f"{group}::{name}", path, {**shared, **own, "task": f"{group}::{name}"})
+                yield StatedTask(f"{group}::{name}", path, {**shared, **own, "task": f"{group}::{name}"})
             else:
                 yield from self._expanded(name, known, {**shared, **own}, inside)
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
 
@@ -14,9 +14,20 @@ from salad_eval.benchmarks.functions import FunctionRef
 from salad_eval.benchmarks.measures import Measures
 from salad_eval.benchmarks.requests import GenerationProtocol
 from salad_eval.benchmarks.topics import Topics
+from salad_eval.errors import UnknownNameError
 from salad_eval.types import CLEAN, OWN_SCORES, ScoreKind
 
 Speak = Literal["context", "context+choices", "none"]
+
+
+def speak_of(value: str | None) -> Speak | None:
+    """What a user asks to be spoken. Raises ``UnknownNameError`` for another word."""
+    known: dict[str, Speak] = {name: name for name in get_args(Speak) if name != "none"}
+    if value is not None and value not in known:
+        raise UnknownNameError("way to speak a task", value, known)
+    return known[value] if value is not None else None
+
+
 OptionList = Literal["none", "lettered"]  # whether we list the options in a prompt that does not (see ``lettered``)
 OutputType = Literal["multiple_choice", "generate_until"]
 
@@ -122,6 +133,19 @@ class SaladFields(BaseModel):
         if value == {} or value == "":
             raise ValueError("expected a template, or several by name")
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class StatedTask:
+    """A task as files state it: its name, its YAML, and what stands in it and in the files and groups above it.
+
+    ``problem``: why it cannot be read, where it cannot.
+    """
+
+    name: str
+    path: Path
+    table: Mapping[str, Any]
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from salad_eval.benchmarks.coverage import coverage_command
-from salad_eval.errors import TaskError, UnknownNameError
+from salad_eval.errors import TaskError
 
 if TYPE_CHECKING:
-    from salad_eval.benchmarks.spec import DomainRule, Speak
+    from salad_eval.benchmarks.spec import DomainRule
     from salad_eval.types import Item
 
 SpeakOption = Annotated[
@@ -84,9 +84,10 @@ def show_task(
     from salad_eval.benchmarks.data import names_files
     from salad_eval.benchmarks.hub import offline_if_unreachable
     from salad_eval.benchmarks.items import load_items
+    from salad_eval.benchmarks.spec import speak_of
     from salad_eval.report.wording import printable
 
-    found = load_task(task, speak=_speak(speak), data_dir=data_dir)
+    found = load_task(task, speak=speak_of(speak), data_dir=data_dir)
     if data_dir is None and not names_files(found):
         offline_if_unreachable()
     items, rejects, protocol = load_items(found, split, limit=max(limit, 1), seed=seed, shots=shots)
@@ -100,15 +101,6 @@ def show_task(
             print(printable(f"  {'*' if index in item.golds else ' '} {choice}"))
         if item.answers:
             print(printable(f"  * {' | '.join(item.answers)}"))
-
-
-def _speak(value: str | None) -> Speak | None:
-    from salad_eval.benchmarks.spec import Speak
-
-    known: dict[str, Speak] = {name: name for name in get_args(Speak) if name != "none"}
-    if value is not None and value not in known:
-        raise UnknownNameError("way to speak a task", value, known)
-    return known[value] if value is not None else None
 
 
 def with_spoken_marked(item: Item) -> str:
@@ -172,10 +164,11 @@ def validate_tasks(
     from salad_eval.benchmarks.hub import offline_if_unreachable
     from salad_eval.benchmarks.items import load_items
     from salad_eval.benchmarks.recordings import unheard
+    from salad_eval.benchmarks.spec import speak_of
 
     offline_if_unreachable()
     unusable = 0
-    for task in load_tasks(tasks or list(find_tasks()), speak=_speak(speak), data_dir=data_dir):
+    for task in load_tasks(tasks or list(find_tasks()), speak=speak_of(speak), data_dir=data_dir):
         if not tasks and data_dir is None and not names_files(task):
             print(f"{task.name}: not checked; its data is not part of the package (name the task, or give --data-dir)")
             continue

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from salad_eval.records import Json
 
 _DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 _SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{_DATE})\.jsonl")
+_ONLY_FILTER = "none"  # as lm-eval calls it where a task has none
+_KEYS = (
+    "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash", "target_hash",
+)  # fmt: skip
 _NOT_MEASURED = "bypass"  # the metric of --predict_only
 _RESULTS = re.compile(rf"(?:.+_)?(?P<date>{_DATE})\.json")
 
@@ -74,7 +79,9 @@ def read_lm_eval(path: Path, filter_name: str | None = None) -> LmEvalRun:
         dates.add(newest)
         if len(by_date) > 1:
             notes.append(f"{task} was run {len(by_date)} times; the run of {newest} counts.")
-        samples += _of_one_filter(list(_iter_samples(by_date[newest], task)), filter_name, by_date[newest])
+        samples += _of_one_filter(
+            list(_filters_named(_iter_samples(by_date[newest], task))), filter_name, by_date[newest]
+        )
     if not samples:
         raise DataError(f"{path}: its samples files are empty; was the run stopped?")
     config, version = _model_config(folders[0], max(dates))
@@ -119,7 +126,9 @@ def _sample(line: bytes, task: str, where: str) -> Sample:
     try:
         table = json.loads(line)
     except (ValueError, RecursionError) as cause:
-        raise DataError(f"{where}: is not JSON ({cause}); the file was cut short or is not lm-eval's.") from None
+        raise DataError(
+            f"{where}: is not JSON ({cause}); the file was cut short, or is not lm-eval's, which writes a sample a line from 0.4.3 on."
+        ) from None
     if not isinstance(table, dict):
         raise DataError(f"{where}: a sample is an object, this is a {type(table).__name__}.")
     arguments = _field(table, "arguments", dict, where)
@@ -130,15 +139,13 @@ def _sample(line: bytes, task: str, where: str) -> Sample:
     responses = _field(table, "filtered_resps", list, where)
     logprobs = _logprobs(responses, where) if continuations else None
     answer = responses[0] if not continuations and responses and isinstance(responses[0], str) else None
-    stated = table.get("metrics")
-    names = [
-        name for name in (stated if isinstance(stated, list) else []) if isinstance(name, str) and name != _NOT_MEASURED
-    ]
+    named = table["metrics"] if isinstance(table.get("metrics"), list) else [key for key in table if key not in _KEYS]
+    names = [name for name in named if isinstance(name, str) and name != _NOT_MEASURED]
     return Sample(
         task=task,
         doc_id=_field(table, "doc_id", int, where),
         doc_hash=_field(table, "doc_hash", str, where),
-        filter=_field(table, "filter", str, where),
+        filter=_field(table, "filter", str, where) if "filter" in table else "",
         doc=_field(table, "doc", dict, where),
         target=str(table.get("target")),
         prompt=pairs[0]["arg_0"],
@@ -158,16 +165,18 @@ def _field(table: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     value = table.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DataError(
-            f"{where}: {name} is {value!r:.60}; expected {kind.__name__}. Is it a samples file of lm-eval 0.4?"
+            f"{where}: {name} is {value!r:.60}; expected {kind.__name__}. Is it a samples file of lm-eval 0.4.3 or later?"
         )
     return value
 
 
 def _number(value: object) -> float | None:
-    try:
-        return float(value) if isinstance(value, (int, float)) else None  # a bool counts as 0 or 1
-    except OverflowError:
-        return None
+    """A metric of a document. lm-eval has of some which option is right and which was chosen, from which it takes an F1 of all."""
+    if isinstance(value, list):
+        return float(value[0] == value[1]) if len(value) == 2 and all(isinstance(one, int) for one in value) else None
+    if isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:
+        return float(value)  # a bool counts as 0 or 1
+    return None
 
 
 def _logprobs(responses: list[Any], where: str) -> tuple[float, ...]:
@@ -187,6 +196,17 @@ def _logprobs(responses: list[Any], where: str) -> tuple[float, ...]:
             f"{where}: a log-probability is {min(found)}, which is no measurement. Run it again in float32."
         )
     return tuple(found)
+
+
+def _filters_named(samples: Sequence[Sample]) -> list[Sample]:
+    """Until 0.4.6 lm-eval wrote all documents once a filter, one filter after the other, and not which: they are numbered."""
+    seen: Counter[int] = Counter()
+    named = []
+    for sample in samples:
+        seen[sample.doc_id] += 1
+        named.append((sample, str(seen[sample.doc_id])))
+    several = any(n > 1 for n in seen.values())
+    return [sample if sample.filter else replace(sample, filter=n if several else _ONLY_FILTER) for sample, n in named]
 
 
 def _of_one_filter(samples: list[Sample], wanted: str | None, file: Path) -> list[Sample]:

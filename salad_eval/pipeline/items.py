@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from salad_eval.benchmarks.catalogue import load_tasks
+from salad_eval.benchmarks.catalogue import Chosen, choose_tasks
 from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.recordings import voices_of
 from salad_eval.benchmarks.requests import GenerationProtocol
@@ -40,6 +40,7 @@ class Benchmark:
     rejects: tuple[Reject, ...]
     protocols: tuple[TaskProtocol, ...]
     tasks: Mapping[str, TaskSpec]
+    refused: tuple[str, ...] = ()  # of the tasks that cannot be asked why
 
     @property
     def answering(self) -> dict[str, Answering]:
@@ -63,26 +64,29 @@ class Benchmark:
         return score
 
     def measure_notes(self, scores: Sequence[Score]) -> list[str]:
-        """What the report says of measures beside the one that counts."""
-        return measure_notes(self.protocols, {item.id: item.task for item in self.items}, scores)
+        """What the report says of measures beside the one that counts, and of tasks that were not asked."""
+        left_out = [f"Not asked: {why}" for why in self.refused]
+        return [*left_out, *measure_notes(self.protocols, {item.id: item.task for item in self.items}, scores)]
 
 
 def read_benchmark(plan: Plan) -> Benchmark:
     """The plan's tasks and their items. Raises ``UserInputError`` for tasks and data that cannot be used as the plan says."""
-    return read_items(plan, read_tasks(plan))
+    chosen = read_tasks(plan)
+    return dataclasses.replace(read_items(plan, chosen.tasks), refused=chosen.refused)
 
 
-def tasks_of(plan: Plan) -> list[TaskSpec]:
-    """The tasks that a plan names, as it asks them."""
+def tasks_of(plan: Plan) -> Chosen:
+    """The tasks that a plan names, as it asks them, and why it cannot ask the others."""
     mirror = resolve_path(plan.data_dir) if plan.data_dir is not None else None
-    return load_tasks(
+    return choose_tasks(
         plan.tasks, speak=plan.speak, score=plan.score, data_dir=mirror, options=plan.options, metric=plan.metric
     )
 
 
-def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:
+def read_tasks(plan: Plan) -> Chosen:
     """The plan's tasks, with the columns it slices by."""
-    tasks = tasks_of(plan)
+    chosen = tasks_of(plan)
+    tasks = chosen.tasks
     columns = [field for field in plan.slice_fields or () if field not in BUILT_IN_SLICES]
     for task in tasks:
         if task.speak == "none":
@@ -101,7 +105,8 @@ def read_tasks(plan: Plan) -> tuple[TaskSpec, ...]:
         if sum(other.name == task.name for other in tasks) > 1:
             raise UserInputError(f"plan: two of its tasks are called {task.name!r}; names must differ within a run.")
     _refuse_two_lists(plan, tasks)
-    return tuple(dataclasses.replace(task, slices=tuple(dict.fromkeys([*task.slices, *columns]))) for task in tasks)
+    sliced = (dataclasses.replace(task, slices=tuple(dict.fromkeys([*task.slices, *columns]))) for task in tasks)
+    return dataclasses.replace(chosen, tasks=tuple(sliced))
 
 
 def _refuse_two_lists(plan: Plan, tasks: Sequence[TaskSpec]) -> None:

@@ -50,7 +50,7 @@ def read_rendered(path: Path) -> RenderedRun:
     return RenderedRun(
         plan=plan,
         report=run.report,
-        tasks={task.name: task for task in tasks_of(plan)},
+        tasks={task.name: task for task in tasks_of(plan).tasks},
         items=run.items,
         heard=heard,
         transcripts={(t.item_id, t.part, t.voice, t.perturbation): t for t in run.transcripts()},

@@ -35,6 +35,7 @@ class Reads:
     groups: list[tuple[Any, ...]] = field(default_factory=list)
     lists: set[str] = field(default_factory=set)  # columns that are looped over or indexed by number
     chosen: set[str] = field(default_factory=set)  # columns that are compared with a variable: rows are chosen by them
+    given: list[str] = field(default_factory=list)  # texts that the code's functions were made with
     each: dict[str, set[str]] = field(default_factory=dict)  # columns of lists, with the keys of what is in them
     parsed: dict[str, str] = field(default_factory=dict)  # columns whose texts are read as Python or as JSON
 
@@ -71,6 +72,7 @@ def _source(value: object, found: Reads) -> None:
         if file is not None and file.is_file():
             made, given = _made(value)
             _function(file, made or value.name.rpartition(".")[2], found)
+            found.given += given
             for column in found.chosen if given else ():
                 found.words[column] = given
     elif isinstance(value, str):

@@ -80,6 +80,10 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
     "toxigen": {"toxicity_ai": "~[1.0, 5.0]", "toxicity_human": "~[1.5, 4.5]", "text": "text passage"},
     "physics_gre": {"has_image": "=false", "target_scores": "list {A: one-hot}", "input": "text question"},
     "nerel-bench": {"instruction": "text question", "context": '="{}"', "true_answer": "right"},
+    "openai-mmmlu": {
+        "Subject": "given", "Question": "text question", **{letter: f"option {k}" for k, letter in enumerate("ABCD")},
+        "Answer": "gold letter",
+    },
     "drop/": {
         "query_id": "text word", "passage": "text passage", "question": "text question", "answer": "text drop answer",
         "validated_answers": "text drop answers", "answers": "-", "id": "-", "number": "-", "date": "-", "spans": "-",

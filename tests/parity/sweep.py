@@ -253,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument(
-        "--family", action="append", default=[], help="only tasks of this folder; may be given several times"
+        "--family", action="append", default=[], help="only tasks of this folder; several are done one after the other"
     )
     parser.add_argument("--name", action="append", default=[])
     parser.add_argument("--per-family", type=int, help="at most so many of a family")
@@ -276,7 +276,8 @@ def main() -> None:
         return
     seen = Counter[str]()
     ordered = []
-    for task in in_turn(everything):
+    turns = in_turn([task for task in everything if not asked.family or task.family in asked.family])
+    for task in sorted(turns, key=lambda one: asked.family.index(one.family)) if asked.family else turns:
         seen[task.family] += 1
         wanted = task.name in asked.name if asked.name else not asked.family or task.family in asked.family
         undone = bool(asked.name) or task.name not in done or done[task.name]["status"] in asked.again

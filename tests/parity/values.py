@@ -188,6 +188,8 @@ def value_of(kind: str, column: str, reads: Reads, q: Question) -> Any:
     """The value of a column of that kind in the row of ``q``; a kind in braces is JSON: by key the kinds of what lies below."""
     if kind == "own words":
         return _cycle(reads.words[column])(q)
+    if kind == "given":
+        return reads.given[0]
     if kind.startswith("words "):
         return _cycle(reads.groups[int(kind.removeprefix("words "))])(q)
     if kind.startswith(("{", "[")):

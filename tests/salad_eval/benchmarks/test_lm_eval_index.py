@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from salad_eval.benchmarks.catalogue import load_task, load_tasks
+from salad_eval.benchmarks.catalogue import choose_tasks, load_task, load_tasks
 from salad_eval.benchmarks.functions import FunctionRef
 from salad_eval.benchmarks.items import load_items
 from salad_eval.benchmarks.lm_eval_fields import spoken_fields
@@ -115,8 +115,6 @@ def test_groups_are_taken_apart(name: str, index: LmEvalIndex) -> None:
 
 BAD_NAMES = {
     "empty": "the group 'empty' of lm-eval holds no task",
-    "in_python": "is written in Python",
-    "nested": "is written in Python, not as a YAML, and cannot be read. Ask another, or single tasks of 'nested'",
     "loop": "holds itself",
     "nothing": "no task, group or tag",
 }
@@ -127,6 +125,11 @@ def test_groups_that_cannot_be_asked(name: str, index: LmEvalIndex) -> None:
     with pytest.raises(TaskError) as caught:
         index.expand(name)
     assert BAD_NAMES[name] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["in_python", "nested"])
+def test_members_in_python_are_named(name: str, index: LmEvalIndex) -> None:
+    assert [task.name for task in index.expand(name) if "is written in Python" in task.problem] == ["in_python"]
 
 
 def test_the_installed_index_knows_its_tasks_and_groups() -> None:
@@ -311,6 +314,67 @@ def test_options_in_the_prompt_stay_written_unless_they_are_asked_for(mirror: Pa
     assert spoken["context"] == [("context", "Why is it 0. So?")]
     options = [("choice1", "red 0"), ("choice2", "blue 0"), ("choice3", "a tree 0"), ("choice4", "two 0")]
     assert spoken["context+choices"] == [*spoken["context"], *options]
+
+
+OWN = """\
+task: {name}
+dataset_path: allenai/ai2_arc
+dataset_name: ARC-Easy
+test_split: test
+output_type: {output_type}
+doc_to_text: "Question: {{{{question}}}}\\nAnswer:"
+doc_to_target: "{{{{choices.label.index(answerKey)}}}}"
+doc_to_choice: "{{{{choices.text}}}}"
+"""
+GROUP = """\
+group: mine
+task:
+  - good
+  - bad
+  - task: arc_easy
+    description: "Answer."
+  - group: more
+    task: [piqa]
+"""
+
+
+def write_own(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "good.yaml").write_text(OWN.format(name="good", output_type="multiple_choice"), encoding="utf-8")
+    (folder / "bad.yaml").write_text(OWN.format(name="bad", output_type="loglikelihood"), encoding="utf-8")
+    (folder / "mine.yaml").write_text(GROUP, encoding="utf-8")
+    return folder
+
+
+def test_a_group_of_one_s_own_and_a_folder_are_read_and_a_bad_member_is_named(tmp_path: Path) -> None:
+    folder = write_own(tmp_path / "own")
+    group = choose_tasks([folder / "mine.yaml"], speak="context")
+    assert [task.name for task in group.tasks] == ["good", "arc_easy", "piqa"]
+    assert [task.description for task in group.tasks] == ["", "Answer.", ""]
+    (refused,) = group.refused
+    assert "task bad: its output_type is 'loglikelihood'" in refused
+    assert choose_tasks([folder], speak="context").refused == (refused,)
+    assert [task.name for task in load_tasks([folder], speak="context")] == ["good"]
+    with pytest.raises(TaskError, match="its output_type is 'loglikelihood'"):
+        load_tasks([folder / "bad.yaml"], speak="context")
+    with pytest.raises(UnknownNameError):
+        load_tasks([folder / "good.yaml", "no_such_task"], speak="context")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TaskError, match="holds no YAML of a task"):
+        load_tasks([tmp_path / "empty"], speak="context")
+
+
+@pytest.mark.parametrize(("name", "least"), [("leaderboard", 20), ("agieval", 15)])
+def test_members_of_lm_eval_s_groups_that_can_be_asked_are(name: str, least: int) -> None:
+    assert len(choose_tasks([name], speak="context").tasks) >= least
+
+
+def test_a_task_that_cannot_be_asked_is_named_and_the_others_go_on() -> None:
+    chosen = choose_tasks(["arc_easy", "lambada_openai", "squadv2", "winogrande"], speak="context")
+    assert [task.name for task in chosen.tasks] == ["arc_easy", "winogrande"]
+    assert [why.split(":")[0] for why in chosen.refused] == [
+        "task lambada_openai", "the task 'squadv2' of lm-eval is written in Python, not as a YAML, and cannot be read. Ask another.",
+    ]  # fmt: skip
 
 
 def test_a_group_is_asked_whole_and_one_task_is_one(mirror: Path) -> None:

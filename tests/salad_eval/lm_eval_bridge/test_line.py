@@ -459,6 +459,30 @@ def test_a_damaged_line_is_named(world: World, tmp_path: Path, line: str, messag
         read_lm_eval(tmp_path)
 
 
+def older(sample: dict[str, Any], **metrics: object) -> str:
+    """The sample as lm-eval 0.4.3 to 0.4.6 wrote it: nothing says of which filter it is, or which of its keys are metrics."""
+    kept = {key: value for key, value in sample.items() if key not in ("filter", "metrics", *sample["metrics"])}
+    return json.dumps({**kept, **metrics}) + "\n"
+
+
+def test_samples_of_older_releases_are_read(world: World, tmp_path: Path) -> None:
+    (file,) = world.outputs["base_text"].glob("**/samples_salad_nano_text_music_*.jsonl")
+    first, second = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:2]]
+    target = tmp_path / "samples_t_2024-07-01T00-00-00.1.jsonl"
+    target.write_text(
+        older(first, acc=1.0, mcc=[1, 1], f1=[1, 0]) + older(second, acc=False, rouge=[0.1, 0.2]), encoding="utf-8"
+    )
+    samples = read_lm_eval(tmp_path).samples
+    assert [sample.filter for sample in samples] == ["none", "none"]
+    assert [sample.metrics for sample in samples] == [{"acc": 1.0, "mcc": 1.0, "f1": 0.0}, {"acc": 0.0}]
+    target.write_text(
+        "".join(older(one, exact_match=n) for n in (0.0, 1.0) for one in (first, second)), encoding="utf-8"
+    )
+    with pytest.raises(DataError, match="several filters: 1, 2"):
+        read_lm_eval(tmp_path)
+    assert [sample.metrics for sample in read_lm_eval(tmp_path, "2").samples] == [{"exact_match": 1.0}] * 2
+
+
 def test_several_filters_need_a_choice(world: World, tmp_path: Path) -> None:
     (file,) = world.outputs["base_text"].glob("**/samples_salad_nano_text_music_*.jsonl")
     first = json.loads(file.read_text(encoding="utf-8").splitlines()[0])
