@@ -99,7 +99,7 @@ class Search:
 
     def _first(self, known: Sequence[Schema]) -> Iterator[Schema]:
         columns = set(self.reads.columns)
-        yield from (schema for schema in known if set(schema.kinds) == columns)
+        yield from (schema for schema in known if columns <= set(schema.kinds))
 
     def _n_options(self) -> list[int]:
         choices = self.table.get("doc_to_choice")

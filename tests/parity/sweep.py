@@ -33,6 +33,7 @@ from tests.parity.search import Schema, Search, same_rows, schema_json
 
 _SECONDS = 5.0
 _NAMES = ("task", "task_alias", "tag", "dataset_path", "dataset_name", "dataset_kwargs", "metadata")
+_NEAR = ("description", "process_docs")  # what many a family's tasks differ in
 _MOST_KNOWN = 12
 _MOST_COMPARED = 25
 
@@ -63,7 +64,7 @@ def verdict_of(
     """What comes of one task, and what its rows were made of.
 
     ``known``: what rows of its kin were made of, tried first. ``twins``: of tasks that were equal, by ``body_of``: a task that says the
-    same of other data is equal on the same rows, which is tried on one in ten.
+    same of other data is equal on the same rows, which is tried on one in ten; one that differs in ``_NEAR`` is compared in fewer forms.
     """
     if task.python:
         return Verdict("refused", "it is written in Python, not as a YAML"), None
@@ -73,8 +74,9 @@ def verdict_of(
         twin = (twins or {}).get(body_of(table))
         if twin is not None and not _in_sample(task.name):
             return Verdict("equal", quick=True), twin
-        if twin is not None and (quick := _quickly(path, table, twin)) is not None:
-            return quick, twin
+        near = twin or (twins or {}).get(body_of(table, _NEAR))
+        if near is not None and (quick := _quickly(path, table, near)) is not None:
+            return quick, near
         load_task(str(path), speak="context")
     except SaladError as cause:
         return Verdict("refused", str(cause)[:400]), None
@@ -104,9 +106,10 @@ def verdict_of(
     return Verdict("does not load" if missing else "no rows", search.best[1][:400]), None
 
 
-def body_of(table: Mapping[str, Any]) -> str:
-    """All that a YAML and the code that it names say, but for its name and which data it reads."""
-    return repr(sorted((key, _said(value)) for key, value in table.items() if key not in _NAMES))
+def body_of(table: Mapping[str, Any], but: Sequence[str] = ()) -> str:
+    """All that a YAML and the code that it names say, but for its name and which data it reads, and the keys of ``but``."""
+    left_out = (*_NAMES, *but)
+    return repr(sorted((key, _said(value)) for key, value in table.items() if key not in left_out))
 
 
 def _said(value: object) -> str:
@@ -238,7 +241,8 @@ def sweep(
             if schema is not None:
                 kin.add(task.family, schema)
             if schema is not None and verdict.status == "equal" and not verdict.quick:
-                twins[body_of(read_yaml(tasks_dir() / task.path))] = schema
+                said = read_yaml(tasks_dir() / task.path)
+                twins |= {body_of(said): schema, body_of(said, _NEAR): schema}
             line = {**asdict(verdict), "values": len(verdict.values), "family": task.family, "path": task.path}
             line |= {"schema": schema_json(schema) if schema else "", "seconds": round(time.monotonic() - began, 2)}
             file.write(json.dumps({"name": task.name, **line}, ensure_ascii=False) + "\n")

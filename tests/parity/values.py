@@ -200,7 +200,12 @@ def value_of(kind: str, column: str, reads: Reads, q: Question) -> Any:
         return json.loads(kind[1:])
     if kind.startswith("~"):
         return (values := json.loads(kind[1:]))[q.n % len(values)]
-    return KINDS[kind](q)
+    made = KINDS[kind](q)
+    return (
+        made.replace(":", f" of {column}:", 1)
+        if kind in ("text question", "text passage") and isinstance(made, str)
+        else made
+    )
 
 
 def _nested(kinds: Any, column: str, reads: Reads, q: Question) -> Any:
