@@ -70,7 +70,7 @@ def _source(value: object, found: Reads) -> None:
 
             file = Path(lm_eval.__file__).parent.joinpath(*value.name.split(".")[1:-1]).with_suffix(".py")
         if file is not None and file.is_file():
-            made, given = _made(value)
+            made, given = made_of(value)
             _function(file, made or value.name.rpartition(".")[2], found)
             found.given += given
             for column in found.chosen if given else ():
@@ -83,7 +83,7 @@ def _source(value: object, found: Reads) -> None:
         _template(value, found)
 
 
-def _made(function: FunctionRef) -> tuple[str, list[str]]:
+def made_of(function: FunctionRef) -> tuple[str, list[str]]:
     """The function that another one was made of, by ``partial`` or in a closure, and the texts that it was given."""
     try:
         made = function.resolve()

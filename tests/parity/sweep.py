@@ -27,13 +27,13 @@ from salad_eval.benchmarks.catalogue import load_task
 from salad_eval.benchmarks.functions import FunctionRef, lm_eval_tasks_dir
 from salad_eval.benchmarks.reader import read_yaml
 from salad_eval.errors import SaladError
+from tests.parity.columns import made_of
 from tests.parity.compare import Verdict, compared
 from tests.parity.families import fixed_of
 from tests.parity.search import Schema, Search, same_rows, schema_json
 
 _SECONDS = 5.0
 _NAMES = ("task", "task_alias", "tag", "dataset_path", "dataset_name", "dataset_kwargs", "metadata")
-_NEAR = ("description", "process_docs")  # what many a family's tasks differ in
 _MOST_KNOWN = 12
 _MOST_COMPARED = 25
 
@@ -64,7 +64,7 @@ def verdict_of(
     """What comes of one task, and what its rows were made of.
 
     ``known``: what rows of its kin were made of, tried first. ``twins``: of tasks that were equal, by ``body_of``: a task that says the
-    same of other data is equal on the same rows, which is tried on one in ten; one that differs in ``_NEAR`` is compared in fewer forms.
+    same of other data is equal on the same rows, which is tried on one in ten.
     """
     if task.python:
         return Verdict("refused", "it is written in Python, not as a YAML"), None
@@ -74,9 +74,8 @@ def verdict_of(
         twin = (twins or {}).get(body_of(table))
         if twin is not None and not _in_sample(task.name):
             return Verdict("equal", quick=True), twin
-        near = twin or (twins or {}).get(body_of(table, _NEAR))
-        if near is not None and (quick := _quickly(path, table, near)) is not None:
-            return quick, near
+        if twin is not None and (quick := _quickly(path, table, twin)) is not None:
+            return quick, twin
         load_task(str(path), speak="context")
     except SaladError as cause:
         return Verdict("refused", str(cause)[:400]), None
@@ -106,10 +105,18 @@ def verdict_of(
     return Verdict("does not load" if missing else "no rows", search.best[1][:400]), None
 
 
-def body_of(table: Mapping[str, Any], but: Sequence[str] = ()) -> str:
-    """All that a YAML and the code that it names say, but for its name and which data it reads, and the keys of ``but``."""
-    left_out = (*_NAMES, *but)
-    return repr(sorted((key, _said(value)) for key, value in table.items() if key not in left_out))
+def body_of(table: Mapping[str, Any]) -> str:
+    """All that a YAML and the code that it names say, but for its name, which data it reads and which rows of it.
+
+    Of a description that is plain text: how it begins and ends. Of a function that others are made of: that one.
+    """
+    said = {key: _said(value) for key, value in table.items() if key not in _NAMES}
+    text, rows = table.get("description"), table.get("process_docs")
+    if isinstance(text, str) and text.strip() and "{" not in text:
+        said["description"] = f"text {text[0].isspace()} {text[-1].isspace()}"
+    if isinstance(rows, FunctionRef) and rows.file is not None:
+        said["process_docs"] = f"{made_of(rows)[0] or rows.name} {_digest(rows.file)}"
+    return repr(sorted(said.items()))
 
 
 def _said(value: object) -> str:
@@ -241,8 +248,7 @@ def sweep(
             if schema is not None:
                 kin.add(task.family, schema)
             if schema is not None and verdict.status == "equal" and not verdict.quick:
-                said = read_yaml(tasks_dir() / task.path)
-                twins |= {body_of(said): schema, body_of(said, _NEAR): schema}
+                twins[body_of(read_yaml(tasks_dir() / task.path))] = schema
             line = {**asdict(verdict), "values": len(verdict.values), "family": task.family, "path": task.path}
             line |= {"schema": schema_json(schema) if schema else "", "seconds": round(time.monotonic() - began, 2)}
             file.write(json.dumps({"name": task.name, **line}, ensure_ascii=False) + "\n")
