@@ -32,7 +32,7 @@ def shot_maker(
     """For each row, in their order, what makes its shots: rows of the few-shot split as lm-eval's sampler would draw them.
 
     ``raw`` and ``table`` are the rows that are asked, before and after ``process_docs``. Where that split is also the few-shot split and
-    lm-eval would let a row be its own shot, the first rows leave it out, and a random draw that has it makes it a reject.
+    lm-eval would let a row be its own shot, one whose shots have it is a reject: its answer would stand in its prompt.
     """
     if n_shots == 0:
         return lambda row: lambda: Prompt("")
@@ -113,8 +113,7 @@ def _shot_pool(task: TaskSpec, split: str, raw: Table, table: Table, n_shots: in
         table=rows,
         name=f"the few-shot split {spec.split!r}",
         is_asked=is_asked,
-        # Its random sampler is told of the row where lm-eval tells it, so that it draws what lm-eval draws.
-        without_self=spec.without_self or (is_asked and spec.sampler == "first_n"),
+        without_self=spec.without_self,  # told of the row where lm-eval's is, so that it draws what lm-eval draws
     )
 
 

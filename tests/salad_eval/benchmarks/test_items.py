@@ -349,9 +349,10 @@ def test_a_question_that_is_a_number_is_a_question_where_it_is_a_column(tmp_path
     assert [(reject.item_id, reject.reason) for reject in rejects] == [("made:other", "context is a number")]
 
 
-def test_a_random_draw_that_has_the_row_itself_is_a_reject(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", [None, {"sampler": "first_n"}])
+def test_a_row_that_is_its_own_shot_is_a_reject(tmp_path: Path, sampler: dict[str, str] | None) -> None:
     """The few-shot split is the one that is asked and lm-eval, not knowing it, lets a row be its own shot: its answer would be written."""
-    path = make_task(tmp_path, fewshot_config=None, fewshot_split="validation", test_split=None)
+    path = make_task(tmp_path, fewshot_config=sampler, fewshot_split="validation", test_split=None)
     items, rejects, _ = load_items(load_task(str(path)), "validation", shots=3)
     theirs, _, _ = lm_eval_requests(path, 3, tmp_path)
     assert {reject.reason for reject in rejects} == {"item is one of its own shots"}
