@@ -108,8 +108,8 @@ def choose_tasks(
         tasks.append(dataclasses.replace(spec, score=score_of, metric=metric_of, data_dir=data_dir))
     if not tasks and refused:
         raise refused[0]
-    for cause in refused:
-        logger.warning("Left out, the others go on: %s", cause)
+    for problem in refused:
+        logger.warning("Left out, the others go on: %s", problem)
     return Chosen(tuple(tasks), tuple(map(str, refused)))
 
 

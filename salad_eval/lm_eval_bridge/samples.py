@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,7 @@ def _logprobs(responses: list[Any], where: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _filters_named(samples: Sequence[Sample]) -> list[Sample]:
+def _filters_named(samples: Iterable[Sample]) -> list[Sample]:
     """Until 0.4.6 lm-eval wrote all documents once a filter, one filter after the other, and not which: they are numbered."""
     seen: Counter[int] = Counter()
     named = []

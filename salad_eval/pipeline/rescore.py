@@ -38,7 +38,7 @@ def rescore(path: Path, out: Path, changes: Mapping[str, Any]) -> GapReport:
         raise UserInputError(f"{out} holds a run already. Give another --out.")
     plan = Plan.of(run.plan, {**changes, "out": str(out)})
     _check(run, plan)
-    tasks = {task.name: task for task in tasks_of(plan)}
+    tasks = {task.name: task for task in tasks_of(plan).tasks}
     by_id = {item.id: item for item in run.items}
     scorers = {name: scorer_of(task) for name, task in tasks.items()}
     found = run.records()
