@@ -235,6 +235,9 @@ class CommandTTS:
             if code != 0:
                 errors.seek(0)
                 lines = errors.read().decode(errors="replace").strip().splitlines()
+                if _ends_with_us() and lines and lines[-1].startswith("setpriv: failed to execute "):
+                    why = lines[-1].rpartition(": ")[2]
+                    raise PluginError(f"tts {self._name!r}: {argv[0]} could not be started: {why}.")
                 how = f"signal {-code}" if code < 0 else f"exit code {code}"
                 why = f": {lines[-1][:300]}" if lines else ""
                 raise AudioError(f"{self._name} ended with {how} on {said!r:.80}{why}")
