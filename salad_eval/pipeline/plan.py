@@ -155,7 +155,7 @@ class Plan(_Typed):
     @classmethod
     def from_mapping(cls, table: Mapping[str, Any], where: str = "plan") -> Plan:
         """A plan from plain values. Raises ``UserInputError`` naming the key, its value and what was expected."""
-        if "perturbations" in table:  # their earlier name
+        if isinstance(table, Mapping) and "perturbations" in table:  # their earlier name
             if "conditions" in table:
                 raise UserInputError(
                     f"{where}: conditions and perturbations are two names of one key. Keep conditions."
