@@ -6,7 +6,7 @@ OUT    ?= runs/nano
 REAL   ?= runs/smollm2
 JOBS   ?= 2
 
-.PHONY: demo real test lint check docs bench fuzz wheel clean
+.PHONY: demo real test lint check docs bench faults fuzz wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -33,6 +33,10 @@ docs: $(VENV)/.docs
 # One table of speeds and memory into reports/bench; takes hours. One of them: make bench ONLY="--only bootstrap".
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.speed.collect $(ONLY)
+
+# Two hundred kills of a run, each started again: docs/evidence/faults.md.
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults --out docs/evidence/faults.md
 
 # A million damaged and random inputs, some twenty minutes: docs/evidence/fuzz.md.
 fuzz: $(VENV)/.test
