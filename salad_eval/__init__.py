@@ -14,7 +14,8 @@ The line, from a task's YAML to the report; each arrow is a folder, each box a r
 
 ``pipeline/run.py`` walks it, ``cli`` asks for it.
 
-    benchmarks/      tasks, rows, items, shots, domains; how options are listed; what is spoken of an lm-eval task
+    benchmarks/      task YAMLs (a new one goes to tasks/, beside the packages), rows, items, shots, domains; how options are
+                     listed; what is spoken of an lm-eval task
     speakable/       written English to the words that are said, and the normaliser of word errors
     tts/             voices; how to add one: ADDING_A_VOICE.md
     audio/           sound, its store, and acoustic conditions

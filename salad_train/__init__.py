@@ -14,7 +14,7 @@ Evaluation (``salad_eval``) knows nothing of this package. Each arrow is a folde
     selection/   which clusters are spoken next; signals, embedders, probes
     speech/      speech made by a voice or natural by manifest; interleaving; alignment
     model/       the speech LLM as classes of transformers, and as a system of the evaluation
-    training/    both stages: mixture, batches, objective, optimiser and its schedule, the trainer's loop, checkpoints
+    training/    both stages: mixture, batches, objective, optimiser, rates and their schedule (plan.py), the trainer's loop
     steering/    sampler and callback for a trainer of your own
     nano/        the embedded world, from facts to trained models; nano/study/: its study
     cli/         ``salad select | synthesise | train | loop | nano``, with their options

@@ -1,4 +1,4 @@
-"""Benchmarks: from a task's YAML to items, and from an item to the request that a system gets.
+"""Benchmarks: from a task's YAML to items, and from an item to the request that a system gets. A benchmark is added as a YAML in tasks/.
 
 YAML → ``spec`` (by ``reader``) → rows (``data``) → ``items``: text, options and gold as lm-eval prints them, and the spans that are
 spoken.

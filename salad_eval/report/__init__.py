@@ -19,7 +19,7 @@
     card.py              ``card.png``, to share
     comparison.py        two runs, as page, Markdown and table
     comparison_figure.py their picture
-    published.py         another paper's figures beside ours
+    published.py         another paper's figures beside ours, from presets/reported/
     items.py             items in a terminal, as CSV and Parquet
     board.py             a board of runs
     costs.py             what a question costs in each column
