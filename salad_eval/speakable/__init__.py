@@ -102,10 +102,10 @@ def _spoken(text: str, trace: Trace | None) -> str:
 
 
 def _check(text: str, written: str) -> None:
-    if written.strip() and not any(map(str.isalpha, text)):
-        raise Unspeakable(f"there is nothing to say: {written[:40]!r}", "silent")
     for character in set(text):
         latin = character.isalpha() and (character.isascii() or "\u00c0" <= character <= "\u00ff")
         if not (latin or character in _PROSODY):
             name = unicodedata.name(character, "an unnamed character")
             raise Unspeakable(f"no spoken form for {character!r} (U+{ord(character):04X}, {name})", "symbol")
+    if written.strip() and not any(map(str.isalpha, text)):
+        raise Unspeakable(f"there is nothing to say: {written[:40]!r}", "silent")

@@ -51,7 +51,7 @@ def tried(plan: dict[str, Any], folder: Path, at: tuple[int, ...], touches: int,
         return Kill(at, touches, f"does not go on: {_log(folder)}")
     if other := [name for name, data in whole.items() if (out / name).read_bytes() != data]:
         return Kill(at, touches, f"another {', '.join(other)}")
-    return Kill(at, touches, f"leaves {', '.join(left)}" if (left := left_over(folder)) else "")
+    return Kill(at, touches, f"leaves {', '.join(left)}" if (left := left_over(out)) else "")
 
 
 def _log(folder: Path) -> str:

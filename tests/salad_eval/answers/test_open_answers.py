@@ -575,9 +575,11 @@ def test_the_share_of_unparsed_answers_is_shown():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(terminal_table(report))
     assert "Reads: 1 of 4 (25.0%)" in " ".join(console.export_text().split())
-    page = html_page(report, render_figures(report))
+    page = html_page(report)
     assert "Reads: 1 of 4 (25.0%) answers could not be parsed" in page
-    assert report_from_json(json.loads(json.dumps(report_to_json(report)))) == report
+    assert report_from_json(json.loads(json.dumps(report_to_json(report)))) == replace(
+        report, protocols=tuple(report.protocols)
+    )
     assert of_kind("ll").generated == {}
     assert unparsed_shares(replace(report, generated={})) == ["Reads: 1"]  # a report from before it was counted
 

@@ -37,7 +37,7 @@ from salad_eval.pipeline.render import RenderOutcome
 from salad_eval.pipeline.run import run
 from salad_eval.pipeline.transcribe import TranscribeOutcome
 from salad_eval.types import COLUMNS, Audio, GapReport, Item, Recording, Rendering, Response, SpokenPart
-from tests.conftest import rows
+from tests.conftest import rows, write_rows
 from tests.helpers.places import SHARED_DATA
 from tests.salad_eval.benchmarks.test_items import make_task
 
@@ -501,6 +501,7 @@ def test_validate_and_coverage_count_missing_and_junk_sound(tmp_path: Path, caps
     (tmp_path / "1.wav").write_bytes(b"this is not sound at all" * 50)
     table = [{**row, "path": f"{number}.wav"} for number, row in enumerate(rows())]
     task = recorded_task(tmp_path, table, {"file": "{{path}}"})
+    write_rows(tmp_path / "validation.jsonl", [{**row, "id": f"v{row['id']}"} for row in table[2:]])
     found = coverage(load_task(str(task)), "test")
     assert (found.n_items, found.n_spoken, found.n_recorded) == (8, 6, 6)
     assert {count.reason: count.n for count in found.rejects} == {"no audio file": 1, "undecodable audio": 1}

@@ -61,7 +61,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("line")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("salad_eval.report.write_report", lambda found, out: _only_json(found, out))
+        patch.setattr("salad_eval.report.write_report", lambda found, out, *_, **__: _only_json(found, out))
         only_our_tasks(patch)
         report = evaluate(
             "nano",

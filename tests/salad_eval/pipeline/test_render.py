@@ -64,7 +64,7 @@ def _tones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     info = folder / "fake_tones-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-tones\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[salad.tts]\ntones = fake_tones:Tones\n")
+    (info / "entry_points.txt").write_text("[salad.tts]\nodd-tones = fake_tones:Tones\n")
     sys.path.insert(0, str(folder))
     yield
     sys.path.remove(str(folder))
@@ -90,7 +90,7 @@ def run(
     jobs: list[RenderJob], store: AudioStore, workers: int = 1, retries: int = 3, **options: Any
 ) -> list[Rendering | Reject]:
     crew = WorkerProcesses(workers)
-    return list(render.render(jobs, tts="tones", tts_options=options, store=store, executor=crew, retries=retries))
+    return list(render.render(jobs, tts="odd-tones", tts_options=options, store=store, executor=crew, retries=retries))
 
 
 def item(item_id: str, context: str, parts: Mapping[str, str]) -> Item:
@@ -206,7 +206,7 @@ def test_nothing_is_spoken_twice(store: AudioStore, tmp_path: Path, workers: int
 def test_a_run_that_is_given_up_has_kept_what_it_yielded(store: AudioStore, tmp_path: Path) -> None:
     log = tmp_path / "log"
     jobs = [job(f"number {i}", f"q{i}") for i in range(render.REQUESTS_AT_A_TIME * 3)]
-    results = render.render(jobs, tts="tones", tts_options={"log": str(log)}, store=store)
+    results = render.render(jobs, tts="odd-tones", tts_options={"log": str(log)}, store=store)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert len(run(jobs, AudioStore(store.root), log=str(log))) == len(jobs)
@@ -218,7 +218,7 @@ def test_a_run_that_is_given_up_leaves_no_process(store: AudioStore, monkeypatch
     jobs = [job(f"slow {i}", f"q{i}") for i in range(100)]
     started: list[Worker] = []
     monkeypatch.setattr(executor, "Worker", lambda *given: started.append(Worker(*given)) or started[-1])
-    results = render.render(jobs, tts="tones", tts_options={}, store=store, executor=WorkerProcesses(2))
+    results = render.render(jobs, tts="odd-tones", tts_options={}, store=store, executor=WorkerProcesses(2))
     for _ in range(10):
         next(results)
     assert started
@@ -239,7 +239,7 @@ def test_a_text_that_kills_its_worker_is_the_only_one_lost(store: AudioStore) ->
     assert set(lost) == {"q5", "q13"}
     assert {r.reason for r in lost.values()} == {"worker_died"}
     assert lost["q5"].detail == (
-        "the TTS plug-in 'tones' on 'crash' in voice 'low': worker process ended with exit code 9: an engine that prints on speaking"
+        "the TTS plug-in 'odd-tones' on 'crash' in voice 'low': worker process ended with exit code 9: an engine that prints on speaking"
     )
     assert len(results) == 16
 
@@ -257,7 +257,7 @@ def test_workers_that_only_die_end_the_run(store: AudioStore, monkeypatch: pytes
 def test_what_a_plug_in_fails_on_is_counted_by_its_name(store: AudioStore, workers: int) -> None:
     texts = [f"fine {i}" for i in range(6)] + ["bug"]
     results = run([job(t, f"q{i}") for i, t in enumerate(texts)], store, workers)
-    told = "the TTS plug-in 'tones' failed: ZeroDivisionError: a bug in the plug-in"
+    told = "the TTS plug-in 'odd-tones' failed: ZeroDivisionError: a bug in the plug-in"
     assert [one for one in results if isinstance(one, Reject)] == [Reject("q6", "render", "plugin_failed", told)]
 
 
@@ -271,14 +271,14 @@ def test_what_a_plug_in_fails_on_is_counted_by_its_name(store: AudioStore, worke
 def test_what_is_no_mono_sound_is_rejected(store: AudioStore, text: str, told: str) -> None:
     fine, lost = run([job("fine", "q1"), job(text, "q2")], store)
     assert isinstance(fine, Rendering)
-    assert lost == Reject("q2", "render", "plugin_failed", f"the TTS plug-in 'tones' failed: {told}")
+    assert lost == Reject("q2", "render", "plugin_failed", f"the TTS plug-in 'odd-tones' failed: {told}")
 
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_plug_in_that_only_fails_ends_the_run(store: AudioStore, workers: int) -> None:
     texts = [f"fine {i}" for i in range(6)] + [f"bug {i}" for i in range(40)]
-    with pytest.raises(SaladError, match=r"plug-in 'tones' failed: ZeroDivisionError: .*8th failure in a row"):
+    with pytest.raises(SaladError, match=r"plug-in 'odd-tones' failed: ZeroDivisionError: .*8th failure in a row"):
         run([job(t, f"q{i}") for i, t in enumerate(texts)], store, workers)
 
 
@@ -294,7 +294,7 @@ def test_an_unknown_voice_is_the_users_error(store: AudioStore, workers: int) ->
 def test_unknown_names_are_told_before_anything_is_spoken(store: AudioStore) -> None:
     with pytest.raises(UnknownNameError, match=r"perturbation 'noisy'.*Known: clean"):
         run([job("fine", perturbation="noisy")], store)
-    with pytest.raises(UnknownNameError, match="tts plug-in 'tone'; did you mean 'tones'"):
+    with pytest.raises(UnknownNameError, match="tts plug-in 'tone'; did you mean 'odd-tones'"):
         list(render.render([job("fine")], tts="tone", tts_options={}, store=store))
     with pytest.raises(UserInputError, match="no option 'lag'; did you mean 'log'"):
         run([job("fine")], store, lag="x")
@@ -303,12 +303,12 @@ def test_unknown_names_are_told_before_anything_is_spoken(store: AudioStore) -> 
 
 
 def test_an_engine_that_cannot_start_in_a_worker_is_named(store: AudioStore) -> None:
-    setup = render.SpeakSetup(PluginRef("salad.tts", "tones", {"start": "die"}), str(store.root), 0)
+    setup = render.SpeakSetup(PluginRef("salad.tts", "odd-tones", {"start": "die"}), str(store.root), 0)
     process = Worker(render.speak, setup)
     try:
         process.start()
         with pytest.raises(WorkerDied, match="exit code 3: no licence"):
-            process.ask([SpeechRequest("tones", "low", "fine", CLEAN)])
+            process.ask([SpeechRequest("odd-tones", "low", "fine", CLEAN)])
     finally:
         process.close()
 

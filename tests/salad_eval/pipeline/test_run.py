@@ -135,7 +135,7 @@ def test_one_step_after_the_other_reads_the_ones_before(tiny_plan: dict[str, Any
     assert all(len(step["sha256"]) == 64 for step in steps.values())
     assert {name: step["n_lines"] for name, step in steps.items()} == {
         "render": 16, "transcribe": 16, "respond.base_text": 8, "respond.base_transcript": 16, "respond.adapted_text": 8,
-        "respond.adapted_speech": 16, "score": 48, "comparable": 1, "divergence": 16,
+        "limits": 16, "respond.adapted_speech": 16, "score": 48, "comparable": 1, "divergence": 16,
         "control.base_floor": 8, "control.adapted_floor": 8, "control.adapted_silent": 8, "control.adapted_swapped": 8,
     }  # fmt: skip
 

@@ -103,6 +103,7 @@ def test_a_run_over_served_models(plan: dict[str, Any], server: Server, tmp_path
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_run_that_was_stopped_goes_on(plan: dict[str, Any], server: Server, tmp_path: Path, cached: bool) -> None:
     """Complete steps are not asked again; with a cache, no request that was answered is."""
+    plan["controls"] = []  # which ask after the columns, and are no part of what is counted here
     if cached:
         for role in ("asr", "base", "adapted"):
             plan[role]["options"] = {**plan[role]["options"], "cache": str(tmp_path / "answers.sqlite")}

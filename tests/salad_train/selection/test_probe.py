@@ -252,7 +252,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
         return real(*args, **kwargs)
 
     monkeypatch.setattr(measuring, "measure", counted)
-    monkeypatch.setattr(probing, "CLUSTERS_AT_A_TIME", 1)
+    monkeypatch.setattr(probing, "STEP", replace(probing.STEP, chunk=1))
     return calls
 
 
