@@ -184,7 +184,7 @@ def test_four_runs_make_the_gap_report_of_our_own_run(world: World) -> None:
         assert (theirs.gap, theirs.forgetting, theirs.p_value) == (own.gap, own.forgetting, own.p_value)
     assert [row.row.name for row in found.slices] == [VOICE]
     (protocol,) = found.protocols
-    assert protocol == ours.protocols[0]
+    assert protocol == replace(ours.protocols[0], n_rows=0)  # how many rows the data has is not in lm-eval's results
 
 
 def test_two_runs_make_a_gap_that_is_not_split(world: World, tmp_path: Path) -> None:
