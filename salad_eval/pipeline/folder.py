@@ -177,6 +177,7 @@ class RunFolder:
         depends_on = {"version": step.version, **depends_on}
         key = digest(step.name, depends_on)
         if self._reusable(step.name, key, len(units)):
+            _Unfinished(self.file(step.name), object).drop()  # a kill may have come between the last rename and the end
             return list(records.iter_jsonl(self.file(step.name), step.record))
         self._begin(step.name, key, depends_on)
         unfinished = _Unfinished(self.file(step.name), step.record)

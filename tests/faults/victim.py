@@ -115,5 +115,5 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def left_over(folder: Path) -> list[str]:
-    """Names of what a run under way writes and a finished folder may not hold; a list of checksums may outlive a kill."""
-    return sorted(path.name for path in folder.rglob("*") if path.name.endswith((".tmp", ".partial")))
+    """Names of what a run under way writes and a finished run folder may not hold."""
+    return sorted(path.name for path in folder.rglob("*") if path.name.endswith((".tmp", ".partial", ".sums")))

@@ -106,6 +106,23 @@ def test_whatever_is_left_of_a_step_under_way_it_ends_alike(tmp_path: Path, line
     assert remade(folder)[-2:] == [6, 7]
 
 
+def test_a_kill_between_the_last_rename_and_the_end_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, Maker())
+    assert (tmp_path / "score.jsonl.sums").exists()
+    assert remade(tmp_path) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "score.jsonl", "steps.json"]
+
+
+def killed(path: Path, missing_ok: bool = False) -> None:
+    if path.name.endswith(".sums") and path.with_suffix("").exists():
+        raise KeyboardInterrupt
+
+
 def test_a_step_under_way_that_was_cut_into_other_chunks_begins_where_both_agree(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Maker(dies_at=7), step=Step("score", Score, version="1", chunk=2))

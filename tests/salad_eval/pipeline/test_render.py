@@ -294,8 +294,8 @@ def test_an_unknown_voice_is_the_users_error(store: AudioStore, workers: int) ->
 def test_unknown_names_are_told_before_anything_is_spoken(store: AudioStore) -> None:
     with pytest.raises(UnknownNameError, match=r"perturbation 'noisy'.*Known: clean"):
         run([job("fine", perturbation="noisy")], store)
-    with pytest.raises(UnknownNameError, match="tts plug-in 'tone'; did you mean"):
-        list(render.render([job("fine")], tts="tone", tts_options={}, store=store))
+    with pytest.raises(UnknownNameError, match="tts plug-in 'odd-tone'; did you mean 'odd-tones'"):
+        list(render.render([job("fine")], tts="odd-tone", tts_options={}, store=store))
     with pytest.raises(UserInputError, match="no option 'lag'; did you mean 'log'"):
         run([job("fine")], store, lag="x")
     with pytest.raises(UserInputError, match="retries is -1"):
