@@ -19,6 +19,7 @@ from typing import Any, Literal
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError, did_you_mean
 from salad_eval.formats.cache import bytes_sha256
 from salad_eval.formats.peft import Sources, sources, with_adapter
+from salad_eval.records import parse_json
 from salad_eval.resources import resolve_pretrained
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
@@ -211,8 +212,8 @@ def _check_shards(folder: Path) -> None:
 def _shards(index: Path) -> set[str]:
     """The weight files that an index names."""
     try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as cause:
+        return set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as cause:
         raise ModelError(f"{index} is not a readable index of weights: {cause!r}. Download the model again.") from cause
 
 
@@ -466,7 +467,7 @@ def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
     """Of a file's bytes; of a settings file, of what it says but for what says nothing."""
     if path.endswith(".json"):
         try:
-            settings = json.loads(Path(path).read_bytes())
+            settings = parse_json(Path(path).read_bytes())
         except ValueError:  # whoever loads it will say so
             settings = None
         if isinstance(settings, dict):

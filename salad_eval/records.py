@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +72,14 @@ def from_json(cls: type[T], data: object) -> T:
 def dumps(obj: object) -> str:
     """One line of JSON without its newline. Raises ``TypeError`` as ``to_json`` does."""
     return json.dumps(to_json(obj), ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+
+
+def parse_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """Plain values of JSON that somebody else wrote. Raises ``ValueError`` for what is none, too deep a nesting among it."""
+    try:
+        return json.loads(text, parse_constant=parse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def loads(cls: type[T], line: str | bytes, where: str = "record") -> T:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import random
 import re
 import sys
@@ -24,6 +23,7 @@ from salad_eval.audio.tables import dataset_rows, parquet_rows
 from salad_eval.benchmarks.functions import FunctionRef
 from salad_eval.benchmarks.spec import TaskSpec
 from salad_eval.errors import TaskError, UnknownNameError
+from salad_eval.records import parse_json
 
 _PACKAGED = "salad_eval.benchmarks.packaged_dataset"
 Row = Mapping[str, Any]
@@ -333,8 +333,8 @@ def _json_rows(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
 
 def _parsed(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as cause:  # not JSON, or not UTF-8
+        return parse_json(data)
+    except ValueError as cause:  # not JSON, or not UTF-8
         raise TaskError(f"{where}: is not JSON: {cause}.") from None
 
 

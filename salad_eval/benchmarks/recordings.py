@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import stat
 from collections import Counter
@@ -30,6 +29,7 @@ from salad_eval.benchmarks.spec import AudioSource
 from salad_eval.benchmarks.templates import MissingField, template
 from salad_eval.errors import AudioError, SaladError, TaskError, UserInputError, did_you_mean
 from salad_eval.progress import track
+from salad_eval.records import parse_json
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import CLEAN, Audio, Item, Recording, Reject, Rendering
 
@@ -268,8 +268,8 @@ def _manifest(file: Path, key: str) -> dict[str, list[Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as cause:
+            row = parse_json(line)
+        except ValueError as cause:
             raise TaskError(f"{file}, line {number}: is not JSON: {cause}.") from None
         if not isinstance(row, dict) or row.get(key) is None:
             raise TaskError(f"{file}, line {number}: has no {key!r}, which says whose sound it is (audio.key).")

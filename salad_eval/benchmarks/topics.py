@@ -7,7 +7,6 @@ that anybody can check, not a label: a benchmark's card says how far it can be t
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -17,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from salad_eval.errors import TaskError
+from salad_eval.records import parse_json
 
 _WORD = re.compile(r"[^\W\d_]{3,}(?:'[a-z]+)?")
 
@@ -97,7 +97,7 @@ def topics_of(descriptions: Mapping[str, str]) -> Topics:
 def load_topics(path: Path) -> Topics:
     """The topics in a JSON file of names and descriptions. Raises ``TaskError`` naming the file."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = parse_json(path.read_text(encoding="utf-8"))
     except OSError as cause:
         raise TaskError(f"cannot read the topics {path}: {cause.strerror or cause}.") from None
     except ValueError as cause:

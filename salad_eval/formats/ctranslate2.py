@@ -18,6 +18,7 @@ import numpy as np
 
 from salad_eval.errors import ModelError
 from salad_eval.formats.cache import file_sha256, made_once
+from salad_eval.records import parse_json
 
 _VERSION = 1  # of what this module makes of a folder
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
@@ -242,8 +243,8 @@ def _heads(source: str, arrays: Mapping[str, np.ndarray], side: str) -> int:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as cause:
+        found = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as cause:
         raise ModelError(f"{path} is not readable JSON ({cause}). Convert the model again.") from None
     if not isinstance(found, dict):
         raise ModelError(f"{path} is no JSON object. Convert the model again.")

@@ -6,13 +6,13 @@ model of the base's own class.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from salad_eval.errors import ModelError, UserInputError
+from salad_eval.records import parse_json
 
 CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -54,8 +54,8 @@ def sources(pretrained: str, peft: str | None = None) -> Sources:
 def adapter_settings(folder: Path) -> dict[str, Any]:
     """adapter_config.json; ``ModelError`` where it cannot be read."""
     try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as cause:
+        found = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:
         raise ModelError(f"{folder / CONFIG} is not readable ({cause}). Copy the adapter again.") from None
     if not isinstance(found, dict):
         raise ModelError(f"{folder / CONFIG} is no JSON object. Copy the adapter again.")

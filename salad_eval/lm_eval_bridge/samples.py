@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from salad_eval.errors import DataError
-from salad_eval.records import Json
+from salad_eval.records import Json, parse_json
 
 _DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 _SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{_DATE})\.jsonl")
@@ -124,8 +123,8 @@ def _iter_samples(file: Path, task: str) -> Iterator[Sample]:
 
 def _sample(line: bytes, task: str, where: str) -> Sample:
     try:
-        table = json.loads(line)
-    except (ValueError, RecursionError) as cause:
+        table = parse_json(line)
+    except ValueError as cause:
         raise DataError(
             f"{where}: is not JSON ({cause}); the file was cut short, or is not lm-eval's, which writes a sample a line from 0.4.3 on."
         ) from None
@@ -227,8 +226,8 @@ def _model_config(folder: Path, date: str) -> tuple[Mapping[str, Any], str]:
         return {}, "unknown"
     file = dated.get(date, dated[max(dated)])
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as cause:
+        table = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:
         raise DataError(f"{file}: cannot be read as lm-eval's results: {cause}.") from None
     config = table.get("config") if isinstance(table, dict) else None
     if not isinstance(config, dict):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from salad_eval.errors import DataError
 from salad_eval.gap.report import CONDITION, SCHEMA_VERSION
 from salad_eval.gap.row import OVERALL
-from salad_eval.records import Json, from_json, to_json, write_atomic
+from salad_eval.records import Json, from_json, parse_json, to_json, write_atomic
 from salad_eval.resources import reports_dir
 from salad_eval.types import GapReport
 
@@ -151,8 +151,8 @@ def load_report(path: str | os.PathLike[str]) -> GapReport:
     except (OSError, UnicodeDecodeError) as cause:
         raise DataError(f"{file}: cannot be read: {cause}.") from None
     try:
-        data = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as cause:
+        data = parse_json(text, parse_constant=_refuse_constant)
+    except ValueError as cause:
         raise DataError(f"{file}: not JSON: {cause}.") from None
     return replace(report_from_json(data, str(file)), folder=str(file.parent))
 

@@ -31,6 +31,7 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from salad_eval.errors import ModelError, UserInputError
+from salad_eval.records import parse_json
 from salad_eval.served.cache import AnswerCache
 from salad_eval.validation import parse
 
@@ -432,7 +433,7 @@ class Endpoint:
         if status != 200:
             return _Failure(f"answered {status}{self._meaning(status)}{self._said(data)}", status=status)
         try:
-            return json.loads(data)
+            return parse_json(data)
         except ValueError:
             pass
         if _is_html(reply, data):
@@ -459,7 +460,7 @@ class Endpoint:
     def _said(self, data: bytes) -> str:
         """The server's own words on an error, shortened."""
         try:
-            table = json.loads(data)
+            table = parse_json(data)
         except ValueError:
             text = re.sub(r"(?is)<(script|style).*?</\1>|<[^>]*>", " ", data[:4000].decode("utf-8", "replace"))
         else:

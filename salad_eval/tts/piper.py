@@ -9,7 +9,6 @@ The package ``piper-tts`` writes the text in phonemes (by the espeak-ng inside i
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ import numpy as np
 from salad_eval.checkpoints import explained
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError
 from salad_eval.formats.cache import file_sha256
+from salad_eval.records import parse_json
 from salad_eval.resources import resolve_path
 from salad_eval.tts.checkpoint import refuse_unspoken
 from salad_eval.tts.voice import Setting, check_text, parse_settings
@@ -116,8 +116,8 @@ class _Voice:
 
         file = _settings_file(self.path)
         try:
-            return PiperConfig.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
+            return PiperConfig.from_dict(parse_json(file.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as cause:
             reason = f"{type(cause).__name__}: {cause}"
             raise ModelError(
                 f"{file} holds no settings of a Piper voice ({reason}). Download the voice again."

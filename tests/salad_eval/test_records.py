@@ -230,3 +230,10 @@ def test_what_a_killed_process_was_writing_can_be_removed(tmp_path: Path) -> Non
     (tmp_path / ".kept").touch()
     records.remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".kept"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b"[" * 100_000, '{"a": 1', b"\xff"])
+def test_json_of_others_is_read_or_a_value_error(text: str | bytes) -> None:
+    assert records.parse_json('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
+    with pytest.raises(ValueError, match=r"nested too deeply|Expecting|codec"):
+        records.parse_json(text)
