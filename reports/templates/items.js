@@ -10,7 +10,7 @@ const FIELDS = ["task", "domain", "voice", "condition", "cause"], OF_ITEM = new 
 let T;  // the table
 
 const make = (name, props = {}, ...children) => {
-  const { dataset, attributes, ...plain } = props;
+  const { attributes, ...plain } = props;
   const node = Object.assign(document.createElement(name), plain);
   for (const [key, value] of Object.entries(attributes ?? {})) node.setAttribute(key, value);
   node.append(...children);

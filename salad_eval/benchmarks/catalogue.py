@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +126,22 @@ def _spec(stated: StatedTask, speak: Speak | None, score: ScoreKind | None, opti
     return task_spec(stated.table, stated.path, speak=speak, options=options)
 
 
+@cache
+def _shipped() -> Mapping[str, Path]:
+    """The package's own tasks; a name after the other is looked up in them, and the members of a group."""
+    return find_tasks()
+
+
 def _stated(name_or_path: str, speak: Speak | None) -> list[StatedTask]:
     """The tasks that one name stands for: a task, a group of lm-eval's or of one's own, or a folder of YAMLs."""
     path = resources.resolve_path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise TaskError(
-                f"no task file at {name_or_path!r}. Give a path to a YAML, or one of: {', '.join(find_tasks())}."
+                f"no task file at {name_or_path!r}. Give a path to a YAML, or one of: {', '.join(_shipped())}."
             )
         return _of_table(path.resolve(), read_yaml(path.resolve()), speak, ())
-    known = find_tasks()
+    known = _shipped()
     if name_or_path in known:
         return [StatedTask(name_or_path, known[name_or_path], read_yaml(known[name_or_path]))]
     if path.is_dir() and not _is_lm_evals(name_or_path):

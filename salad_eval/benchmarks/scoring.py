@@ -224,9 +224,7 @@ def measure_notes(protocols: Sequence[TaskProtocol], task_of: Mapping[str, str],
     for protocol in protocols:
         for name, by_column in values.get(protocol.task, {}).items() if protocol.metric else ():
             means = ", ".join(f"{column} {math.fsum(found) / len(found):.3f}" for column, found in by_column.items())
-            notes.append(
-                f"{protocol.task}: scored by {protocol.metric or protocol.score}; also measured {name}: {means}."
-            )
+            notes.append(f"{protocol.task}: scored by {protocol.metric}; also measured {name}: {means}.")
         if protocol.not_computed:
             named = ", ".join(protocol.not_computed)
             notes.append(

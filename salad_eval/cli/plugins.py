@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from salad_eval import plugins
 from salad_eval.errors import SaladError
-
-if TYPE_CHECKING:
-    pass
-
 
 plugins_app = typer.Typer(help="What is registered: voices, recognisers, systems and commands.", no_args_is_help=True)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salad_eval.errors import UserInputError
-from salad_eval.gap.compare import Against, compare
-from salad_eval.gap.stats import benjamini_hochberg
+from salad_eval.gap.compare import Against, against, compare
 from salad_eval.types import GapReport
 
 if TYPE_CHECKING:
@@ -88,10 +87,9 @@ def _group(tasks: tuple[str, ...], split: str, runs: Sequence[FinishedRun], base
             found[id(run)] = compare(first, run)
         except UserInputError:
             why_not[id(run)] = "shares no question with the baseline"
-    q_values = benjamini_hochberg([one.overall.gap.p_value for one in found.values()])
-    against = {key: Against(one, q or 0.0) for (key, one), q in zip(found.items(), q_values, strict=True)}
+    held = dict(zip(found, against(list(found.values())), strict=True))
     lines = [
-        BoardLine(run.path, run.report, run is first, against.get(id(run)), why_not.get(id(run), "")) for run in ordered
+        BoardLine(run.path, run.report, run is first, held.get(id(run)), why_not.get(id(run), "")) for run in ordered
     ]
     return BoardGroup(tasks, split, tuple(lines))
 

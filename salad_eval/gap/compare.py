@@ -102,7 +102,11 @@ class Against:
 
 def compare_all(baseline: FinishedRun, others: Sequence[FinishedRun]) -> tuple[Against, ...]:
     """Each of the others less the baseline; see ``compare``."""
-    found = [compare(baseline, other) for other in others]
+    return against([compare(baseline, other) for other in others])
+
+
+def against(found: Sequence[Comparison]) -> tuple[Against, ...]:
+    """Comparisons with one baseline, with their q-values over all of them."""
     q_values = benjamini_hochberg([one.overall.gap.p_value for one in found])
     return tuple(Against(one, q or 0.0) for one, q in zip(found, q_values, strict=True))
 
@@ -156,7 +160,8 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
             f"{len(common)} share an id "
             "and none of these asks the same question. Compare runs of the same task, split and data revision."
         )
-    renderings = _renderings(first.scores) & _renderings(second.scores)
+    heard_a, heard_b = _renderings(first.scores), _renderings(second.scores)
+    renderings = heard_a & heard_b
     scores_a, scores_b = (_heard_so(run.scores, renderings) for run in (first, second))
     values_a, groups, domains = _values(first.items, scores_a, same, columns)
     values_b, _, _ = _values(second.items, scores_b, same, columns)
@@ -191,7 +196,7 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
         n_unscored=len(same) - len(ids),
         overall=row(OVERALL, "overall", np.ones(len(ids), dtype=bool)),
         domains=tuple(replace(domain, q_value=q) for domain, q in zip(rows, q_values, strict=True)),
-        unlike=_unlike(first, second, columns),
+        unlike=_unlike(first.report, second.report, columns, heard_a, heard_b),
         renderings=tuple(sorted(renderings)),
         flips=_flips(scores_a, scores_b, set(ids)),
     )
@@ -267,13 +272,13 @@ def _row(
     )
 
 
-def _unlike(first: FinishedRun, second: FinishedRun, columns: Sequence[ColumnName]) -> tuple[str, ...]:
+def _unlike(
+    a: GapReport, b: GapReport, columns: Sequence[ColumnName], heard_a: set[Rendered], heard_b: set[Rendered]
+) -> tuple[str, ...]:
     """What the runs differ in, the weightiest first."""
-    a, b = first.report, second.report
     said = []
     if a.split != b.split:
         said.append(f"The runs are of different splits: {a.split} and {b.split}.")
-    heard_a, heard_b = _renderings(first.scores), _renderings(second.scores)
     if heard_a != heard_b:
         used = (
             "Spoken columns are over what both have."

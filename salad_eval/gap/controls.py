@@ -36,11 +36,13 @@ def control_rows(
     left, values = item_values(paired, paired.perturbations == first)
     items = [paired.items[position] for position in left]
     domains = np.array([item.domain for item in items], dtype=object)
+    tables = [
+        (one, {score.item_id: score.value for score in one.scores if score.value is not None}) for one in controls
+    ]
     rows = []
     for name in ("", *sorted(set(domains))):
         here = np.ones(len(items), dtype=bool) if not name else domains == name
-        for one in controls:
-            scored = {score.item_id: score.value for score in one.scores if score.value is not None}
+        for one, scored in tables:
             kept = [place for place in np.flatnonzero(here) if items[place].id in scored]
             if not kept:
                 continue

@@ -149,7 +149,7 @@ def _asked(
         asr=UNKNOWN,
         seed=seed,
         n_resamples=n_resamples,
-        slice_fields=tuple(dict.fromkeys([*_usual_slices(voices, perturbations, protocols), *slice_fields])),
+        slice_fields=tuple(dict.fromkeys([*_usual_slices(perturbations, protocols), *slice_fields])),
         created=created,
     )
 
@@ -362,9 +362,9 @@ def _counted(protocol: TaskProtocol, items: Sequence[Item]) -> TaskProtocol:
     return replace(protocol, n_items=len(own), data_revision=revision)
 
 
-def _usual_slices(voices: Sequence[str], perturbations: Sequence[str], protocols: Sequence[TaskProtocol]) -> list[str]:
-    several = (("voice", voices), ("condition", perturbations), ("task", protocols))
-    return ["voice"] + [name for name, values in several if len(values) > 1 and name != "voice"]
+def _usual_slices(perturbations: Sequence[str], protocols: Sequence[TaskProtocol]) -> list[str]:
+    several = (("condition", perturbations), ("task", protocols))
+    return ["voice", *(name for name, values in several if len(values) > 1)]
 
 
 def _notes(runs: Mapping[ColumnName, Sequence[LmEvalRun]]) -> list[str]:

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from salad_eval.gap.board import Board, BoardGroup, BoardLine
 from salad_eval.report.svg import circle, element, line, share, text
+from salad_eval.report.terminal import narrow_table
 from salad_eval.report.wording import (
     MISSING,
-    STANDS_OUT,
     interval,
     models,
     one_line,
@@ -21,6 +21,7 @@ from salad_eval.report.wording import (
     printable,
     probability,
     signed,
+    stands_out,
 )
 
 if TYPE_CHECKING:
@@ -32,17 +33,12 @@ _TOP, _HEIGHT, _FOOT = 14.0, 150.0, 34.0
 
 def board_terminal(board: Board) -> RenderableType:
     """A line a run; a star where its difference to the baseline has q < 0.05."""
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = []
     for group in board.groups:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("run", overflow="fold")
-        for title in ("n", "reads", "hears", "gap", "95%", "change", "95%", "q"):
-            table.add_column(title, justify="right", no_wrap=True)
+        table = narrow_table("run", ("n", "reads", "hears", "gap", "95%", "change", "95%", "q"))
         for one in group.lines:
             table.add_row(*map(Text, _cells(one)))
         parts += [Text(printable(f"{', '.join(group.tasks)}, {group.split}")), table, Text()]
@@ -55,7 +51,7 @@ def board_terminal(board: Board) -> RenderableType:
 def _cells(one: BoardLine) -> list[str]:
     row = one.report.overall
     change = one.against.comparison.overall.gap.difference if one.against else None
-    star = "*" if one.against is not None and one.against.q_value < STANDS_OUT else ""
+    star = "*" if one.against is not None and stands_out(one.against) else ""
     return [
         printable(one.name), str(row.n_items), percent(row.accuracy["base_text"].value),
         percent(row.accuracy["adapted_speech"].value), percent(row.gap.value), interval(row.gap),
@@ -86,7 +82,6 @@ def write_board(board: Board, out: Path) -> Path:
         n=len(board.lines),
         reach=max(0.1, *(gap.high if gap.high is not None else gap.value for gap in gaps)),
         fewest=FEWEST_IN_A_TREND,
-        stands_out_at=STANDS_OUT,
         missing=MISSING,
     )
     write_atomic(out, page)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from salad_eval.gap.compare import BOTH, Against, ColumnChange, Comparison, ComparisonRow, Flip
 from salad_eval.gap.items import HeardItem
 from salad_eval.report.markdown import escape_markdown
-from salad_eval.report.terminal import SHORT_TITLES, to_copy
+from salad_eval.report.terminal import SHORT_TITLES, narrow_table, to_copy
 from salad_eval.report.wording import (
     COLUMN_TITLES,
     MISSING,
-    STANDS_OUT,
+    clear,
     interval,
     one_line,
     p_words,
@@ -22,6 +22,7 @@ from salad_eval.report.wording import (
     printable,
     probability,
     signed,
+    stands_out,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ def write_comparison(
         domains=domains,
         lines=lines,
         least=charts.least_compared(lines),
-        stands_out_at=STANDS_OUT,
         missing=MISSING,
     )
     write_atomic(out / "comparison.html", page)
@@ -118,9 +118,7 @@ def flipped(comparison: Comparison, heard: Sequence[HeardItem]) -> list[HeardIte
 def comparison_headline(comparison: Comparison) -> tuple[str, ...]:
     """What changed from the first run to the second, in plain sentences."""
     gap = comparison.overall.gap
-    low, high = gap.difference.low, gap.difference.high
-    surely = low is not None and high is not None and (low > 0 or high < 0)
-    if not surely:
+    if not clear(gap.difference):
         verdict = "no clear difference in the gap"
     else:
         verdict = "the second run's gap is " + ("smaller" if gap.difference.value < 0 else "larger")
@@ -138,16 +136,11 @@ def comparison_headline(comparison: Comparison) -> tuple[str, ...]:
 def comparison_terminal(comparison: Comparison) -> RenderableType:
     """A rich renderable: differences (second minus first) of every column and of the gap, with the gap's interval
     and a star where q < 0.05."""
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     columns = list(comparison.overall.columns)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))  # within 80 columns
-    table.add_column("domain", overflow="fold")
-    for title in ("n", *(SHORT_TITLES[column] for column in columns), "gap A → B", "change", "95%"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = narrow_table("domain", ("n", *(SHORT_TITLES[column] for column in columns), "gap A → B", "change", "95%"))
 
     def cells(row: ComparisonRow) -> list[Text]:
         texts = [
@@ -155,7 +148,7 @@ def comparison_terminal(comparison: Comparison) -> RenderableType:
             str(row.n_items),
             *(signed(row.columns[column].difference.value) for column in columns),
             f"{percent(row.gap.first)} → {percent(row.gap.second)}",
-            signed(row.gap.difference.value) + ("*" if row.q_value is not None and row.q_value < STANDS_OUT else ""),
+            signed(row.gap.difference.value) + ("*" if stands_out(row) else ""),
             interval(row.gap.difference),
         ]
         return [Text(text) for text in texts]
@@ -180,20 +173,15 @@ def comparison_terminal(comparison: Comparison) -> RenderableType:
 
 def against_terminal(found: Sequence[Against]) -> RenderableType:
     """Several runs against one baseline: a line a run, with a star where its q over the runs is below 0.05."""
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold")
-    for title in ("n", "gap", "change", "95%", "q", "hears", "lost", "won"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = narrow_table("run", ("n", "gap", "change", "95%", "q", "hears", "lost", "won"))
     for one in found:
         row, compared = one.comparison.overall, one.comparison
         cells = (
             printable(compared.name_b), str(row.n_items), percent(row.gap.second),
-            signed(row.gap.difference.value) + ("*" if one.q_value < STANDS_OUT else ""), interval(row.gap.difference),
+            signed(row.gap.difference.value) + ("*" if stands_out(one) else ""), interval(row.gap.difference),
             probability(one.q_value), signed(row.columns["adapted_speech"].difference.value),
             str(compared.n_lost), str(compared.n_won),
         )  # fmt: skip

@@ -18,7 +18,7 @@ from salad_eval.report.figures import (
     rendered,
     traced,
 )
-from salad_eval.report.wording import COLUMN_TITLES, STANDS_OUT, percent, signed
+from salad_eval.report.wording import COLUMN_TITLES, percent, signed, stands_out
 from salad_eval.types import ColumnName
 
 if TYPE_CHECKING:
@@ -82,4 +82,4 @@ def _figure(comparison: Comparison) -> Figure:
 
 
 def _label(row: ComparisonRow) -> str:
-    return line_label(row.name, row.n_items, row.q_value is not None and row.q_value < STANDS_OUT)
+    return line_label(row.name, row.n_items, stands_out(row))

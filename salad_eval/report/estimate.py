@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from salad_eval.progress import duration
+from salad_eval.report.terminal import narrow_table
 from salad_eval.report.wording import MISSING
 
 if TYPE_CHECKING:
@@ -15,15 +16,10 @@ if TYPE_CHECKING:
 
 def estimate_terminal(found: Estimated) -> RenderableType:
     """Counts first, then a line a step."""
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("step", overflow="fold")
-    for title in ("units", "calls", "time"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = narrow_table("step", ("units", "calls", "time"))
     for step in found.steps:
         time = MISSING if step.seconds is None else duration(step.seconds)
         table.add_row(step.name, f"{step.units:,}", f"{step.calls:,}" if step.calls else MISSING, time)

@@ -25,6 +25,7 @@ from salad_eval.types import COLUMNS, ColumnName, GapReport, GapRow
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
     from rich.text import Text
 
 SHORT_TITLES: dict[ColumnName, str] = {
@@ -34,6 +35,18 @@ SHORT_TITLES: dict[ColumnName, str] = {
     "adapted_speech": "\nhears",
 }
 WIDE = 92  # terminal columns that all of the table needs, with names of usual length
+
+
+def narrow_table(first: str, titles: Sequence[str]) -> Table:
+    """An empty table within 80 columns: the first column gives way where there is no room, the others are numbers and stay whole."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +61,10 @@ class ReportTable:
     report: GapReport
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich import box
-        from rich.table import Table
         from rich.text import Text
 
         report, wide = self.report, options.max_width >= WIDE
         columns = [column for column in COLUMNS if column in report.overall.accuracy]
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("\ndomain", overflow="fold")  # gives way where there is no room; names stay whole
         titles = [
             "\nn",
             *(SHORT_TITLES[column] for column in columns),
@@ -65,8 +74,7 @@ class ReportTable:
             "mis-\nalign",
             "\nq",
         ]
-        for title in [*titles, "\nWER", "\nM"] if wide else titles:
-            table.add_column(title, justify="right", no_wrap=True)
+        table = narrow_table("\ndomain", [*titles, "\nWER", "\nM"] if wide else titles)
         rows = shown(report)
         for row in by_gap(rows.domains):
             style = "bold" if stands_out(row) and row.gap.value > 0 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from unicodedata import category
 
 from salad_eval.gap.pair import (
@@ -16,6 +17,9 @@ from salad_eval.gap.pair import (
     WRONG_IN_TEXT,
 )
 from salad_eval.types import ColumnName, Estimate, GapReport, GapRow, LeftOut
+
+if TYPE_CHECKING:
+    from salad_eval.gap.compare import Against, ComparisonRow
 
 MISSING = "–"
 ACCURACY, TOKEN_F1, MEAN_SCORE = "accuracy", "token F1", "mean score (token F1 in some tasks)"
@@ -195,7 +199,8 @@ def one_line(text: str, width: int = 40) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def stands_out(row: GapRow) -> bool:
+def stands_out(row: GapRow | ComparisonRow | Against) -> bool:
+    """Whether its q-value is below the false discovery rate."""
     return row.q_value is not None and row.q_value < STANDS_OUT
 
 

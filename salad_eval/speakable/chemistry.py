@@ -47,7 +47,6 @@ _BARE_SIGNS = ("+", "-", "−", "–")
 _COMMON_SET = frozenset(_COMMON)
 _MOLECULES = frozenset(["O2", "H2", "N2", "O3", "Cl2", "Br2", "F2", "I2", "S8", "P4", "C60"])  # of one element
 
-_IS_FORMULA = re.compile(rf"(?:[0-9]{{1,3}} ?)?{_FORMULA}{_CHARGE}?{_STATE}?")
 _BEFORE_ARROW = re.compile(rf"(?:^|[\s(:+])(?:[0-9]{{1,3}} ?)?{_FORMULA}{_CHARGE}?{_STATE}? ?$")
 _AFTER_ARROW = re.compile(rf" ?(?:[0-9]{{1,3}} ?)?{_FORMULA}{_CHARGE}?{_STATE}?(?![A-Za-z])")
 

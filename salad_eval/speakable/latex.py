@@ -84,7 +84,6 @@ _PROSE = re.compile(
     r"(?<!\\)\b(?!(?:sin|cos|tan|log|mod|lim|max|min|gcd|exp)\b)(?:[a-z]{3,}|or|and|to|of|is|in|at|per)\b"
 )
 _TEXT_ARGUMENT = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname|sqrt|d?frac)[a-z]*|\\[A-Za-z]+")
-_PLAIN_SCRIPT = re.compile(r"[+-]?[A-Za-z0-9]{1,12}")
 _SIMPLE = re.compile(r"(?:[+-]|minus )?(?:[0-9][0-9.,]*|[0-9]*[A-Za-z](?:\^[0-9])?|[a-z]{2,8})'?")
 
 
