@@ -46,7 +46,6 @@ def in_batches(
     limit: N,
     run: Callable[[list[int]], Sequence[T]],
     *,
-    most: int | None = None,
     equal: bool = False,
 ) -> tuple[list[T], N]:
     """What ``run`` gives for each place of ``lengths``, asked in the batches of ``of_like_length``, and the limit that memory held.
@@ -57,7 +56,7 @@ def in_batches(
 
     def rest(limit: N) -> list[T]:
         left = [place for place in range(len(lengths)) if place not in found]
-        for batch in of_like_length(lengths, limit, places=left, most=most, equal=equal):
+        for batch in of_like_length(lengths, limit, places=left, equal=equal):
             found.update(zip(batch, run(batch), strict=True))
         return [found[place] for place in range(len(lengths))]
 

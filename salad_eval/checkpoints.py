@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError, did_you_mean
-from salad_eval.formats.cache import bytes_sha256
 from salad_eval.formats.peft import Sources, sources, with_adapter
+from salad_eval.identity import file_sha256
 from salad_eval.records import parse_json
 from salad_eval.resources import resolve_pretrained
 
@@ -62,34 +62,52 @@ def load_causal_lm(
     """
     from transformers import AutoModelForCausalLM
 
+    source, adapter = located(pretrained, peft, weights=weights, quantization=quantization)
+    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
+    _check_causal_lm(source, config, trust_remote_code)
+    own_tokenizer = adapter if adapter is not None and has_tokenizer(adapter) else source
+    tokenizer = load_tokenizer(str(own_tokenizer), revision=revision, trust_remote_code=trust_remote_code)
+    kwargs = loading_options(
+        dtype, device, weights, quantization, revision=revision, trust_remote_code=trust_remote_code, **model_kwargs
+    )
+    with explained(source, "model"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **kwargs)
+    model, info = loaded
+    return ready(source, model, info, tokenizer, adapter, None if "device_map" in kwargs else device), tokenizer
+
+
+def located(
+    pretrained: str, peft: str | None, *, weights: Weights, quantization: str | None
+) -> tuple[str, Path | None]:
+    """Where a model's own weights lie, checked, and the adapter that is to be folded into them."""
     stated = sources(pretrained, peft)
     check_foldable(stated, quantization)
     source = resolve_pretrained(stated.base)
     check_folder(source, weights=weights)
-    config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
-    _check_causal_lm(source, config, trust_remote_code)
-    own_tokenizer = stated.adapter if stated.adapter is not None and has_tokenizer(stated.adapter) else source
-    tokenizer = load_tokenizer(str(own_tokenizer), revision=revision, trust_remote_code=trust_remote_code)
-    kwargs: dict[str, Any] = {
-        "dtype": torch_dtype(dtype),
-        "revision": revision,
-        "trust_remote_code": trust_remote_code,
-        "use_safetensors": weights == "safetensors",
-        **model_kwargs,
-    }
+    return source, stated.adapter
+
+
+def loading_options(
+    dtype: str, device: str, weights: Weights, quantization: Quantization | None, **more: Any
+) -> dict[str, Any]:
+    """What ``from_pretrained`` is told; what nobody states (``None`` among ``attn_implementation`` and the like) is left to it."""
+    stated = {key: value for key, value in more.items() if value is not None or key == "revision"}
+    kwargs = {"dtype": torch_dtype(dtype), "use_safetensors": weights == "safetensors", **stated}
     if quantization is not None:
         kwargs["quantization_config"] = quantization_config(quantization)
         kwargs.setdefault("device_map", resolve_device(device))
-    with explained(source, "model"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, config=config, output_loading_info=True, **kwargs)
-    model, info = loaded
+    return kwargs
+
+
+def ready(
+    source: str, model: Any, info: Mapping[str, Any], tokenizer: Any, adapter: Path | None, device: str | None
+) -> Any:
+    """A loaded model, checked, with its adapter folded in, on its device (``None``: where it is) and in evaluation mode."""
     check_complete(source, info)
     check_vocabulary(source, model, tokenizer)
-    if stated.adapter is not None:
-        model = with_adapter(model, stated.adapter)
-    if "device_map" not in kwargs:
-        model = model.to(resolve_device(device))
-    return model.eval(), tokenizer
+    if adapter is not None:
+        model = with_adapter(model, adapter)
+    return (model if device is None else model.to(resolve_device(device))).eval()
 
 
 def load_tokenizer(source: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
@@ -273,7 +291,7 @@ def _check_causal_lm(source: str, config: Any, trust_remote_code: bool) -> None:
         )
 
 
-def check_complete(source: str, info: dict[str, Any]) -> None:
+def check_complete(source: str, info: Mapping[str, Any]) -> None:
     """Refuse weights that are missing or of another shape: transformers fills those with random numbers and goes on."""
     for kind in ("missing_keys", "mismatched_keys"):
         keys = sorted(str(key[0] if isinstance(key, (tuple, list)) else key) for key in info.get(kind) or ())
@@ -474,4 +492,4 @@ def _file_sha256(path: str, size: int, mtime_ns: int) -> str:
             silent = (*_SAYS_NOTHING, *(_OF_BATCHES if Path(path).name == "tokenizer.json" else ()))
             said = {key: value for key, value in settings.items() if key not in silent}
             return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    return bytes_sha256(path, size, mtime_ns)
+    return file_sha256(path)

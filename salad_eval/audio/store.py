@@ -23,6 +23,7 @@ from pathlib import Path
 from salad_eval import records
 from salad_eval.audio.sound import BYTES_PER_SAMPLE, WAV_HEADER_BYTES, from_pcm16, pcm_digest, to_pcm16, wav_header
 from salad_eval.errors import AudioError, DataError
+from salad_eval.formats.cache import cache_root
 from salad_eval.types import Audio
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -31,8 +32,7 @@ _serial = itertools.count()  # makes temporary names differ within a process; th
 
 def default_root() -> Path:
     """``$SALAD_CACHE/audio`` where the variable is set, else ``~/.cache/salad-gap/audio``."""
-    cache = os.environ.get("SALAD_CACHE")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache" / "salad-gap") / "audio"
+    return cache_root() / "audio"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 
@@ -37,19 +35,3 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return final
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes (hex); kept for the process by path, size and modification time, so that asking again is free."""
-    stat = path.stat()
-    return bytes_sha256(str(path), stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def bytes_sha256(path: str, size: int, mtime_ns: int) -> str:
-    """As ``file_sha256``, for those who know size and time already."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from salad_eval.errors import ModelError
-from salad_eval.formats.cache import file_sha256, made_once
+from salad_eval.formats.cache import made_once
+from salad_eval.identity import file_sha256
 from salad_eval.records import parse_json
 
 _VERSION = 1  # of what this module makes of a folder

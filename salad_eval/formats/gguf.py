@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from salad_eval.errors import MissingExtraError, ModelError
-from salad_eval.formats.cache import file_sha256, made_once
+from salad_eval.formats.cache import made_once
 from salad_eval.formats.gguf_tokenizer import read_tokenizer
+from salad_eval.identity import file_sha256
 
 INSTALL = "pip install 'salad-gap[gguf]'"
 _VERSION = 1  # of what this module makes of a file

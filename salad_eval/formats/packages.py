@@ -21,7 +21,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, 
 from pathlib import Path, PurePosixPath
 
 from salad_eval.errors import DataError, MissingExtraError, UserInputError, did_you_mean
-from salad_eval.formats.cache import file_sha256, made_once
+from salad_eval.formats.cache import made_once
+from salad_eval.identity import file_sha256
 
 PREFIX = "package:"
 _FORM = "package:NAME/FILE, or package:NAME/FILE+NAME/FILE for parts, each with #sha256=… at its end if you like"

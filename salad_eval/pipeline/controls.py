@@ -16,10 +16,8 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.gap.controls import ControlScores
 from salad_eval.identity import digest
 from salad_eval.pipeline.columns import SystemRole
-from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.folder import Step
-from salad_eval.pipeline.items import items_digest
-from salad_eval.pipeline.respond import HEARD_AT_A_TIME, AskSetup, ask
+from salad_eval.pipeline.respond import HEARD_AT_A_TIME, ask_all
 from salad_eval.pipeline.session import Session
 from salad_eval.pipeline.speech import Question, Speech
 from salad_eval.types import CLEAN, Audio, ColumnName, ControlName, Item, Rendering, Response, Transcript
@@ -57,24 +55,15 @@ def ask_controls(session: Session, items: Sequence[Item], speech: Speech) -> lis
 
 def _asked(session: Session, control: Control, items: Sequence[Item], speech: Speech) -> ControlScores:
     questions = questions_of(control.name, items, speech, session.store, session.plan.seed)
-    answering = session.benchmark.answering
-    system = session.ref(control.role)
-    work = Work(ask, AskSetup(system, control.asked_as, answering, str(session.store.root)), str(system))
-    asked = [question.item for question in questions]
-    responses = session.folder.run(
-        replace(
-            STEP,
-            name=control.step,
-            chunk=STEP.chunk if control.name == "floor" else HEARD_AT_A_TIME,
-        ),
+    step = replace(STEP, name=control.step, chunk=STEP.chunk if control.name == "floor" else HEARD_AT_A_TIME)
+    responses = ask_all(
+        session,
+        step,
+        control.role,
+        control.asked_as,
         questions,
-        lambda chunks: session.models.map(work, chunks),
-        depends_on={
-            "system": session.fingerprint(control.role),
-            "items": items_digest(asked),
-            "heard": digest(*(rendering for question in questions for rendering in question.renderings)),
-            "protocol": digest(answering),
-        },
+        items=[question.item for question in questions],
+        heard=digest(*(rendering for question in questions for rendering in question.renderings)),
     )
     return ControlScores(control.name, control.against, list(map(session.benchmark.scorer(), responses)))
 

@@ -121,8 +121,7 @@ def divergences(
         for query, q_text, p_text in zip(batch, base_text, adapted_text, strict=True):
             heard = [next(spoken) for _ in query.spoken]
             heaviest = max(heaviest, sum(rows.nbytes for rows in (q_text, p_text, *heard)))
-            for rendering, p_speech in zip(query.spoken, heard, strict=True):
-                yield _record(query.text.item_id, rendering, q_text, p_text, p_speech)
+            yield from _records(query, q_text, p_text, heard)
         size = max(1, chunk_bytes // heaviest)
 
 
@@ -131,10 +130,13 @@ def kl_divergence(p: np.ndarray, q: np.ndarray) -> float:
 
     Rows are normalised again in float64, so that float32 rounding cannot make the sum negative; 0 · log 0 is 0.
     """
-    p64, q64 = _normalised(p), _normalised(q)
-    mass = np.exp(p64)
+    return _kl(_normalised(p), _normalised(q))
+
+
+def _kl(p: np.ndarray, q: np.ndarray) -> float:
+    mass = np.exp(p)
     with np.errstate(invalid="ignore"):
-        terms = np.where(mass > 0, mass * (p64 - q64), 0.0)
+        terms = np.where(mass > 0, mass * (p - q), 0.0)
     return max(0.0, float(terms.sum()))
 
 
@@ -155,20 +157,29 @@ def _single(system: Distributional, requests: Sequence[Request]) -> list[np.ndar
     return [options[0] for options in system.distributions(requests)] if requests else []
 
 
-def _record(
-    item_id: str, rendering: SpokenRequest, q_text: np.ndarray, p_text: np.ndarray, p_speech: np.ndarray
-) -> Divergence | Reject:
-    where = f"voice {rendering.voice}, {rendering.perturbation}"
-    shapes = {rows.shape for rows in (q_text, p_text, p_speech)}
-    if len(shapes) > 1:
-        listing = ", ".join(str(rows.shape) for rows in (q_text, p_text, p_speech))
-        return Reject(
-            item_id, STEP.name, "the distributions differ in shape", f"{where}: (positions, vocabulary) {listing}"
-        )
-    values = (kl_divergence(q_text, p_text), kl_divergence(p_text, p_speech), kl_divergence(q_text, p_speech))
-    if not all(map(math.isfinite, values)):
-        return Reject(item_id, STEP.name, "a divergence is not finite", where)
-    return Divergence(item_id, rendering.voice, rendering.perturbation, len(q_text), *values)
+def _records(
+    query: DivergenceQuery, q_text: np.ndarray, p_text: np.ndarray, heard: Sequence[np.ndarray]
+) -> Iterator[Divergence | Reject]:
+    """One a rendering; what is read is the same in all of them."""
+    item_id = query.text.item_id
+    read: tuple[np.ndarray, np.ndarray, float] | None = None
+    for rendering, p_speech in zip(query.spoken, heard, strict=True):
+        where = f"voice {rendering.voice}, {rendering.perturbation}"
+        if len({rows.shape for rows in (q_text, p_text, p_speech)}) > 1:
+            listing = ", ".join(str(rows.shape) for rows in (q_text, p_text, p_speech))
+            detail = f"{where}: (positions, vocabulary) {listing}"
+            yield Reject(item_id, STEP.name, "the distributions differ in shape", detail)
+            continue
+        if read is None:
+            q, p = _normalised(q_text), _normalised(p_text)
+            read = q, p, _kl(q, p)
+        q, p, forgetting = read
+        s = _normalised(p_speech)
+        values = (forgetting, _kl(p, s), _kl(q, s))
+        if all(map(math.isfinite, values)):
+            yield Divergence(item_id, rendering.voice, rendering.perturbation, len(q_text), *values)
+        else:
+            yield Reject(item_id, STEP.name, "a divergence is not finite", where)
 
 
 # --- the step --------------------------------------------------------------------------------------------------------

@@ -79,13 +79,10 @@ class WorkerProcesses:
         self.workers, self.tools, self.timeout, self.apart = workers, tools or Tools(), timeout, apart
 
     def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]:
-        if self.apart and chunks:
-            yield from _by_workers(work, chunks, min(self.workers, len(chunks)), self.timeout)
-            return
         seconds = 0.0  # spent on the chunks done so far
         for n_done, chunk in enumerate(chunks):
             left = seconds / n_done * (len(chunks) - n_done) if n_done else 0.0
-            if self.workers > 1 and left * (1 - 1 / self.workers) > WORKER_START_SECONDS:
+            if self.apart or (self.workers > 1 and left * (1 - 1 / self.workers) > WORKER_START_SECONDS):
                 yield from _by_workers(work, chunks[n_done:], min(self.workers, len(chunks) - n_done), self.timeout)
                 return
             began = time.perf_counter()

@@ -135,10 +135,12 @@ def render(
     store: AudioStore,
     executor: Executor | None = None,
     retries: int = 3,
+    tools: Tools | None = None,
 ) -> Iterator[Rendering | Reject]:
     """Speak the jobs; one ``Rendering`` or ``Reject`` each, in their order, as soon as it is known.
 
-    ``executor`` does the work, by default in this process. A request that ends the process it is spoken in is rejected
+    ``executor`` does the work, by default in this process; ``tools``: what this process has opened already. A request that ends the
+    process it is spoken in is rejected
     (``worker_died``). The other reasons are those of ``sound.problem``, ``tts_error`` where the engine says so, and ``plugin_failed``
     where it fails. Raises ``UserInputError`` for a voice, perturbation or option that is not there, and ``PluginError`` for an engine
     that fails throughout.
@@ -148,7 +150,7 @@ def render(
         perturbation(name)
     if retries < 0:
         raise UserInputError(f"render: retries is {retries}; expected 0 or more.")
-    tools, ref = Tools(), PluginRef("salad.tts", tts, tts_options)
+    tools, ref = tools or Tools(), PluginRef("salad.tts", tts, tts_options)
     tools.use(store)
     fingerprint = tools.plugin(ref).fingerprint()
     requests = [SpeechRequest(fingerprint, job.voice, job.spoken_text, canonical(job.perturbation)) for job in todo]
@@ -240,7 +242,9 @@ def _spoken(session: Session, jobs: Sequence[RenderJob]) -> Iterator[RenderOutco
     if not jobs:
         return
     tts = session.ref("tts")
-    outcomes = render(jobs, tts=tts.name, tts_options=tts.options, store=session.store, executor=session.voices)
+    outcomes = render(
+        jobs, tts=tts.name, tts_options=tts.options, store=session.store, executor=session.voices, tools=session.tools
+    )
     yield from map(_outcome, outcomes)
 
 

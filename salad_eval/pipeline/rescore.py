@@ -10,13 +10,13 @@ from typing import Any
 
 from salad_eval import records
 from salad_eval.audio.store import AudioStore
-from salad_eval.benchmarks.scoring import own_metric, scorer_of
+from salad_eval.benchmarks.scoring import own_metric
 from salad_eval.errors import UserInputError
 from salad_eval.gap.report import build_report
 from salad_eval.gap.signature import RunProtocol
 from salad_eval.pipeline.finished import ITEMS, REJECTS, FinishedRun, read_run
 from salad_eval.pipeline.folder import DONE_FILE, RunFolder
-from salad_eval.pipeline.items import tasks_of
+from salad_eval.pipeline.items import Benchmark, tasks_of
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.render import STEP as RENDER
 from salad_eval.pipeline.score import STEP as SCORE
@@ -39,10 +39,8 @@ def rescore(path: Path, out: Path, changes: Mapping[str, Any]) -> GapReport:
     plan = Plan.of(run.plan, {**changes, "out": str(out)})
     _check(run, plan)
     tasks = {task.name: task for task in tasks_of(plan).tasks}
-    by_id = {item.id: item for item in run.items}
-    scorers = {name: scorer_of(task) for name, task in tasks.items()}
     found = run.records()
-    scores = [scorers[by_id[r.item_id].task](by_id[r.item_id], r) for r in found.responses]
+    scores = list(map(Benchmark(tuple(run.items), (), run.report.protocols, tasks).scorer(), found.responses))
     rejects = records.read_jsonl(RunFolder(path).file(REJECTS), Reject)
     protocols = tuple(
         dataclasses.replace(

@@ -17,7 +17,7 @@ from salad_eval.benchmarks.requests import GenerationProtocol, unconditional
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.identity import digest
 from salad_eval.pipeline.care import Caller
-from salad_eval.pipeline.columns import COLUMNS, Column
+from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole
 from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.items import Answering, items_digest
@@ -220,18 +220,33 @@ def respond_items(session: Session, items: Sequence[Item], speech: Speech) -> An
 def respond_column(session: Session, column: Column, items: Sequence[Item], speech: Speech) -> list[Response]:
     """What a column's system says of every item: once as written, or once a rendering."""
     questions = speech.questions(items, column.form)
-    answering = session.benchmark.answering
-    system = session.ref(column.role)
-    work = Work(ask, AskSetup(system, column.name, answering, str(session.store.root)), str(system))
     at_a_time = (HEARD_AT_A_TIME if column.form == "speech" else STEP.chunk) * most_renderings(questions)
+    step = replace(STEP, name=f"{STEP.name}.{column.name}", chunk=at_a_time)
+    return ask_all(session, step, column.role, column.name, questions, items=items, heard=speech.digest(column.form))
+
+
+def ask_all(
+    session: Session,
+    step: Step[Response],
+    role: SystemRole,
+    column: ColumnName,
+    questions: Sequence[Question],
+    *,
+    items: Sequence[Item],
+    heard: str,
+) -> list[Response]:
+    """A step: what the system of a role says to questions that are asked as a column's are. ``heard``: a digest of what they hold."""
+    answering = session.benchmark.answering
+    system = session.ref(role)
+    work = Work(ask, AskSetup(system, column, answering, str(session.store.root)), str(system))
     return session.folder.run(
-        replace(STEP, name=f"{STEP.name}.{column.name}", chunk=at_a_time),
+        step,
         questions,
         lambda chunks: session.models.map(work, chunks),
         depends_on={
-            "system": session.fingerprint(column.role),
+            "system": session.fingerprint(role),
             "items": items_digest(items),
-            "heard": speech.digest(column.form),
+            "heard": heard,
             "protocol": digest(answering),
         },
     )

@@ -8,6 +8,5 @@ and sound. Those behind a server are in ``served``; speech LLMs of transformers,
     prompts.py    text to token ids, as lm-eval's ``hf`` makes them
     chat.py       a request as the conversation that a chat template renders
     branching.py  many continuations of one prompt, with the prompt computed once
-    memory.py     what does not fit into memory is computed in smaller batches
     shared_prefixes.py  which prompts are computed together
 """

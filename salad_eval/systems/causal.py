@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -99,7 +100,11 @@ class CausalSystem:
         return self._fingerprint
 
     def tokenizer_fingerprint(self) -> str:
-        return prompts.tokenizer_fingerprint(self.tokenizer)
+        return self._reads
+
+    @cached_property
+    def _reads(self) -> str:
+        return prompts.tokenizer_fingerprint(self.tokenizer)  # of the whole vocabulary, and asked for with every chunk
 
     # --- answers -----------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,6 @@ class HFTextSystem(CausalSystem):
         system_prompt: str | None = None,
         fewshot_as_multiturn: bool = True,
     ) -> None:
-        options = {"attn_implementation": attn_implementation, "device_map": device_map}
         llm = CausalFamily(
             *load_causal_lm(
                 pretrained,
@@ -48,7 +47,8 @@ class HFTextSystem(CausalSystem):
                 weights=weights,
                 quantization=quantization,
                 peft=peft,
-                **{key: value for key, value in options.items() if value is not None},
+                attn_implementation=attn_implementation,
+                device_map=device_map,
             )
         )
         super().__init__(

@@ -82,39 +82,30 @@ def encode_pair(
     context: str,
     continuation: str,
     *,
-    max_length: int | None = None,
     add_special_tokens: bool | None = None,
 ) -> EncodedPair:
     """Token ids of a context and of the continuation scored after it, by lm-eval's conventions (see the module).
 
-    With ``max_length`` the context is cut on the left to what the model can hold. Raises ``ModelError`` for a
-    continuation without tokens.
+    Raises ``ModelError`` for a continuation without tokens.
     """
     if context == "":
         ids = encode(tokenizer, continuation, add_special_tokens=False)
         _check_tokens(ids, continuation)
         prefix = prefix_token_id(tokenizer)
-        pair = EncodedPair((prefix,), tuple(ids))
-        if ids[0] == prefix and len(ids) > 1:
-            pair = EncodedPair((prefix,), tuple(ids[1:]))
-    else:
-        stripped = context.rstrip()
-        tail = context[len(stripped) :]
-        context_ids = _context_ids(tokenizer, stripped, add_special_tokens)
-        whole = encode(tokenizer, stripped + tail + continuation, add_special_tokens=add_special_tokens)
-        ids = whole[len(context_ids) :]
-        _check_tokens(ids, continuation)
-        # A context of whitespace only has moved to the continuation as a whole, and something must be read before it.
-        pair = EncodedPair(context_ids or (prefix_token_id(tokenizer),), tuple(ids))
-    return pair if max_length is None else pair.truncated(max_length)
+        return EncodedPair((prefix,), tuple(ids[1:] if ids[0] == prefix and len(ids) > 1 else ids))
+    stripped = context.rstrip()
+    tail = context[len(stripped) :]
+    context_ids = _context_ids(tokenizer, stripped, add_special_tokens)
+    whole = encode(tokenizer, stripped + tail + continuation, add_special_tokens=add_special_tokens)
+    ids = whole[len(context_ids) :]
+    _check_tokens(ids, continuation)
+    # A context of whitespace only has moved to the continuation as a whole, and something must be read before it.
+    return EncodedPair(context_ids or (prefix_token_id(tokenizer),), tuple(ids))
 
 
-def encode_context(tokenizer: Any, context: str, *, max_length: int | None = None) -> tuple[int, ...]:
-    """Token ids of a prompt to generate from: as written (lm-eval keeps its trailing whitespace), never empty, cut on
-    the left.
-    """
-    ids = encode(tokenizer, context) or [prefix_token_id(tokenizer)]
-    return tuple(ids if max_length is None else ids[-max_length:])
+def encode_context(tokenizer: Any, context: str) -> tuple[int, ...]:
+    """Token ids of a prompt to generate from: as written (lm-eval keeps its trailing whitespace), never empty."""
+    return tuple(encode(tokenizer, context) or [prefix_token_id(tokenizer)])
 
 
 def encode_continuation(tokenizer: Any, text: str) -> tuple[int, ...]:
@@ -210,26 +201,31 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     """Sha256 (16 hex digits) of what decides token ids: vocabulary, merges, normalisation, added tokens; not padding or
     truncation.
     """
-    return _sha256(_reading(tokenizer))
+    return _sha256(_reading(tokenizer, _state(tokenizer)))
 
 
 def tokenizer_identity(tokenizer: Any) -> str:
     """As ``tokenizer_fingerprint``, and of what else decides an answer: how ids become text, and which tokens begin a text."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = _state(tokenizer)
     writing = {
-        "decoder": None if backend is None else json.loads(backend.to_str()).get("decoder"),
+        "decoder": state.get("decoder"),
         "clean_up": getattr(tokenizer, "clean_up_tokenization_spaces", None),
         "special": sorted(getattr(tokenizer, "all_special_ids", ())),
         "prefix": [tokenizer.bos_token_id, tokenizer.eos_token_id],
     }
-    return _sha256([_reading(tokenizer), writing])
+    return _sha256([_reading(tokenizer, state), writing])
 
 
-def _reading(tokenizer: Any) -> dict[str, Any]:
+def _state(tokenizer: Any) -> dict[str, Any]:
+    """All that a fast tokenizer is made of; empty for a slow one."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    state: dict[str, Any] = {} if backend is None else json.loads(backend.to_str())
+    return state
+
+
+def _reading(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+    if not state:
         return {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
-    state = json.loads(backend.to_str())
     return {key: state.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")}
 
 

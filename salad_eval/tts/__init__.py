@@ -6,7 +6,6 @@ transformers_vits.py ``transformers-vits``: MMS-TTS, VCTK
 speecht5.py          ``speecht5``
 kokoro.py            ``kokoro`` (an extra)
 voice.py             voices as a plan writes them: ``en-us+f3,rate=150``
-worker.py            processes that synthesise
 checkpoint.py        what those on torch have in common
 
     synthesis.py  one synthesis: spoken, checked, kept

@@ -20,7 +20,7 @@ import numpy as np
 
 from salad_eval.checkpoints import explained
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UnknownNameError, UserInputError
-from salad_eval.formats.cache import file_sha256
+from salad_eval.identity import file_sha256
 from salad_eval.records import parse_json
 from salad_eval.resources import resolve_path
 from salad_eval.tts.checkpoint import refuse_unspoken

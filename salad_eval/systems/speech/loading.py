@@ -12,18 +12,12 @@ from salad_eval.checkpoints import (
     Quantization,
     Weights,
     architecture,
-    check_complete,
-    check_foldable,
-    check_folder,
-    check_vocabulary,
     load_config,
-    quantization_config,
-    resolve_device,
-    torch_dtype,
+    loading_options,
+    located,
+    ready,
 )
 from salad_eval.errors import ModelError
-from salad_eval.formats.peft import sources, with_adapter
-from salad_eval.resources import resolve_pretrained
 
 if TYPE_CHECKING:
     from salad_eval.systems.speech.family import SpeechFamily
@@ -71,31 +65,15 @@ def load_speech_llm(
     The options are those of ``load_causal_lm``. Raises ``ModelError`` naming the path and what is wrong: not a speech
     LLM, of another class, processor files missing, weights missing or corrupt, tokenizer and model not a pair.
     """
-    stated = sources(pretrained, peft)
-    check_foldable(stated, quantization)
-    source = resolve_pretrained(stated.base)
-    check_folder(source, weights=weights)
+    source, adapter = located(pretrained, peft, weights=weights, quantization=quantization)
     chosen = cast("type[F]", family_of(source, family, revision=revision, trust_remote_code=trust_remote_code))
     _check_processor_files(source)
     origin = {"revision": revision, "trust_remote_code": trust_remote_code}
     processor = chosen.load_processor(source, **origin)
-    kwargs: dict[str, Any] = {
-        "dtype": torch_dtype(dtype),
-        "use_safetensors": weights == "safetensors",
-        **origin,
-        **model_kwargs,
-    }
-    if quantization is not None:
-        kwargs["quantization_config"] = quantization_config(quantization)
-        kwargs.setdefault("device_map", resolve_device(device))
+    kwargs = loading_options(dtype, device, weights, quantization, **origin, **model_kwargs)
     model, info = chosen.load_model(source, **kwargs)
-    check_complete(source, info)
-    check_vocabulary(source, model, processor.tokenizer)
-    if stated.adapter is not None:
-        model = with_adapter(model, stated.adapter)
-    if "device_map" not in kwargs:
-        model = model.to(resolve_device(device))
-    loaded = chosen(model.eval(), processor)
+    model = ready(source, model, info, processor.tokenizer, adapter, None if "device_map" in kwargs else device)
+    loaded = chosen(model, processor)
     _check_placeholder(source, loaded)
     return loaded
 

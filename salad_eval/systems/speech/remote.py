@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from salad_eval.checkpoints import explained
 from salad_eval.errors import ModelError
 from salad_eval.systems.family import default_template
 from salad_eval.systems.speech.family import LanguageModel, SpeechFamily, merged_embeddings
@@ -37,14 +36,6 @@ class RemoteSpeechFamily(SpeechFamily):
                 f"an adapter for this model."
             )
         self._begins = self._special_tokens_around(processor.tokenizer)
-
-    @classmethod
-    def load_model(cls, source: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        from transformers import AutoModel
-
-        with explained(source, "model"):
-            model, info = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
-        return model, info
 
     @property
     def feature_extractor(self) -> Any:

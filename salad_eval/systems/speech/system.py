@@ -50,7 +50,6 @@ class SpeechLLMSystem(CausalSystem):
     ) -> None:
         from salad_eval.systems.speech.loading import load_speech_llm
 
-        options = {"attn_implementation": attn_implementation, "device_map": device_map}
         llm = load_speech_llm(
             pretrained,
             self.family,
@@ -61,7 +60,8 @@ class SpeechLLMSystem(CausalSystem):
             weights=weights,
             quantization=quantization,
             peft=peft,
-            **{key: value for key, value in options.items() if value is not None},
+            attn_implementation=attn_implementation,
+            device_map=device_map,
         )
         super().__init__(
             llm,

@@ -80,7 +80,7 @@ def test_no_second_bos_where_the_text_has_one(tokenizer):
 def test_what_is_too_long_loses_its_beginning(tokenizer):
     whole = prompts.encode_pair(tokenizer, "The quick brown fox jumps", " over it")
     n = len(whole.continuation)
-    cut = prompts.encode_pair(tokenizer, "The quick brown fox jumps", " over it", max_length=n + 1)
+    cut = whole.truncated(n + 1)
     assert cut.continuation == whole.continuation
     assert cut.context == whole.context[-2:]
     assert len(whole.truncated(n).context) == 1
