@@ -12,17 +12,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.progress import track
 from salad_eval.types import Item
 from salad_train.corpus.documents import write_documents
-from salad_train.corpus.rows import DatasetSource, Row, dataset_rows, file_rows, find_files, is_dataset
-from salad_train.types import Corpus, CorpusReject, TextDocument
-
-if TYPE_CHECKING:
-    pass
 from salad_train.corpus.filters import (
     REASONS,
     CorpusPlan,
@@ -33,6 +27,8 @@ from salad_train.corpus.filters import (
     corpus_fingerprint,
     filters_for,
 )
+from salad_train.corpus.rows import DatasetSource, Row, dataset_rows, file_rows, find_files, is_dataset
+from salad_train.types import Corpus, CorpusReject, TextDocument
 
 N_EXAMPLES = 5
 _FIELDLESS_ROWS = 10_000  # after so many rows without the text field the plan is wrong, however long the corpus is

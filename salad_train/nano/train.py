@@ -126,10 +126,7 @@ def train_speech(
         attention="eager",
         save_dtype="float16",
     )
-    # The order of the corpus is random, so its first documents of a kind are a fair sample.
-    budget = {"question": plan.n_questions, "statements": plan.n_statements, "narrative": plan.n_narrative}
-    narrow = world.narrow_speech(documents)
-    heard = [d for kind, n in budget.items() for d in [d for d in narrow if d.kind == kind][:n]]
+    heard = heard_of(plan, documents)
     folder = work / f"stage1-{_digest(to_json(plan))}"
     model = stage1(stage, SpeechSource(heard, TTSSpeaker(audio), question_borders), documents[: plan.n_replay], folder)
     shutil.copytree(model, out, dirs_exist_ok=True)
@@ -140,6 +137,13 @@ def train_speech(
         "hours_of_speech": speech["seconds"] / 3600,
         "seconds": time.monotonic() - began,
     }
+
+
+def heard_of(plan: NanoPlan, documents: Sequence[world.Document]) -> list[world.Document]:
+    """What Stage I hears: the corpus' order is random, so its first documents of a kind are a fair sample."""
+    budget = {"question": plan.n_questions, "statements": plan.n_statements, "narrative": plan.n_narrative}
+    narrow = world.narrow_speech(documents)
+    return [d for kind, n in budget.items() for d in [d for d in narrow if d.kind == kind][:n]]
 
 
 def question_borders(document: world.Document) -> list[int] | None:

@@ -234,7 +234,7 @@ def draw(
     if labels.shape != (len(documents),):
         raise DataError(f"{labels.shape} labels for {len(documents)} documents; expected one each.")
     pools = _Pools(documents, labels, weights, rates, seed, held_out)
-    _check_budget(pools, budget_seconds, documents, labels, rates, held_out)
+    _check_budget(pools, budget_seconds, documents, labels, rates)
     draws = pools.draws()
     chosen, passed_over = _fill_budget(pools, draws, budget_seconds)
     if not chosen:
@@ -432,7 +432,6 @@ def _check_budget(
     documents: Sequence[TextDocument],
     labels: np.ndarray,
     rates: np.ndarray,
-    held_out: frozenset[str],
 ) -> None:
     available = pools.available_seconds
     if budget_seconds <= available:

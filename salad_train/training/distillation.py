@@ -8,7 +8,7 @@ chance (dropout, if a model has any) is seeded by the step.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -23,9 +23,6 @@ from salad_train.training.objective import (
     check_head,
     objective,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def frozen_copy(lm: Any) -> Any:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
 from salad_train.training.lora import add_lora, has_lora, is_lora
 from salad_train.training.optim import ParameterGroup
-
-if TYPE_CHECKING:
-    pass
 from salad_train.training.plan import TrainPlan
 
 

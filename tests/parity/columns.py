@@ -20,7 +20,6 @@ _TEXT_KEYS = (
     "doc_to_text", "doc_to_target", "doc_to_choice", "process_docs", "process_results", "description", "gen_prefix",
 )  # fmt: skip
 _JINJA = frozenset({"loop", "range", "namespace", "dict", "joiner", "cycler", "lipsum", "self", "caller"})
-_MADE_LATER = frozenset({"text", "label"})
 
 
 @dataclass

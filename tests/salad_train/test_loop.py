@@ -22,6 +22,7 @@ from salad_train.recipe import load_recipe
 from salad_train.speech.synthesise import Synthesis
 from salad_train.training.hf import HfTrainer
 from salad_train.types import Corpus, SelectedDocument, Selection, SpokenDocument
+from tests.conftest import json_alone
 from tests.helpers.selection_world import gap_report
 
 
@@ -59,6 +60,7 @@ def small(tmp_path: Path, **changes: object) -> LoopPlan:
 def test_two_rounds_end_in_a_report_and_started_again_nothing_is_done_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("salad_eval.report.write_report", json_alone)
     plan = small(tmp_path, rounds=2)
     told: list[str] = []
     result = loop(plan, tmp_path / "out", told.append)

@@ -44,7 +44,6 @@ def response(text):
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
-SAME_LAST = object()  # the last-number rule adds nothing
 NUMBERS: list[tuple[str, str | None]] = [
     # marked
     ("#### 42", "42"),

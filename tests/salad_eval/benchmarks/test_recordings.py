@@ -19,7 +19,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salad_eval import plugins, records, report
+from salad_eval import plugins, records
 from salad_eval.audio.perturb import perturbation
 from salad_eval.audio.sound import PCM_SCALE, SAMPLE_RATE_HZ, sha256_of, to_pcm16, write_audio
 from salad_eval.audio.store import AudioStore
@@ -40,6 +40,8 @@ from salad_eval.types import COLUMNS, Audio, GapReport, Item, Recording, Renderi
 from tests.conftest import rows, write_rows
 from tests.helpers.places import SHARED_DATA
 from tests.salad_eval.benchmarks.test_items import make_task
+
+pytestmark = pytest.mark.usefixtures("only_json")
 
 
 def voice_of(seed: int, seconds: float = 1.5, rate: int = SAMPLE_RATE_HZ, level: float = 0.3) -> Audio:
@@ -581,14 +583,6 @@ def test_a_recording_made_under_a_perturbation_stands_for_it(tmp_path: Path) -> 
 
 
 # --- in a run --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the views of a report."""
-    monkeypatch.setattr(
-        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
-    )
 
 
 @pytest.fixture

@@ -12,19 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from salad_eval import plugins, report
+from salad_eval import plugins
 from salad_eval.cli import main as cli
 from salad_eval.cli.main import main
 from tests.salad_eval.benchmarks.test_items import make_task
 from tests.salad_eval.cli.conftest import Salad
 from tests.salad_eval.test_plugins import break_one
-
-
-@pytest.fixture
-def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
-    )
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from salad_eval.lm_eval_bridge.wrapper import run_lm_eval
 from salad_eval.pipeline.finished import read_run
 from salad_eval.report import load_report
 from salad_eval.types import ColumnName, GapReport, Response
+from tests.conftest import json_alone
 
 LIMIT = 28  # two items of each of the fourteen domains
 VOICE = "en-us+f3"
@@ -61,7 +62,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("line")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("salad_eval.report.write_report", lambda found, out, *_, **__: _only_json(found, out))
+        patch.setattr("salad_eval.report.write_report", json_alone)
         only_our_tasks(patch)
         report = evaluate(
             "nano",
@@ -97,12 +98,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
             patch,
         )  # fmt: skip
     return World(folder / "run", report, outputs)
-
-
-def _only_json(report: GapReport, folder: Path) -> None:
-    from salad_eval.report import REPORT_FILE, save_report
-
-    save_report(report, folder / REPORT_FILE)
 
 
 def only_our_tasks(patch: pytest.MonkeyPatch) -> None:
@@ -208,11 +203,6 @@ def test_a_converted_report_can_be_compared_with_a_run(world: World, tmp_path: P
     # Converted items hold the prompt as it was read or heard; the text columns' items are the run's.
     assert found.n_shared == LIMIT
     assert found.overall.gap.difference.value == pytest.approx(0)
-
-
-@pytest.fixture
-def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salad_eval.report.write_report", _only_json)
 
 
 # --- and back --------------------------------------------------------------------------------------------------------

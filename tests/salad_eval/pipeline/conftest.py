@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from salad_eval import report
 from salad_eval.testing.installed import installed
 from tests.salad_eval.benchmarks.test_items import make_task
 
@@ -26,11 +25,8 @@ def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def fake_plan(tmp_path: Path, _stand_ins: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A plan of a task with options and one without, in two voices; a report without its views, which take most of the time."""
-    monkeypatch.setattr(
-        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
-    )
+def fake_plan(tmp_path: Path, _stand_ins: None, only_json: None) -> dict[str, Any]:
+    """A plan of a task with options and one without, in two voices; a report without its views."""
     free = {
         "output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{choices[answer]}}",
         "generation_kwargs": {"until": ["\n"], "max_gen_toks": 8}, "metric_list": None,

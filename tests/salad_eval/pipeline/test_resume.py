@@ -26,7 +26,6 @@ STEPS = (
     "render", "transcribe", "respond.base_text", "respond.base_transcript", "respond.adapted_text", "respond.adapted_speech",
     "score", "comparable", "divergence",
 )  # fmt: skip
-MODEL_STEPS = STEPS[:6]
 
 
 CHUNKS: dict[Any, int] = {render: 4, transcribe: 5, respond: 3, score: 3, divergence: 3}
@@ -44,12 +43,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(respond, "HEARD_AT_A_TIME", 3)
 
 
-@pytest.fixture(autouse=True)
-def only_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the views of a report, which take most of a small run's time and are made from its JSON."""
-    monkeypatch.setattr(
-        report, "write_report", lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE)
-    )
+pytestmark = pytest.mark.usefixtures("only_json")
 
 
 def finished(plan: dict[str, Any], out: Path) -> bytes:

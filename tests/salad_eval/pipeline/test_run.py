@@ -20,7 +20,7 @@ from salad_eval.pipeline.render import RenderOutcome
 from salad_eval.pipeline.run import run
 from salad_eval.pipeline.transcribe import TranscribeOutcome
 from salad_eval.types import COLUMNS, GapReport, Item, Reject, Rendering, Response, Score
-from tests.conftest import rows, write_rows
+from tests.conftest import json_alone, rows, write_rows
 from tests.salad_eval.benchmarks.test_items import make_task
 
 
@@ -28,11 +28,7 @@ from tests.salad_eval.benchmarks.test_items import make_task
 def only_json(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Without the views of a report, but for the test that is about them."""
     if "views" not in request.keywords:
-        monkeypatch.setattr(
-            report,
-            "write_report",
-            lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE),
-        )
+        monkeypatch.setattr(report, "write_report", json_alone)
 
 
 def ran(plan: dict[str, Any], **changes: Any) -> GapReport:

@@ -31,7 +31,7 @@ from salad_eval.sharing.export import export
 from salad_eval.sharing.importing import check_import
 from salad_eval.sharing.layout import distinct_slugs
 from salad_eval.types import ColumnSpec, Estimate, GapReport, GapRow, Response, Score, SliceRow, TaskProtocol
-from tests.conftest import TASK, rows, write_rows
+from tests.conftest import TASK, json_alone, rows, write_rows
 from tests.salad_eval.benchmarks.test_items import make_task
 from tests.salad_eval.benchmarks.test_recordings import parquet_task, with_audio
 
@@ -40,11 +40,7 @@ from tests.salad_eval.benchmarks.test_recordings import parquet_task, with_audio
 def only_json() -> Any:
     """Without the views of a report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            report,
-            "write_report",
-            lambda found, folder, *_, **__: report.save_report(found, folder / report.REPORT_FILE),
-        )
+        patch.setattr(report, "write_report", json_alone)
         yield
 
 
