@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from salad_eval.types import GapReport
 
+pytest.register_assert_rewrite("salad_eval.testing.speech_checks")  # a failed check says what it compared
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +31,7 @@ from transformers import (
     WhisperModel,
 )
 
+from salad_eval.testing.speech_checks import sound
 from salad_eval.types import Audio
 from salad_train.model import SaladAdapterConfig, SaladForConditionalGeneration, SaladProcessor
 from salad_train.speech.utterances import Utterance, span_key
@@ -189,20 +189,6 @@ def save_parts(folder: Path, lm: str, audio: str) -> tuple[Path, Path]:
     model.save_pretrained(folder / "encoder")
     extractor.save_pretrained(folder / "encoder")
     return folder / "base", folder / "encoder"
-
-
-def sound(text: str, voice: str = "a", rate: int = 16_000) -> Audio:
-    """About 60 ms a character: each character a tone of its own, the voice its pitch. Equal text and voice, equal
-    sound.
-
-    A little noise, as all recordings have it: in bands of nothing but rounding errors, Parakeet's normalisation would
-        enlarge those.
-    """
-    pitch = 1.0 + int(hashlib.sha256(voice.encode()).hexdigest(), 16) % 7 / 20
-    t = np.arange(int(0.06 * rate)) / rate
-    tones = [np.sin(2 * np.pi * pitch * (200 + 37 * (ord(c) % 64)) * t) * np.hanning(len(t)) for c in text]
-    noise = np.random.default_rng(len(text)).standard_normal(len(t) * len(text))
-    return Audio((0.3 * np.concatenate(tones) + 1e-3 * noise).astype(np.float32), rate)
 
 
 class Voice:

@@ -19,9 +19,9 @@ from salad_eval.asr.transformers_ctc import TransformersCTC
 from salad_eval.audio.sound import resample
 from salad_eval.errors import AudioError, ModelError, UserInputError
 from salad_eval.pipeline.transcribe import count_errors
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.tts.espeak import Pyttsx3TTS
 from salad_eval.types import ASR, Audio
-from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_recognisers import ALPHABET, RATE_HZ, save_hubert, save_parakeet, save_wav2vec2, sounds
 
 SAVERS: dict[str, Callable[[Path], None]] = {

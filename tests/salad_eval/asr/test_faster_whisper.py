@@ -17,8 +17,8 @@ from salad_eval.asr.faster_whisper import FasterWhisper
 from salad_eval.asr.whisper import Whisper
 from salad_eval.audio.sound import resample
 from salad_eval.errors import AudioError, MissingExtraError, ModelError, UserInputError
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.types import ASR, Audio
-from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_recognisers import RATE_HZ, save_whisper, sounds
 
 KINDS = ("multilingual", "english")

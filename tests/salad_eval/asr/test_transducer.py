@@ -18,8 +18,8 @@ from salad_eval.asr.transformers_ctc import TransformersCTC
 from salad_eval.asr.transformers_transducer import TransformersTransducer
 from salad_eval.audio.sound import resample
 from salad_eval.errors import AudioError, ModelError, UserInputError
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.types import ASR, Audio
-from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_recognisers import RATE_HZ, save_parakeet, save_transducer, sounds
 
 KINDS = ("rnnt", "tdt")

@@ -19,8 +19,8 @@ from salad_eval.asr.transformers_ctc import TransformersCTC
 from salad_eval.asr.whisper import Whisper
 from salad_eval.audio.sound import resample
 from salad_eval.errors import AudioError, ModelError, UserInputError
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.types import ASR, Audio
-from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_recognisers import RATE_HZ, WHISPER_SECONDS, save_parakeet, save_whisper, sounds
 
 KINDS = ("multilingual", "english")

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from salad_eval.checkpoints import load_causal_lm
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.systems.hf_text import HFTextSystem
+from salad_eval.testing.checkpoint_files import unseen
 from salad_eval.types import Request
-from tests.helpers.checkpoint_files import unseen
 from tests.helpers.tiny_causal_lm import save_tiny_llama
 
 REQUESTS = [

@@ -79,7 +79,7 @@ def _save_models(folder: Path) -> None:
     import torch
     from transformers import Qwen2ForCausalLM
 
-    from tests.helpers.speech_systems_world import qwen_config, qwen_tokenizer
+    from tests.helpers.qwen_world import qwen_config, qwen_tokenizer
     from tests.helpers.tiny_recognisers import save_whisper
     from tests.salad_eval.systems.speech.test_qwen2_audio import TestQwen2Audio
 
@@ -111,7 +111,7 @@ def _asked(prompt: str, *options: str) -> Request:
 
 
 def _heard(seconds: float, voice: str = "a") -> AudioSegment:
-    from tests.helpers.speech_systems_world import heard
+    from salad_eval.testing.speech_checks import heard
 
     return heard("x" * round(seconds / 0.06), voice)
 

@@ -18,8 +18,8 @@ from salad_eval.checkpoints import load_causal_lm
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.systems import prompts
 from salad_eval.systems.hf_text import HFTextSystem
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment
-from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_causal_lm import TEXTS, save_tiny_llama, train_tokenizer
 
 SOUND = AudioSegment(Audio(np.zeros(160, dtype=np.float32), 16_000), "00")

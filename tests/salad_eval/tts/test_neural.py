@@ -21,12 +21,12 @@ from salad_eval.errors import AudioError, MissingExtraError, ModelError, Unknown
 from salad_eval.pipeline import executor, render
 from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.tts import checkpoint
 from salad_eval.tts.kokoro import KokoroTTS
 from salad_eval.tts.speecht5 import SpeechT5TTS
 from salad_eval.tts.transformers_vits import TransformersVits
 from salad_eval.types import TTS, Audio, Rendering
-from tests.helpers.checkpoint_files import unseen, with_beside
 from tests.helpers.tiny_voices import ALPHABET, save_hifigan, save_speakers, save_speecht5, save_vits
 
 TEXT = "hello there my friend"

@@ -16,11 +16,11 @@ from salad_eval.audio.sound import sha256_of
 from salad_eval.checkpoints import load_tokenizer
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems.hf_text import HFTextSystem
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment
 from salad_train.model.system import SaladSystem
 from salad_train.training import hearing
 from tests.helpers import speech_llm_world as world
-from tests.helpers.checkpoint_files import unseen, with_beside
 
 OPTIONS = (" H", " Au by chemists", " Paris")
 

@@ -16,8 +16,9 @@ from transformers import (
 )
 
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.speech_checks import SpeechSystemChecks, ask, heard
 from salad_eval.types import Audio, AudioSegment
-from tests.helpers.speech_systems_world import SpeechSystemChecks, ask, heard, qwen_config, qwen_tokenizer
+from tests.helpers.qwen_world import qwen_config, qwen_tokenizer
 
 # In the manner of the model's own: the sound comes where it was put, and a system turn is always written.
 TEMPLATE = (

@@ -32,9 +32,10 @@ from salad_eval.systems.speech.loading import FAMILIES, family_of
 from salad_eval.systems.speech.qwen2_audio import Qwen2AudioFamily
 from salad_eval.systems.speech.qwen_omni import QwenOmniFamily
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.speech_checks import LENGTHS, OPTIONS, SpeechSystemChecks, ask, heard
 from salad_eval.types import AudioSegment
 from tests.helpers import remote_speech_llm
-from tests.helpers.speech_systems_world import LENGTHS, OPTIONS, SpeechSystemChecks, ask, heard, qwen_tokenizer
+from tests.helpers.qwen_world import qwen_tokenizer
 from tests.helpers.tiny_causal_lm import save_tiny_llama, train_tokenizer
 from tests.salad_eval.systems.speech.test_qwen2_audio import TestQwen2Audio as Qwen2AudioCase
 

@@ -17,8 +17,8 @@ from transformers import Gemma3nAudioFeatureExtractor, Gemma3nConfig, Gemma3nFor
 from salad_eval.errors import ModelError
 from salad_eval.systems.speech.gemma3n import ListeningGemma3n, ListeningGemma3nProcessor, PackedEmbeddings
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.speech_checks import SpeechSystemChecks, ask, heard
 from tests.helpers import speech_llm_world as world
-from tests.helpers.speech_systems_world import SpeechSystemChecks, ask, heard
 
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>")
 MARKS = {

@@ -32,9 +32,10 @@ from salad_eval.systems.speech import adapters
 from salad_eval.systems.speech.family import recordings_of
 from salad_eval.systems.speech.granite import GraniteSpeechFamily, GraniteSpeechFeatures
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.speech_checks import LENGTHS, SpeechSystemChecks, ask, heard
 from salad_eval.types import Audio, AudioSegment, Request
 from tests.helpers import speech_llm_world as world
-from tests.helpers.speech_systems_world import LENGTHS, SpeechSystemChecks, ask, byte_pairs, heard
+from tests.helpers.qwen_world import byte_pairs
 
 SCALING = 4.0
 # In the manner of the model's own: contents are strings.

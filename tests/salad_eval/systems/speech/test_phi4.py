@@ -27,8 +27,9 @@ from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems.speech.family import recordings_of
 from salad_eval.systems.speech.phi4 import ListeningPhi4Processor
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.speech_checks import SpeechSystemChecks, ask, heard
 from salad_eval.types import Audio, AudioSegment, Request
-from tests.helpers.speech_systems_world import SpeechSystemChecks, ask, byte_pairs, heard
+from tests.helpers.qwen_world import byte_pairs
 
 # The model's own: contents are strings, and the end of a turn of the assistant is not written.
 TEMPLATE = (

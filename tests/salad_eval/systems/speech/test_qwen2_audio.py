@@ -15,7 +15,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from tests.helpers.speech_systems_world import SpeechSystemChecks, qwen_config, qwen_tokenizer
+from salad_eval.testing.speech_checks import SpeechSystemChecks
+from tests.helpers.qwen_world import qwen_config, qwen_tokenizer
 
 
 class TestQwen2Audio(SpeechSystemChecks):

@@ -21,8 +21,9 @@ from transformers import (
 
 from salad_eval.systems.speech.qwen_omni import ListeningOmniProcessor, QwenOmniFamily
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.speech_checks import LENGTHS, SpeechSystemChecks
 from tests.helpers import speech_llm_world as world
-from tests.helpers.speech_systems_world import LENGTHS, SpeechSystemChecks, qwen_config, qwen_tokenizer
+from tests.helpers.qwen_world import qwen_config, qwen_tokenizer
 
 TOKENS = {
     "image_token": "<|IMAGE|>",

@@ -19,8 +19,9 @@ from transformers import LlamaForCausalLM, VoxtralConfig, VoxtralForConditionalG
 from salad_eval.audio.sound import resample
 from salad_eval.errors import MissingExtraError, UserInputError
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.speech_checks import OPTIONS, SpeechSystemChecks, ask, heard
 from salad_eval.types import AudioSegment, Request
-from tests.helpers.speech_systems_world import OPTIONS, PATTERN, SpeechSystemChecks, ask, heard
+from tests.helpers.qwen_world import PATTERN
 
 pytest.importorskip("mistral_common", reason="the package mistral-common is Voxtral's tokenizer")
 

@@ -1,5 +1,4 @@
-"""What the tests of speech LLM systems share: a tiny Qwen-like tokenizer with a model's special tokens, requests with
-sound, and one list of checks that every family has to pass.
+"""One list of checks that every family of speech LLMs has to pass, for pytest; and the requests with sound that they ask.
 
 A family's tests subclass ``SpeechSystemChecks``: they save a tiny random checkpoint of the real class with its real
 processor, and say how that class's own ``forward`` and processor see a prompt.
@@ -7,28 +6,24 @@ processor, and say how that class's own ``forward`` and processor see a prompt.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Qwen2Config, Qwen2Tokenizer
 
 from salad_eval.audio.sound import resample, sha256_of
 from salad_eval.errors import AudioError, ModelError
 from salad_eval.systems.hf_text import HFTextSystem
-from salad_eval.systems.speech.family import recordings_of
+from salad_eval.systems.speech.family import SpeechFamily, recordings_of
 from salad_eval.systems.speech.system import SpeechLLMSystem
+from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment
-from tests.helpers import speech_llm_world as world
-from tests.helpers.checkpoint_files import unseen, with_beside
 
 OPTIONS = (" H", " Au by chemists", " Paris")
 LENGTHS = ("gold", "What is the symbol for gold?", "a river in the rain")  # 0.24 s, 1.7 s, 1.1 s
@@ -37,9 +32,23 @@ LENGTHS = ("gold", "What is the symbol for gold?", "a river in the rain")  # 0.2
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
+def sound(text: str, voice: str = "a", rate: int = 16_000) -> Audio:
+    """About 60 ms a character: each character a tone of its own, the voice its pitch. Equal text and voice, equal
+    sound.
+
+    A little noise, as all recordings have it: in bands of nothing but rounding errors, Parakeet's normalisation would
+        enlarge those.
+    """
+    pitch = 1.0 + int(hashlib.sha256(voice.encode()).hexdigest(), 16) % 7 / 20
+    t = np.arange(int(0.06 * rate)) / rate
+    tones = [np.sin(2 * np.pi * pitch * (200 + 37 * (ord(c) % 64)) * t) * np.hanning(len(t)) for c in text]
+    noise = np.random.default_rng(len(text)).standard_normal(len(t) * len(text))
+    return Audio((0.3 * np.concatenate(tones) + 1e-3 * noise).astype(np.float32), rate)
+
+
 def heard(text: str, voice: str = "a", rate: int = 16_000) -> AudioSegment:
     """A recording of ``text``, 60 ms a character."""
-    audio = world.sound(text, voice, rate)
+    audio = sound(text, voice, rate)
     return AudioSegment(audio, sha256_of(audio))
 
 
@@ -47,67 +56,8 @@ def ask(item: str, *prompt: str | AudioSegment, options: tuple[str, ...] = OPTIO
     return Request(item, tuple(TextSegment(part) if isinstance(part, str) else part for part in prompt), options)
 
 
-# --- tokenizers and text LMs -----------------------------------------------------------------------------------------
-
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-@cache
-def byte_pairs() -> tuple[Mapping[str, int], Sequence[tuple[str, str]]]:
-    """Vocabulary (about 400 pieces) and merges of a byte-level BPE trained on a few sentences."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-    )
-    bpe.train_from_iterator(world.SENTENCES * 2, trainer)
-    state = json.loads(bpe.to_str())["model"]
-    return state["vocab"], [tuple(pair) for pair in state["merges"]]
-
-
-def qwen_tokenizer(*special: str, **named: str) -> Qwen2Tokenizer:
-    """A tiny tokenizer of Qwen's class; ``special`` and ``named`` (``audio_token=…``) tokens are never split."""
-    vocab, merges = byte_pairs()
-    tokenizer = Qwen2Tokenizer(
-        vocab=dict(vocab),
-        merges=list(merges),
-        unk_token=None,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        extra_special_tokens=named or None,
-        model_max_length=2048,
-    )
-    tokenizer.add_special_tokens(
-        {"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "<|endoftext|>", *special]}
-    )
-    return tokenizer
-
-
-def qwen_config(tokenizer: Any, **changes: Any) -> Qwen2Config:
-    return Qwen2Config(
-        **{
-            "vocab_size": len(tokenizer) + 3,  # real checkpoints have more rows than tokens, too
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 2048,
-            "initializer_range": 0.2,
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            **changes,
-        }
-    )
+def family_of(system: SpeechLLMSystem) -> SpeechFamily:
+    return cast("SpeechFamily", system.llm)
 
 
 # --- the list of checks ----------------------------------------------------------------------------------------------
@@ -116,7 +66,7 @@ def qwen_config(tokenizer: Any, **changes: Any) -> Qwen2Config:
 class SpeechSystemChecks:
     """Subclass this as ``Test…``; each check then runs on that family's tiny checkpoint."""
 
-    architecture: type
+    architecture: Any
     """The transformers class of the checkpoint."""
     system_class: type[SpeechLLMSystem] = SpeechLLMSystem
     markup: str
@@ -214,7 +164,7 @@ class SpeechSystemChecks:
         assert max(abs(a - b) for a, b in zip(one, two, strict=True)) > 1e-3
 
     def test_sound_of_another_rate_is_resampled(self, system: SpeechLLMSystem) -> None:
-        own_rate = ask("a", "Q:", heard("a river in the rain", rate=system.llm.sampling_rate_hz), "A:")
+        own_rate = ask("a", "Q:", heard("a river in the rain", rate=family_of(system).sampling_rate_hz), "A:")
         higher = ask("b", "Q:", heard("a river in the rain", rate=48_000), "A:")
         one, other = system.loglikelihoods([own_rate, higher])
         assert np.isfinite(other).all()
@@ -224,13 +174,13 @@ class SpeechSystemChecks:
 
     def test_equal_sound_is_encoded_once(self, system: SpeechLLMSystem, monkeypatch: pytest.MonkeyPatch) -> None:
         encoded: list[int] = []
-        original = system.llm.audio_rows
+        original = family_of(system).audio_rows
 
         def counted(recordings: Sequence[np.ndarray]) -> list[torch.Tensor]:
             encoded.append(len(recordings))
             return original(recordings)
 
-        monkeypatch.setattr(system.llm, "audio_rows", counted)
+        monkeypatch.setattr(family_of(system), "audio_rows", counted)
         system._heard.clear()
         requests = [ask(str(i), "Q:", heard("gold"), f" is {i}") for i in range(4)] + [ask("x", heard("rain"), " is")]
         system.loglikelihoods(requests)
@@ -277,10 +227,10 @@ class SpeechSystemChecks:
             np.testing.assert_allclose(other, row, atol=1e-4, rtol=0)
 
     def test_recordings_of_unlike_lengths_are_encoded_as_if_alone(self, system: SpeechLLMSystem) -> None:
-        sounds = [resample(heard(text).audio, system.llm.sampling_rate_hz).samples for text in LENGTHS]
-        together = system.llm.audio_rows(sounds)
+        sounds = [resample(heard(text).audio, family_of(system).sampling_rate_hz).samples for text in LENGTHS]
+        together = family_of(system).audio_rows(sounds)
         for sound, rows in zip(sounds, together, strict=True):
-            alone = system.llm.audio_rows([sound])[0]
+            alone = family_of(system).audio_rows([sound])[0]
             assert alone.shape == rows.shape
             torch.testing.assert_close(rows, alone, atol=1e-4, rtol=0)
 
@@ -302,7 +252,7 @@ class SpeechSystemChecks:
         request = self.requests()[0]
         values = system.loglikelihoods([request])[0]
         for option, value, rows in zip(OPTIONS, values, system.distributions([request])[0], strict=True):
-            ids = self.answer_ids(system.llm.processor, option)
+            ids = self.answer_ids(family_of(system).processor, option)
             assert rows.dtype == np.float32
             assert float(rows[np.arange(len(ids)), ids].sum()) == pytest.approx(value, abs=1e-3)
             np.testing.assert_allclose(np.exp(rows).sum(-1), 1.0, atol=1e-3)
@@ -392,7 +342,7 @@ class SpeechSystemChecks:
     def test_too_long_a_recording_is_refused(self, system: SpeechLLMSystem) -> None:
         if self.too_long_seconds is None:
             pytest.skip("this class hears recordings of any length that its LM holds")
-        rate = system.llm.sampling_rate_hz
+        rate = family_of(system).sampling_rate_hz
         long = AudioSegment(Audio(np.zeros(int(self.too_long_seconds * rate), np.float32), rate), "0" * 64)
         with pytest.raises(AudioError, match=r"'a'.*hears"):
             system.loglikelihoods([ask("a", "Q:", long, "A:")])
@@ -404,7 +354,7 @@ class SpeechSystemChecks:
 
     def test_a_text_that_holds_the_placeholder_is_refused(self, system: SpeechLLMSystem) -> None:
         with pytest.raises(ModelError, match="placeholder"):
-            system.loglikelihoods([ask("a", f"Q {system.llm.audio_token}:", heard("gold"), "A:")])
+            system.loglikelihoods([ask("a", f"Q {family_of(system).audio_token}:", heard("gold"), "A:")])
 
     def test_a_prompt_that_does_not_fit_is_refused(self, folder: Path) -> None:
         system = self.system_class(str(folder), device="cpu", chat_template=self.chat, max_length=16)
