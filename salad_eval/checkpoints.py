@@ -464,11 +464,14 @@ def _part_of(path: Path) -> Part | None:
 
 
 def _weight_files(files: Sequence[Path], weights: Weights) -> list[Path]:
-    """What transformers reads of a folder's weights: one whole file, or else the shards that an index names, and the adapter's."""
+    """What is read of a folder's weights: one whole file, or else the shards that an index names, and the adapter's; CTranslate2's file
+    whatever lies beside it."""
     named = {path.name: path for path in files}
     pickled = {name: path for name, path in named.items() if path.suffix == ".bin" and name != "training_args.bin"}
     safe = {name: path for name, path in named.items() if path.suffix == ".safetensors"}
-    kind, stem = (pickled, "pytorch_model.bin") if weights == "pickle" or not safe else (safe, "model.safetensors")
+    converted = ["model.bin"] if "model.bin" in named and weights == "safetensors" else []
+    by_pickle = weights == "pickle" or not (safe or converted)
+    kind, stem = (pickled, "pytorch_model.bin") if by_pickle else (safe, "model.safetensors")
     if stem in kind:
         chosen = [stem]
     elif f"{stem}.index.json" in named:
@@ -477,7 +480,7 @@ def _weight_files(files: Sequence[Path], weights: Weights) -> list[Path]:
         chosen = sorted(kind)
     if "adapter_config.json" in named:
         chosen += [name for name in ("adapter_model.safetensors", "adapter_model.bin") if name in named]
-    return [named[name] for name in dict.fromkeys(chosen)]
+    return [named[name] for name in dict.fromkeys([*chosen, *converted])]
 
 
 @lru_cache(maxsize=1024)

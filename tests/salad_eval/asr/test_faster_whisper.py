@@ -127,6 +127,15 @@ def test_long_sound_is_heard_piece_by_piece(recognisers: dict[str, FasterWhisper
     assert asr.transcribe([long]) == [" ".join(" ".join(alone).split())]
 
 
+def test_a_piece_is_heard_in_the_smallest_window_that_leaves_a_second(checkpoints: dict[str, Path]) -> None:
+    asr = FasterWhisper(str(checkpoints["english"]), windows=[4, 9.5, 30], max_new_tokens=4, temperatures=0)
+    seen: list[tuple[int, ...]] = []
+    encode = asr._model.encode
+    asr._model.encode = lambda features: seen.append(features.shape) or encode(features)
+    asr.transcribe([*sounds((2.9, 3.1, 8.5)), *sounds((8.6, 30.0))])
+    assert [shape[-1] for shape in seen] == [400, 950, 950, 3000, 3000]
+
+
 def test_rates_silence_and_nothing(recognisers: dict[str, FasterWhisper]) -> None:
     asr = recognisers["multilingual"]
     (other,) = (resample(audio, 48_000) for audio in sounds((8.0,)))
@@ -148,6 +157,7 @@ def test_it_is_an_asr_plug_in_with_a_fingerprint(checkpoints: dict[str, Path], c
         {"language": "German"}, {"language": "auto"}, {"task": "translate"}, {"timestamps": True}, {"beam_size": 2},
         {"max_new_tokens": 3}, {"longest_seconds": 9.0}, {"compute_type": "int8"}, {"temperatures": 0}, {"seed": 1},
         {"compression_ratio_threshold": None}, {"logprob_threshold": -2}, {"no_speech_threshold": 0.5},
+        {"windows": [30]}, {"windows": [10, 30]},
     ]  # fmt: skip
     found = {base.fingerprint(), *(FasterWhisper(str(folder), **one).fingerprint() for one in options)}
     assert len(found) == len(options) + 1
@@ -177,6 +187,9 @@ def test_each_file_of_the_checkpoint_and_none_beside_it_is_in_the_fingerprint(
         ("english", {"max_new_tokens": 225}, "from 1 to 224"),
         ("english", {"longest_seconds": 31}, "hears 30 s at most"),
         ("english", {"temperatures": "high"}, "temperatures is 'high'"),
+        ("english", {"windows": [10]}, "windows is \\[10\\]; expected seconds in rising order, from 2 up, the last 30"),
+        ("english", {"windows": [30, 10]}, "in rising order"),
+        ("english", {"windows": "10"}, "windows is '10'"),
         ("english", {"device": "gpu"}, "device is 'gpu'; expected auto, cpu or cuda"),
     ],
 )
