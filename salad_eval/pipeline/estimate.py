@@ -118,8 +118,10 @@ def _n_renderings(plan: Plan) -> int:
 def units_of(name: str, plan: Plan, n_items: int, n_recordings: int) -> int:
     """How many recordings or questions a step has."""
     spoken = n_items * _n_renderings(plan)
-    if name in ("render", "transcribe"):
+    if name in ("render", "transcribe", "limits"):
         return n_recordings
+    if name == "comparable":
+        return 1
     if name == "score":
         return sum(n_items if column.form == "text" else spoken for column in COLUMNS)
     column = next((column for column in COLUMNS if name.endswith(f".{column.name}")), None)

@@ -19,9 +19,10 @@ from salad_eval.gap.items import RunRecords
 from salad_eval.gap.report import build_report
 from salad_eval.pipeline.columns import COLUMNS
 from salad_eval.pipeline.controls import CONTROLS, ask_controls
+from salad_eval.pipeline.divergence import ASKED_BEFORE, diverge_items
 from salad_eval.pipeline.divergence import STEP as DIVERGE
-from salad_eval.pipeline.divergence import diverge_items
 from salad_eval.pipeline.items import read_benchmark
+from salad_eval.pipeline.limits import STEP as LIMIT
 from salad_eval.pipeline.limits import audible_items
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import STEP as RENDER
@@ -94,4 +95,5 @@ def steps_of(plan: Plan) -> list[str]:
     """The steps of a plan's line, in their order."""
     asked = [f"{RESPOND.name}.{column.name}" for column in COLUMNS]
     controls = [control.step for control in CONTROLS if control.name in plan.controls]
-    return [RENDER.name, TRANSCRIBE.name, *asked, SCORE.name, DIVERGE.name, *controls]
+    heard = [RENDER.name, TRANSCRIBE.name, LIMIT.name]
+    return [*heard, *asked, SCORE.name, ASKED_BEFORE.name, DIVERGE.name, *controls]

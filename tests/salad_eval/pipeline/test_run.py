@@ -15,9 +15,10 @@ from salad_eval import evaluate, load_report, records, report
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import AudioError, ModelError, SaladError, TaskError, UnknownNameError, UserInputError
 from salad_eval.pipeline import render
+from salad_eval.pipeline.folder import STEPS_FILE
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import RenderOutcome
-from salad_eval.pipeline.run import run
+from salad_eval.pipeline.run import run, steps_of
 from salad_eval.pipeline.transcribe import TranscribeOutcome
 from salad_eval.types import COLUMNS, GapReport, Item, Reject, Rendering, Response, Score
 from tests.conftest import json_alone, rows, write_rows
@@ -319,3 +320,17 @@ def test_records_survive_their_files(tiny_plan: dict[str, Any]) -> None:
     assert {field.name for field in dataclasses.fields(Rendering)} <= set(
         json.loads((folder / "render.jsonl").read_text().splitlines()[0])["rendering"]
     )
+
+
+# --- what is said on the way -----------------------------------------------------------------------------------------
+
+
+def test_every_step_that_runs_is_numbered(fake_plan: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan.from_mapping(fake_plan)
+    run(plan)
+    names = steps_of(plan)
+    assert set(names) == json.loads((plan.folder / STEPS_FILE).read_text())["steps"].keys()
+    began = [line for line in capsys.readouterr().err.splitlines() if line.endswith(" to do")]
+    assert [line.partition(":")[0] for line in began] == [
+        f"· step {n} of {len(names)}, {name}" for n, name in enumerate(names, start=1)
+    ]
