@@ -523,6 +523,39 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Of a model: those it was given (prompts, sound's positions among them, and options that were scored), and those it wrote."""
+
+    read: float
+    written: float
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnCost:
+    """What a column took; ``None`` where that was not noted.
+
+    ``seconds``: a question, by the clock of the machine that ran it, several at a time, loading included; the cascade's with its ASR.
+    ``sound_seconds``: heard in all, 0.0 where the column reads. ``tokens``: in all, where its system counts them. ``money``: for all of
+    it, where the plan states prices and what they are for was counted.
+    """
+
+    column: ColumnName
+    n_questions: int
+    seconds: float | None
+    sound_seconds: float
+    tokens: Tokens | None
+    money: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """``currency``: of the plan's prices; empty where it states none."""
+
+    columns: tuple[ColumnCost, ...]
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GapReport:
     schema_version: str
     signature: str
@@ -550,6 +583,8 @@ class GapReport:
     left_out: LeftOut | None = None  # None in reports of before it was counted
     controls: tuple[ControlRow, ...] = ()  # all items first, then domains by name
     folder: str = field(default="", compare=False)  # of the run; where it is known, and in no file
+    # In a file of their own: with the clock in them they are another at each run, and a report is the same to the byte.
+    costs: Costs | None = field(default=None, compare=False)
 
     # What a notebook asks of a report; the views are imported when they are asked for.
 
@@ -625,6 +660,15 @@ class Listening(Protocol):
 
     def already_heard(self, asr: str, texts: Mapping[str, str]) -> None:
         """``texts`` (sha256 of the sound → text) are what the ASR of the fingerprint ``asr`` wrote; of no use where it is another."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A system that counts the tokens that its model reads and writes."""
+
+    def tokens(self) -> Tokens | None:
+        """All since it was built; ``None`` where what it asks does not say."""
         ...
 
 

@@ -227,7 +227,7 @@ def chosen(turn: Turn, corpus: Corpus) -> Selection:
         signal=plugins.create("salad.signals", plan.signal, plan.signal_options).fingerprint(),
         embedder=plugins.create("salad.embedders", plan.embedder, plan.embedder_options).fingerprint(),
         corpus=corpus.fingerprint,
-        report=digest(dataclasses.replace(steering.report, created="")),
+        report=digest(dataclasses.replace(steering.report, created="", costs=None)),
         items=items_digest(steering.items),
     )
     return turn.folder.once(f"{turn.name}/selection", make, read_selection, files="selection.json*", depends_on=made_of)

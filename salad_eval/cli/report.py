@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -73,9 +73,8 @@ def report_command(
     import json
 
     from salad_eval.audio.store import AudioStore
-    from salad_eval.pipeline.columns import seconds_of
     from salad_eval.pipeline.finished import read_run
-    from salad_eval.pipeline.folder import DONE_FILE, RunFolder
+    from salad_eval.pipeline.folder import DONE_FILE
     from salad_eval.report import load_report, write_report
     from salad_eval.report.json import report_to_json
 
@@ -90,6 +89,7 @@ def report_command(
         if (place / DONE_FILE).is_file():
             run = read_run(place)
             records, store = run.records(), AudioStore(run.plan.audio_store) if run.has_plan else None
+            report = report if report.costs is not None else replace(report, costs=run.costs())
         files = write_report(
             report,
             out or place,
@@ -97,7 +97,6 @@ def report_command(
             store=store,
             options=page_options(items, audio, embed_audio),
             home=place,
-            seconds=seconds_of(RunFolder(place)),
         )
         print(files.html if format is ReportFormat.html else files.markdown)
 

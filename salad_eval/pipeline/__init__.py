@@ -14,6 +14,7 @@
     care.py         what plug-ins fail on, item by item    deadline.py     those that do not come back
     finished.py     a finished run, read back
     controls.py     controls: answers of a system that was never asked
+    costs.py        what each column took, and what that costs
     estimate.py     what a run would take
     rescore.py      stored answers, scored in another way
 

@@ -12,6 +12,7 @@ from salad_eval.errors import DataError
 from salad_eval.gap.compare import Comparison, compare
 from salad_eval.gap.items import HeardItem, RunRecords, heard_items
 from salad_eval.identity import file_sha256
+from salad_eval.pipeline.costs import column_costs
 from salad_eval.pipeline.divergence import STEP as DIVERGE
 from salad_eval.pipeline.folder import DONE_FILE, RunFolder
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
@@ -20,7 +21,7 @@ from salad_eval.pipeline.respond import STEP as RESPOND
 from salad_eval.pipeline.score import STEP as SCORE
 from salad_eval.pipeline.transcribe import STEP as TRANSCRIBE
 from salad_eval.report.json import REPORT_FILE, load_report
-from salad_eval.types import ColumnName, Divergence, GapReport, Item, Rendering, Response, Score, Transcript
+from salad_eval.types import ColumnName, Costs, Divergence, GapReport, Item, Rendering, Response, Score, Transcript
 
 T = TypeVar("T")
 ITEMS, REJECTS = "items", "rejects"  # files of records that are no step's
@@ -75,6 +76,12 @@ class FinishedRun:
             return RunRecords(self.items, self.scores)
         responses = [r for column in self.report.columns for r in self.responses(column.name)]
         return RunRecords(self.items, self.scores, self.renderings(), self.transcripts(), responses, self.divergences())
+
+    def costs(self) -> Costs | None:
+        """What its columns cost by what it noted and its plan's prices; ``None`` where it has no plan."""
+        if not self.has_plan:
+            return None
+        return column_costs(RunFolder(self.path).state.steps, self.renderings(), self.plan.prices)
 
     def fingerprint(self, step: str, name: str) -> str:
         """What a step noted of what it was made with, such as the TTS of ``render``; empty where it noted nothing."""

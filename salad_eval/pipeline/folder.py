@@ -23,6 +23,7 @@ from salad_eval import records
 from salad_eval.errors import DataError, SaladError, UserInputError
 from salad_eval.identity import digest, file_sha256
 from salad_eval.progress import tell, track
+from salad_eval.types import Tokens
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -52,13 +53,15 @@ class Step(Generic[T]):
 @dataclass(frozen=True, slots=True)
 class StepState:
     """Under which key a step's lines were or are being made; ``n_lines`` and ``sha256`` when all are. ``depends_on`` is what the key
-    hashes, for a reader; ``seconds_a_unit`` how long one took in the last session that made any, models' loading included."""
+    hashes, for a reader; ``seconds_a_unit`` how long one took in the last session that made any, models' loading included, and
+    ``tokens_a_unit`` how many the model read and wrote for it then."""
 
     key: str
     n_lines: int | None = None
     sha256: str | None = None
     depends_on: Mapping[str, str] = field(default_factory=dict)
     seconds_a_unit: float | None = None
+    tokens_a_unit: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +172,12 @@ class RunFolder:
         make: Callable[[Sequence[Sequence[U]]], Iterable[Sequence[T]]],
         *,
         depends_on: Mapping[str, str],
+        counted: Callable[[], Tokens | None] = lambda: None,
     ) -> list[T]:
         """A step's records, one a unit and in the units' order; what is there under an equal key, undamaged, is not made again.
 
-        ``make`` turns chunks of units into their records, in order; a chunk's lines are written together, as they come.
+        ``make`` turns chunks of units into their records, in order; a chunk's lines are written together, as they come. ``counted``: the
+        tokens so far of the model that works on them.
         """
         depends_on = {"version": step.version, **depends_on}
         key = digest(step.name, depends_on)
@@ -195,11 +200,12 @@ class RunFolder:
                 unfinished.append(fresh)
                 yield from fresh
 
-        began = time.monotonic()
+        began, before = time.monotonic(), counted()
         with unfinished:
             done += track(made(), step.name, total=len(todo))
         took = (time.monotonic() - began) / len(todo) if todo else None
-        self._note(step.name, StepState(key, len(done), unfinished.sha256, depends_on, took))
+        tokens = _a_unit(before, counted(), len(todo))
+        self._note(step.name, StepState(key, len(done), unfinished.sha256, depends_on, took, tokens))
         unfinished.finish()
         return done
 
@@ -266,6 +272,13 @@ class RunFolder:
             self.file(step).unlink(missing_ok=True)
             _Unfinished(self.file(step), object).drop()
             self._note(step, StepState(key, depends_on=depends_on))
+
+
+def _a_unit(before: Tokens | None, after: Tokens | None, n_units: int) -> Tokens | None:
+    if after is None or not n_units:
+        return None
+    before = before or Tokens(0, 0)
+    return Tokens((after.read - before.read) / n_units, (after.written - before.written) / n_units)
 
 
 def _digest_of(folder: Path, files: str) -> str:

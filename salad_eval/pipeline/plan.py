@@ -83,6 +83,41 @@ class SystemChoice(_Typed):
     options: Options = {}
 
 
+Amount: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Price(_Typed):
+    """What a model costs: whichever of these it is paid by, added up.
+
+    Attributes:
+        million_read: for a million tokens that it reads.
+        million_written: for a million tokens that it writes.
+        sound_minute: for a minute of sound that it hears.
+        machine_hour: for an hour of the machine that it runs on.
+    """
+
+    million_read: Amount = 0.0
+    million_written: Amount = 0.0
+    sound_minute: Amount = 0.0
+    machine_hour: Amount = 0.0
+
+
+class Prices(_Typed):
+    """What the models cost.
+
+    Attributes:
+        currency: what all prices are in.
+        asr: of the cascade's ears.
+        base: of the text LLM.
+        adapted: of the speech LLM.
+    """
+
+    currency: Text = "USD"
+    asr: Price | None = None
+    base: Price | None = None
+    adapted: Price | None = None
+
+
 class Plan(_Typed):
     """What is evaluated, on what, how, and where the run goes.
 
@@ -115,6 +150,7 @@ class Plan(_Typed):
         workers: processes that render; by default one a core.
         timeout: seconds that a plug-in may take for an item, in the mean of those it is asked at once (60 by default, and 600 more to
             start), before it is given up.
+        prices: what the models cost, so that the report says what a column cost; no answer depends on it.
         out: the run folder; by default ``runs/<name>``.
         audio_store: where sound is kept; by default shared by all runs.
         created: time stamp of the report, UTC; set when a run begins and kept when it resumes.
@@ -148,6 +184,7 @@ class Plan(_Typed):
     )
     workers: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEFAULT_SECONDS
+    prices: Prices = Prices()
     out: Text | None = None
     audio_store: Text | None = None
     created: str | None = None

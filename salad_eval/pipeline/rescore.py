@@ -60,6 +60,7 @@ def rescore(path: Path, out: Path, changes: Mapping[str, Any]) -> GapReport:
         notes=[*run.report.notes, f"answers of {path.name}, scored again."],
         prompts=run.report.prompts,
     )
+    report = dataclasses.replace(report, costs=run.report.costs)
     with RunFolder(out) as folder:
         records.write_json(out / PLAN_FILE, plan.model_dump(mode="json"))
         records.write_jsonl(folder.file(ITEMS), run.items)

@@ -249,4 +249,5 @@ def ask_all(
             "heard": heard,
             "protocol": digest(answering),
         },
+        counted=lambda: session.tokens(role),
     )

@@ -19,6 +19,7 @@ from salad_eval.gap.items import RunRecords
 from salad_eval.gap.report import build_report
 from salad_eval.pipeline.columns import COLUMNS
 from salad_eval.pipeline.controls import CONTROLS, ask_controls
+from salad_eval.pipeline.costs import column_costs
 from salad_eval.pipeline.divergence import ASKED_BEFORE, diverge_items
 from salad_eval.pipeline.divergence import STEP as DIVERGE
 from salad_eval.pipeline.items import read_benchmark
@@ -84,6 +85,7 @@ def run(plan: Plan, *, again: bool = False, page: PageOptions = PageOptions()) -
             prompts=session.prompts(answered.items[0], speech),
             controls=controls,
         )
+        report = replace(report, costs=column_costs(session.folder.state.steps, heard.renderings, plan.prices))
         found = RunRecords(
             benchmark.items, scores, heard.renderings, heard.transcripts, answered.responses, spread.divergences
         )

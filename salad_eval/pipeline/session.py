@@ -19,7 +19,7 @@ from salad_eval.formats.peft import sources
 from salad_eval.gap.items import RunRecords
 from salad_eval.gap.signature import RunProtocol
 from salad_eval.identity import digest
-from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole, seconds_of
+from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole
 from salad_eval.pipeline.executor import Executor, InProcess, WorkerProcesses
 from salad_eval.pipeline.folder import DONE_FILE, RunFolder
 from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
@@ -29,7 +29,7 @@ from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.progress import quiet_loading
 from salad_eval.report.listing import PageOptions
 from salad_eval.resources import locate_pretrained, resolve_path
-from salad_eval.types import ColumnSpec, GapReport, Item, Reject, RunNames, ShownPrompt, TextSegment
+from salad_eval.types import ColumnSpec, Counting, GapReport, Item, Reject, RunNames, ShownPrompt, TextSegment, Tokens
 from salad_eval.validation import dotted
 
 Role: TypeAlias = Literal["tts", "asr"] | SystemRole
@@ -42,6 +42,7 @@ NOT_IN_THE_NUMBERS = (
     "timeout",
     "out",
     "audio_store",
+    "prices",
 )  # keys of a plan that say where and when
 RECORDED = "recorded"  # stands for the TTS where every item has ready sound
 
@@ -168,9 +169,7 @@ class Session:
         self.folder.check()
         records.write_jsonl(self.folder.file("items"), self.benchmark.items)
         records.write_jsonl(self.folder.file("rejects"), rejects)
-        views.write_report(
-            report, self.folder.path, found, store=self.store, options=page, seconds=seconds_of(self.folder)
-        )
+        views.write_report(report, self.folder.path, found, store=self.store, options=page)
         self.folder.check()
         records.write_atomic(self.folder.path / DONE_FILE, report.signature + "\n")
 
@@ -189,6 +188,11 @@ class Session:
         """The plug-in, opened in this process."""
         quiet_loading()
         return self.tools.plugin(self.ref(role))
+
+    def tokens(self, role: Role) -> Tokens | None:
+        """What the system has read and written so far; ``None`` where it is not open, or does not count."""
+        system = self.tools.plugin(self.ref(role)) if self.tools.has(self.ref(role)) else None
+        return system.tokens() if isinstance(system, Counting) else None
 
     def release(self, role: Role) -> None:
         """Let go of a plug-in that no later step needs; its memory is free for the next one."""

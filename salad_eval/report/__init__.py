@@ -22,7 +22,7 @@
     published.py         another paper's figures beside ours, from presets/reported/
     items.py             items in a terminal, as CSV and Parquet
     board.py             a board of runs
-    costs.py             what a question costs in each column
+    costs.py             what the columns cost, in words and cells
     estimate.py          what a run would take
     notebook.py          a report in a notebook
     controls.py          room for a gap, and whether it hears
@@ -30,7 +30,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +37,7 @@ from typing import TYPE_CHECKING
 from salad_eval.records import write_atomic
 from salad_eval.report.json import REPORT_FILE, load_report, save_report
 from salad_eval.report.terminal import terminal_table
-from salad_eval.types import ColumnName, GapReport
+from salad_eval.types import GapReport
 
 if TYPE_CHECKING:
     from salad_eval.audio.store import AudioStore
@@ -70,16 +69,14 @@ def write_report(
     store: AudioStore | None = None,
     options: PageOptions | None = None,
     home: Path | None = None,
-    seconds: Mapping[ColumnName, float] | None = None,
 ) -> ReportFiles:
     """Write ``gap_report.json``, ``report.md``, ``report.html``, ``card.png`` and ``figures/*.png|svg`` into ``out_dir``, made where
     needed; ``home`` is where the run lies, if elsewhere. With ``records`` the page lists its items, with ``store`` their sound lies in
-    ``sound/``, as ``options`` allow. ``seconds``: what a question of each column took.
+    ``sound/``, as ``options`` allow.
 
     Loads matplotlib. Raises ``DataError`` where the report does not fit its schema.
     """
     from salad_eval.report.card import card_png
-    from salad_eval.report.costs import column_costs
     from salad_eval.report.figures import render_figures
     from salad_eval.report.listing import PageOptions, page_items
     from salad_eval.report.markdown import FIGURES_DIR, markdown_page
@@ -96,10 +93,7 @@ def write_report(
     write_atomic(out_dir / "report.md", markdown_page(report, figures))
     write_atomic(out_dir / CARD_FILE, card_png(report))
     items = page_items(report, records, store, out_dir, options or PageOptions()) if records is not None else None
-    write_atomic(
-        out_dir / PAGE_FILE,
-        html_page(report, items, home or out_dir, column_costs(records, seconds or {}) if records else ()),
-    )
+    write_atomic(out_dir / PAGE_FILE, html_page(report, items, home or out_dir))
     return ReportFiles(
         out_dir / REPORT_FILE, out_dir / "report.md", out_dir / PAGE_FILE, out_dir / CARD_FILE, tuple(paths)
     )

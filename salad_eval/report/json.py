@@ -2,7 +2,8 @@
 
 The file's shape is the record's, but for three places that read better for people: a domain row is named by ``domain``,
 ``overall`` has no name, and a slice row or a cell of the grid is flat, named by ``field`` and ``value``, or ``voice`` and ``condition``.
-Floats round-trip exactly. A report of an older schema is read as one of this: what it does not say is empty.
+Floats round-trip exactly. A report of an older schema is read as one of this: what it does not say is empty. What the columns cost
+lies beside it, in ``costs.json``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import TYPE_CHECKING, Any, cast
 from salad_eval.errors import DataError
 from salad_eval.gap.report import CONDITION, SCHEMA_VERSION
 from salad_eval.gap.row import OVERALL
-from salad_eval.records import Json, from_json, parse_json, to_json, write_atomic
+from salad_eval.records import Json, from_json, loads, parse_json, to_json, write_atomic, write_json
 from salad_eval.resources import reports_dir
-from salad_eval.types import GapReport
+from salad_eval.types import Costs, GapReport
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 REPORT_FILE = "gap_report.json"
+COSTS_FILE = "costs.json"
 READ_VERSIONS = ("1.0", "1.1", SCHEMA_VERSION)
 SCHEMA_FILE = "gap_report.schema.json"
 _SHOWN = 120  # characters of an offending value that an error message quotes
@@ -34,7 +36,7 @@ JsonObject = dict[str, Json]
 
 def report_to_json(report: GapReport) -> JsonObject:
     """The report as JSON values, valid under the schema. Raises ``DataError`` where it is not."""
-    data = _without(_object(to_json(report)), "folder")
+    data = _without(_object(to_json(report)), "folder", "costs")
     data["overall"] = _without(_object(data["overall"]), "name")
     data["domains"] = _named_by_domain(data["domains"])
     data["slices"] = [
@@ -129,8 +131,10 @@ def _validator() -> Validator:
 
 
 def save_report(report: GapReport, path: Path) -> None:
-    """Write the report's JSON as a whole file."""
+    """Write the report's JSON as a whole file, and what its columns cost, where that is known, beside it."""
     write_atomic(path, json.dumps(report_to_json(report), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    if report.costs is not None:
+        write_json(path.with_name(COSTS_FILE), report.costs)
 
 
 def load_report(path: str | os.PathLike[str]) -> GapReport:
@@ -154,7 +158,17 @@ def load_report(path: str | os.PathLike[str]) -> GapReport:
         data = parse_json(text, parse_constant=_refuse_constant)
     except ValueError as cause:
         raise DataError(f"{file}: not JSON: {cause}.") from None
-    return replace(report_from_json(data, str(file)), folder=str(file.parent))
+    return replace(report_from_json(data, str(file)), folder=str(file.parent), costs=_costs_beside(file))
+
+
+def _costs_beside(file: Path) -> Costs | None:
+    costs = file.with_name(COSTS_FILE)
+    if file.name != REPORT_FILE or not costs.is_file():
+        return None
+    try:
+        return loads(Costs, costs.read_bytes(), str(costs))
+    except OSError as cause:
+        raise DataError(f"{costs}: cannot be read: {cause}.") from None
 
 
 def _refuse_constant(name: str) -> Any:

@@ -17,7 +17,6 @@ from salad_eval.gap.grid import clean_first
 from salad_eval.gap.items import HeardItem
 from salad_eval.progress import duration
 from salad_eval.report import charts, controls, wording
-from salad_eval.report.costs import ColumnCost
 from salad_eval.report.pack import names_of, packed
 from salad_eval.report.parts import PAGE_SCRIPT, data_block, page_parts
 from salad_eval.report.sound import SOUND_DIR, PageSound
@@ -44,9 +43,7 @@ class PageItems:
     held_back: str = ""
 
 
-def html_page(
-    report: GapReport, items: PageItems | None = None, folder: Path | None = None, costs: Sequence[ColumnCost] = ()
-) -> str:
+def html_page(report: GapReport, items: PageItems | None = None, folder: Path | None = None) -> str:
     """The page. ``folder`` is where the run lies, as the page names it in commands.
 
     Every name and text is untrusted: in the page it is escaped, among the items it is data that becomes text nodes.
@@ -84,7 +81,6 @@ def html_page(
             "floor": controls.floor_of(report),
             "controls": controls.control_table(report),
             "control_meanings": controls.CONTROL_MEANINGS,
-            "costs": costs,
             "scatters": scatters(report, domains),
             "heat": heat(report.grid),
             "several": len(report.conditions) > 1,

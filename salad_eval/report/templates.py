@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from salad_eval.report.costs import HOW_COUNTED, cost_table
 from salad_eval.report.wording import (
     COLUMN_TITLES,
     GLOSSARY,
@@ -76,5 +77,7 @@ def context(report: GapReport, figures: Sequence[RenderedFigure]) -> Mapping[str
         "slice_fields": list(dict.fromkeys(part.field for part in report.slices)),
         "glossary": GLOSSARY,
         "how_to_read": HOW_TO_READ,
+        "costs": cost_table(report),
+        "how_counted": HOW_COUNTED,
         "missing": MISSING,
     }

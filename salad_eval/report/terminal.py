@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from salad_eval.report.costs import CostTable, cost_table
 from salad_eval.report.wording import (
     by_gap,
     headline,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 SHORT_TITLES: dict[ColumnName, str] = {
     "base_text": "\nreads",
     "base_transcript": "cas-\ncade",
-    "adapted_text": "adapt.\nreads",
+    "adapted_text": "adapt\nreads",
     "adapted_speech": "\nhears",
 }
 WIDE = 92  # terminal columns that all of the table needs, with names of usual length
@@ -51,8 +52,8 @@ def narrow_table(first: str, titles: Sequence[str]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """A rich renderable: the headline, one line a domain (largest gap first), the overall line, rejects and the
-    signature.
+    """A rich renderable: the headline, one line a domain (largest gap first), the overall line, rejects, what the columns cost, and
+    the signature.
 
     Names are shown as they are: rich's markup in them has no effect. Fits 80 columns; below ``WIDE`` WER and M are
     left out.
@@ -84,7 +85,26 @@ class ReportTable:
         yield Text(" ".join(headline(report)) + "\n")
         yield table
         yield Text(_footnote(report), style="dim")
+        if (costs := cost_table(report)) is not None:
+            yield Text()
+            yield _costs(costs)
+            yield Text()
         yield to_copy(report.signature)
+
+
+def _costs(costs: CostTable) -> Table:
+    """Titles that are wider than their numbers stand in two lines."""
+    from rich.text import Text
+
+    table = narrow_table("\ncost", [_in_two(printable(head)) for head in costs.heads])
+    for title, cells in costs.titled():
+        table.add_row(*map(Text, (title, *cells)))
+    return table
+
+
+def _in_two(title: str) -> str:
+    first, space, rest = title.partition(" ")
+    return f"{first}\n{rest}" if space else f"\n{title}"
 
 
 def to_copy(text: str) -> Text:

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.records import parse_json
 from salad_eval.served.cache import AnswerCache
+from salad_eval.types import Tokens
 from salad_eval.validation import parse
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -200,6 +201,12 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     audio_seconds: float = 0.0
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """``None`` where the server counts none."""
+        counted = self.prompt_tokens or self.completion_tokens
+        return Tokens(self.prompt_tokens, self.completion_tokens) if counted else None
 
     def __str__(self) -> str:
         noun = "request" if self.requests == 1 else "requests"

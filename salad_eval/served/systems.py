@@ -16,7 +16,7 @@ from salad_eval.errors import ModelError, UserInputError
 from salad_eval.served import wire
 from salad_eval.served.endpoint import Endpoint, EndpointError, Usage, unreadable
 from salad_eval.systems import prompts
-from salad_eval.types import AudioSegment, Request
+from salad_eval.types import AudioSegment, Request, Tokens
 
 COMPLETIONS, CHAT = "/completions", "/chat/completions"
 Api = Literal["completions", "chat"]
@@ -286,6 +286,9 @@ class OpenAIText:
     def usage(self) -> Usage:
         return self.endpoint.usage
 
+    def tokens(self) -> Tokens | None:
+        return self.endpoint.usage.tokens
+
     def loglikelihoods(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """Summed log-probability (nats) of each continuation; ``EndpointError`` where the server gives none."""
         _check_text(requests, "openai-text")
@@ -335,6 +338,9 @@ class OpenAIAudio:
     @property
     def usage(self) -> Usage:
         return self.endpoint.usage
+
+    def tokens(self) -> Tokens | None:
+        return self.endpoint.usage.tokens
 
     def loglikelihoods(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """Summed log-probability (nats) of each continuation, from vLLM's ``prompt_logprobs``."""

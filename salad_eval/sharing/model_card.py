@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from salad_eval.report.costs import HOW_COUNTED, cost_table
 from salad_eval.report.markdown import escape_markdown
 from salad_eval.report.wording import MISSING, interval, percent
 from salad_eval.types import COLUMNS, ColumnName, Estimate, GapReport, GapRow, TaskProtocol
@@ -134,10 +135,20 @@ def results_table(report: GapReport) -> str:
             "",
             "In percent, with 95 % intervals; gap = forgetting + misalignment, smaller is better.",
             "",
+            *_costs(report),
             f"Made with salad-gap {version('salad-gap')}: {escape_markdown(report.signature)}",
             "",
         ]
     )
+
+
+def _costs(report: GapReport) -> list[str]:
+    costs = cost_table(report)
+    if costs is None:
+        return []
+    heads = ["column", *(escape_markdown(head) for head in costs.heads)]
+    rows = [f"| {' | '.join([title, *cells])} |" for title, cells in costs.titled()]
+    return [f"| {' | '.join(heads)} |", "|---|" + "---:|" * len(costs.heads), *rows, "", HOW_COUNTED, ""]
 
 
 def _cell(estimate: Estimate | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from salad_eval import plugins
 from salad_eval.errors import ModelError, UserInputError, did_you_mean
-from salad_eval.types import ASR, AudioSegment, Distributional, Request, Segment, System, TextSegment
+from salad_eval.types import ASR, AudioSegment, Counting, Distributional, Request, Segment, System, TextSegment, Tokens
 
 PluginSpec = str | Mapping[str, Any]
 _SPEC_KEYS = ("name", "options")
@@ -36,6 +36,9 @@ class CascadeSystem:
         """Take over transcripts (sha256 of the sound → text) that the ASR of the fingerprint ``asr`` wrote, if it is this one."""
         if asr == self.asr.fingerprint():
             self._heard.update(texts)
+
+    def tokens(self) -> Tokens | None:
+        return self.text.tokens() if isinstance(self.text, Counting) else None
 
     def tokenizer_fingerprint(self) -> str:
         return self._distributional().tokenizer_fingerprint()

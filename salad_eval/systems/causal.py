@@ -20,7 +20,7 @@ from salad_eval.errors import AudioError, ModelError, UserInputError
 from salad_eval.formats.peft import sources
 from salad_eval.systems import prompts
 from salad_eval.systems.chat import ChatStyle
-from salad_eval.types import AudioSegment, Request
+from salad_eval.types import AudioSegment, Request, Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +77,7 @@ class CausalSystem:
         self._ends = llm.ends
         self._heard: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._cache_bytes = cache_mb << 20
+        self._n_read = self._n_written = 0
         self._fingerprint = f"{name}({','.join([*made_of, *self._settings()])})"
 
     def _settings(self) -> Iterator[str]:
@@ -98,6 +99,10 @@ class CausalSystem:
 
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    def tokens(self) -> Tokens:
+        """Positions of prompts, each counted once for all the options after it, and of options; and tokens generated."""
+        return Tokens(self._n_read, self._n_written)
 
     def tokenizer_fingerprint(self) -> str:
         return self._reads
@@ -142,6 +147,8 @@ class CausalSystem:
         def texts(lm: Any, asked: Sequence[Request]) -> list[str]:
             prefixes = self._prompts(asked, room)
             outputs = self._within_memory(prefixes, lambda budget: answered(lm, prefixes, budget))
+            self._n_read += sum(map(len, prefixes))
+            self._n_written += sum(map(len, outputs))
             return [prompts.cut_at_stop(self.tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in outputs]
 
         return self._by_lm(requests, texts)
@@ -154,6 +161,7 @@ class CausalSystem:
             found = self._within_memory(
                 prefixes, lambda budget: score(lm, prefixes, continuations, max_batch_tokens=budget)
             )
+            self._n_read += sum(map(len, prefixes)) + sum(len(one) for row in continuations for one in row)
             return [[found[row][column] for row, column in cells] for cells in places]
 
         return self._by_lm(requests, options)

@@ -12,8 +12,6 @@ import pytest
 from salad_eval.cli.report import FailIf, _between
 from salad_eval.errors import UserInputError
 from salad_eval.gap.compare import ColumnChange, ComparisonRow
-from salad_eval.pipeline.columns import seconds_of
-from salad_eval.pipeline.folder import RunFolder
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
 from salad_eval.report import load_report
@@ -247,13 +245,17 @@ def test_a_report_of_a_run_gives_its_items(runs: Path) -> None:
     assert {heard.cause for heard in report.items} <= set(report.overall.taxonomy)
 
 
-def test_a_run_notes_what_a_question_took(runs: Path) -> None:
-    took = seconds_of(RunFolder(runs / "monday"))
+def test_a_run_says_what_each_column_cost(salad: Salad, runs: Path) -> None:
+    costs = load_report(runs / "monday").costs
+    assert costs is not None
+    took = {cost.column: cost.seconds for cost in costs.columns}
     assert set(took) == {"base_text", "base_transcript", "adapted_text", "adapted_speech"}
-    assert all(0 < seconds < 60 for seconds in took.values())
+    assert all(seconds is not None and 0 < seconds < 60 for seconds in took.values())
     assert took["base_transcript"] == pytest.approx(
         sum(_unit(runs / "monday", s) for s in ("respond.base_transcript", "transcribe"))
     )
+    assert "Seconds a question" in salad("card", runs / "monday", "--model-name", "m").out
+    assert "Sound heard" in (runs / "monday" / "report.md").read_text()
 
 
 def _unit(folder: Path, step: str) -> float:

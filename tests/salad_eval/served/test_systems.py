@@ -20,7 +20,7 @@ from salad_eval.served import wire
 from salad_eval.served.asr import OpenAIASR
 from salad_eval.served.endpoint import EndpointError, Usage
 from salad_eval.served.systems import OpenAIAudio, OpenAIText
-from salad_eval.types import ASR, Audio, AudioSegment, Request, System, TextSegment
+from salad_eval.types import ASR, Audio, AudioSegment, Request, System, TextSegment, Tokens
 from tests.helpers.served_world import Answer, Call, Server, chat, completion, failed, ok, serving
 
 
@@ -238,6 +238,14 @@ def test_completions_generate(server: Server) -> None:
         "stop": ["\n"],
     }
     assert system.usage == Usage(requests=1, prompt_tokens=7, completion_tokens=1)
+    assert system.tokens() == Tokens(7, 1)
+
+
+def test_a_server_that_counts_no_tokens_is_not_said_to_read_none(server: Server) -> None:
+    server.behave = lambda call: ok({**completion("x"), "usage": None})
+    system = OpenAIText("m", server.url)
+    system.generate([text("Q:")], max_new_tokens=1, stop=[])
+    assert system.tokens() is None
 
 
 def test_chat_generates(server: Server) -> None:

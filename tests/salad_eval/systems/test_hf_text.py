@@ -19,7 +19,7 @@ from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.systems import prompts
 from salad_eval.systems.hf_text import HFTextSystem
 from salad_eval.testing.checkpoint_files import unseen, with_beside
-from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment
+from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment, Tokens
 from tests.helpers.tiny_causal_lm import TEXTS, save_tiny_llama, train_tokenizer
 
 SOUND = AudioSegment(Audio(np.zeros(160, dtype=np.float32), 16_000), "00")
@@ -137,6 +137,20 @@ def test_options_that_push_the_context_out_are_scored_each_with_its_own(folder):
     together = short.loglikelihoods([ask(context, *options)])[0]
     apart = [short.loglikelihoods([ask(context, option)])[0][0] for option in options]
     assert list(together) == pytest.approx(apart, abs=1e-5)
+
+
+def test_tokens_are_counted_as_the_tokenizer_counts_them(folder):
+    system = HFTextSystem(str(folder), device="cpu")
+    n = len(system.tokenizer.encode("Question: moon?", add_special_tokens=False))
+    options = [" Paris", " the moon"]
+    n_options = sum(len(system.tokenizer.encode(option, add_special_tokens=False)) for option in options)
+    assert system.tokens() == Tokens(0, 0)
+    system.loglikelihoods([ask("Question: moon?", *options)])
+    assert system.tokens() == Tokens(n + n_options, 0)  # the prompt is read once for both
+    (said,) = system.generate([ask("Question: moon?")], max_new_tokens=5, stop=[])
+    assert system.tokens() == Tokens(2 * n + n_options, 5), said
+    system.loglikelihoods([])
+    assert system.tokens() == Tokens(2 * n + n_options, 5)
 
 
 def test_generation_stops_before_the_first_stop_string(system):
