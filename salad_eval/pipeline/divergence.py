@@ -220,7 +220,7 @@ def diverge(tools: Tools, setup: DivergeSetup, chunk: Sequence[Question]) -> lis
     store = tools.store(setup.store)
 
     def measured(batch: Sequence[list[Question]]) -> list[list[Divergence | Reject]]:
-        found = divergences(base, adapted, (_query(heard, store) for heard in batch), first=len(batch))
+        found = divergences(base, adapted, (query_of(heard, store) for heard in batch), first=len(batch))
         return [list(itertools.islice(found, len(heard))) for heard in batch]
 
     outcomes: list[DivergenceOutcome] = []
@@ -236,8 +236,8 @@ def diverge(tools: Tools, setup: DivergeSetup, chunk: Sequence[Question]) -> lis
     return outcomes
 
 
-def _query(heard: Sequence[Question], store: AudioStore) -> DivergenceQuery:
-    """Of one item's questions."""
+def query_of(heard: Sequence[Question], store: AudioStore) -> DivergenceQuery:
+    """What is asked of one item, of its questions in each rendering."""
     item = heard[0].item
 
     def gold(question: Question) -> Request:

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.progress import tell
 from salad_eval.records import JsonlLog, dumps, loads, write_jsonl
-from salad_eval.types import GapReport
+from salad_eval.types import DivergenceRates, GapReport
 from salad_train.measure import evaluating
 from salad_train.steering.gaps import domain_gaps
 from salad_train.steering.sampler import GapSampler, WeightUpdate
@@ -38,6 +38,7 @@ class GapMeasurement:
         seconds: what measuring took.
         signature: how the report's numbers were made.
         update: the weights that followed from it; ``None`` without a sampler.
+        divergence_nats: F, M and D, where the report has them.
     """
 
     step: int
@@ -51,6 +52,15 @@ class GapMeasurement:
     seconds: float
     signature: str
     update: WeightUpdate | None
+    divergence_nats: DivergenceRates | None = None
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """What goes to a trainer's log: fractions, and nats a position."""
+        found = {"gap": self.gap, "gap_forgetting": self.forgetting, "gap_misalignment": self.misalignment}
+        if (rates := self.divergence_nats) is not None:
+            found |= {"gap_F": rates.forgetting, "gap_M": rates.misalignment, "gap_D": rates.distillation}
+        return found | {f"gap/{domain}": gap for domain, gap in self.domains.items()}
 
 
 class GapCallback(TrainerCallback):
@@ -93,7 +103,8 @@ class GapCallback(TrainerCallback):
         self._log: Callable[[dict[str, float]], None] | None = None
 
     def attach(self, trainer: AnyTrainer) -> AnyTrainer:
-        """Add this callback to a trainer, and the gap to its log (TensorBoard, W&B…); returns the trainer.
+        """Add this callback to a trainer, and the gap with F, M and D, where they are measured, to its log (TensorBoard, W&B…); returns
+        the trainer.
 
         Added by ``callbacks=[…]`` instead, it works alike, but for the gap going to the trainer's ``log_history`` alone.
         """
@@ -158,12 +169,10 @@ class GapCallback(TrainerCallback):
             self._failure = failure
             control.should_save = control.should_training_stop = True
             return
-        logs = {"gap": found.gap, "gap_forgetting": found.forgetting, "gap_misalignment": found.misalignment}
-        logs.update({f"gap/{domain}": gap for domain, gap in found.domains.items()})
         if self._log is not None:
-            self._log(logs)
+            self._log(found.logs)
         else:
-            state.log_history.append({**logs, "step": state.global_step})
+            state.log_history.append({**found.logs, "step": state.global_step})
 
     # --- measuring
 
@@ -217,6 +226,7 @@ def _measurement(report: GapReport, step: int, seconds: float, update: WeightUpd
         seconds=seconds,
         signature=report.signature,
         update=update,
+        divergence_nats=row.divergence_nats,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,13 +15,14 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.errors import ModelError, UserInputError
 from salad_eval.gap import RunProtocol, build_report
 from salad_eval.pipeline.columns import COLUMNS, Column
+from salad_eval.pipeline.divergence import divergences, incomparable, query_of
 from salad_eval.pipeline.items import Benchmark, read_benchmark
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import render_items
 from salad_eval.pipeline.respond import answers, respond_column
 from salad_eval.pipeline.session import Session
 from salad_eval.pipeline.speech import Speech
-from salad_eval.types import ColumnSpec, GapReport, Item, Reject, Score
+from salad_eval.types import ColumnSpec, Distributional, Divergence, GapReport, Item, Reject, Score, System
 from salad_train.measure import evaluating
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.model.system import SaladSystem
@@ -42,6 +44,7 @@ class _Prepared:
     base_scores: tuple[Score, ...]
     asked: RunProtocol
     rejects: tuple[Reject, ...]
+    base: System | None  # where divergences from it are measured
 
 
 class LiveGap:
@@ -59,6 +62,7 @@ class LiveGap:
         processor: of the live model.
         out: run folder; one that goes on finds its recordings there.
         limit, voices, tasks and other keys of a plan: as in ``evaluate``. The split is "validation" unless given.
+        divergences: measure F, M and D too; the base LLM then stays in memory, and is asked again each time.
         allow_test_split: measure on the test split; nothing should then be steered by it.
     """
 
@@ -68,6 +72,7 @@ class LiveGap:
         processor: SaladProcessor,
         *,
         out: str | os.PathLike[str],
+        divergences: bool = False,
         allow_test_split: bool = False,
         **overrides: Any,
     ) -> None:
@@ -78,7 +83,7 @@ class LiveGap:
                 "the plan measures on the test split: to train by it would be to look at the answers. Take split 'validation', "
                 "or say allow_test_split=True."
             )
-        self.processor = processor
+        self.processor, self.divergences = processor, divergences
         self._prepared: _Prepared | None = None
 
     def __call__(self, model: torch.nn.Module) -> GapReport:
@@ -94,7 +99,7 @@ class LiveGap:
     def prepare(self) -> _Prepared:
         """Render and ask the base LLM now; otherwise the first call does."""
         if self._prepared is None:
-            self._prepared = _prepare(self.plan)
+            self._prepared = _prepare(self.plan, keep_base=self.divergences)
         return self._prepared
 
     def _report(self, student: SaladForConditionalGeneration) -> GapReport:
@@ -110,6 +115,7 @@ class LiveGap:
             replace(ready.asked, columns=(*ready.asked.columns, *columns), created=now),
             ready.benchmark.items,
             [*ready.base_scores, *live],
+            divergences=_divergences(ready, system) if ready.base is not None else (),
             rejects=ready.rejects,
             notes=("measured on a model in training; recordings were not transcribed.",),
         )
@@ -129,7 +135,7 @@ def speech_llm_in(model: Any) -> SaladForConditionalGeneration:
     return found
 
 
-def _prepare(plan: Plan) -> _Prepared:
+def _prepare(plan: Plan, *, keep_base: bool) -> _Prepared:
     """The steps of ``salad run`` up to the base LLM's answers, in the plan's folder."""
     benchmark = read_benchmark(plan)
     with Session(plan, benchmark, again=True, roles=("tts", "base")) as session:
@@ -144,7 +150,19 @@ def _prepare(plan: Plan) -> _Prepared:
             tuple(map(benchmark.scorer(), responses)),
             session.protocol([BASE]),
             tuple(session.rejects(spoken.rejects)),
+            session.plugin("base") if keep_base else None,
         )
+
+
+def _divergences(ready: _Prepared, system: SaladSystem) -> list[Divergence]:
+    """Of the items that have options, in each rendering; none where the two systems cannot be compared."""
+    base = ready.base
+    if not isinstance(base, Distributional) or incomparable(base, system) is not None:
+        return []
+    asked = [item for item in ready.items if item.gold is not None and item.choices]
+    heard = itertools.groupby(ready.speech.questions(asked, "speech"), key=lambda question: question.item.id)
+    queries = (query_of(list(questions), ready.store) for _, questions in heard)
+    return [one for one in divergences(base, system, queries) if isinstance(one, Divergence)]
 
 
 def _ask(system: SaladSystem, column: Column, ready: _Prepared) -> Iterator[Score]:

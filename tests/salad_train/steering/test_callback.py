@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 
 from salad_eval import evaluate
 from salad_eval.errors import ModelError, UserInputError
-from salad_eval.types import GapReport
+from salad_eval.types import DivergenceRates, GapReport
 from salad_train.model.loading import load_salad
 from salad_train.steering.callback import (
     HISTORY_FILE,
@@ -30,6 +30,7 @@ from salad_train.training.distillation import Distillation, frozen_copy
 from tests.examples import toy_world
 from tests.helpers.steering_world import report_of
 
+N_POSITIONS = 40
 GAPS = report_of({"capitals": 0.1, "metals": 0.4})
 
 
@@ -114,6 +115,34 @@ def test_measurements_go_to_history_log_and_weights(
     ]
     assert sum("gap" in logs for logs in seen.logs) == (3 if how == "attached" else 0)
     assert all(found.gap == pytest.approx(found.forgetting + found.misalignment) for found in history)
+
+
+def test_a_local_tensorboard_shows_gap_and_divergences(base: Any, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    taken = toy_world.Measure(base)
+
+    def measure(model: Any) -> GapReport:
+        report = taken(model)
+        rates = DivergenceRates(0.25, 0.5, 0.125, N_POSITIONS)
+        return dataclasses.replace(report, overall=dataclasses.replace(report.overall, divergence_nats=rates))
+
+    trainer = trainer_for(base, tmp_path, max_steps=4, report_to="tensorboard")
+    callback = GapCallback(measure, None, every_steps=2, at_start=True)
+    callback.attach(trainer).train()
+    (events,) = tmp_path.rglob("events.out.tfevents*")
+    shown = accumulator.EventAccumulator(str(events.parent))
+    shown.Reload()
+
+    def series(name: str) -> list[tuple[int, float]]:
+        return [(event.step, event.value) for event in shown.Scalars(f"train/{name}")]
+
+    assert series("gap") == [(found.step, pytest.approx(found.gap)) for found in callback.history]
+    assert [step for step, _ in series("gap")] == [0, 2, 4]
+    assert series("gap_F") == [(0, 0.25), (2, 0.25), (4, 0.25)]
+    assert [value for _, value in series("gap_M")] == [0.5] * 3
+    assert [value for _, value in series("gap_D")] == [0.125] * 3
+    assert series("gap/metals") == [(found.step, pytest.approx(found.domains["metals"])) for found in callback.history]
+    assert read_history(tmp_path) == callback.history
 
 
 def test_a_measurement_in_a_line() -> None:
@@ -287,7 +316,7 @@ def test_a_live_model_is_measured_as_an_evaluation_of_its_checkpoint_would(
 ) -> None:
     expected = evaluate({**tiny_plan, "split": "validation"})
     model, processor = load_salad(str(tiny_models["speech"]), device="cpu")
-    measure = LiveGap(tiny_plan, processor, out=tmp_path / "live")
+    measure = LiveGap(tiny_plan, processor, out=tmp_path / "live", divergences=True)
     model.train()
     found = measure(Distillation(model, frozen_copy(model.language_model)))  # what SaladTrainer trains
     assert model.language_model.training
@@ -296,6 +325,10 @@ def test_a_live_model_is_measured_as_an_evaluation_of_its_checkpoint_would(
         for column in ("base_text", "adapted_text", "adapted_speech"):
             assert ours.accuracy[column].value == theirs.accuracy[column].value
         assert ours.gap.value == theirs.gap.value
+    ours, theirs = found.overall.divergence_nats, expected.overall.divergence_nats
+    assert ours is not None
+    assert theirs is not None
+    assert dataclasses.astuple(ours) == pytest.approx(dataclasses.astuple(theirs), abs=1e-5)
     assert found.split == "validation"
     assert GapSampler(
         dataclasses.replace(found, domains=report_of({"music": 0.2}).domains), domains=["music"]
