@@ -26,13 +26,11 @@ def check_command(
         typer.Option(help="The text model: a folder, a hub id, or a server's URL (URL#MODEL where it serves several)."),
     ],
     voice: Annotated[str, typer.Option(help="The voice model, in the same way.")],
-    asr: Annotated[
+    recogniser: Annotated[
         str,
-        typer.Option(
-            help="A recogniser to set beside it: a folder or hub id of a CTC model. The embedded one hears little."
-        ),
+        typer.Option(help="What to set beside it: a folder or hub id of a CTC model. The embedded one hears little."),
     ] = "nano/asr",
-    voices: Annotated[list[str] | None, typer.Option(help="Who asks; comma-separated or repeated.")] = None,
+    voices: Annotated[list[str] | None, typer.Option(help="Who speaks; comma-separated or repeated.")] = None,
     limit: Annotated[int | None, typer.Option(help="Fewer questions.", min=1)] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/check"),
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a served model is called.")] = False,
@@ -52,7 +50,7 @@ def check_command(
         NANO,
         {
             "name": "check", "tasks": ["salad_check"], "voices": names_in(voices) or list(VOICES), "limit": limit, "out": str(out),
-            "asr": {"name": "transformers-ctc", "options": {"pretrained": asr}},
+            "asr": {"name": "transformers-ctc", "options": {"pretrained": recogniser}},
             "base": text_model(text), "adapted": voice_model(voice),
             **({"score": "generate"} if is_url(text) or is_url(voice) else {}),
         },

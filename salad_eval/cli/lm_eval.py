@@ -37,7 +37,9 @@ def from_lm_eval_command(
     pair_by: Annotated[
         str | None, typer.Option(help="A field of the documents that names the same question in all runs.")
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="A field of the documents; their task if not given.")] = None,
+    domain_field: Annotated[
+        str | None, typer.Option(help="The field or column that names a domain; the task if not given.")
+    ] = None,
     group: Annotated[str | None, typer.Option(help="A field that documents of one passage share.")] = None,
     metric: Annotated[str | None, typer.Option(help="acc, acc_norm, exact_match, … (1 or 0 a document).")] = None,
     filter_name: Annotated[
@@ -64,7 +66,7 @@ def from_lm_eval_command(
     }
     converted = report_from_lm_eval(
         {column: [read_lm_eval(path, filter_name) for path in paths] for column, paths in folders.items()},
-        reading=Reading(pair_by, domain, group, metric),
+        reading=Reading(pair_by, domain_field, group, metric),
         slice_fields=slices or (),
         seed=seed,
         n_resamples=n_resamples,

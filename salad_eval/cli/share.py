@@ -23,13 +23,13 @@ def export_command(
         str, typer.Option(help="Licence of the data set, as the hub names it: cc-by-4.0, mit, …")
     ] = "unknown",
     language: Annotated[str, typer.Option(help="Language of what is said, as the hub names it.")] = "en",
-    format: Annotated[Format, typer.Option(help="How sound is kept; both are exact.")] = Format.flac,
+    audio_format: Annotated[Format, typer.Option(help="How sound is kept; both are exact.")] = Format.flac,
 ) -> None:
     """Write what a run rendered as a data set (Parquet and a card), so that others evaluate on the same sound."""
     from salad_eval.sharing.export import export
     from salad_eval.sharing.shared_task import run_command
 
-    made = export(run, out, license=license, language=language, format=format.value)
+    made = export(run, out, license=license, language=language, format=audio_format.value)
     for task in made.tasks:
         print(
             f"{task.name}: {task.n_items} items, {task.n_rows} recordings, {task.seconds / 3600:.2f} h, {len(task.files)} file(s)"

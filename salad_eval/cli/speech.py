@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from salad_eval.cli.names import names_in
 from salad_eval.errors import SaladError, UserInputError
 from salad_eval.identity import digest
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 DEFAULT_VOICE = "en-us+f3"
 DEFAULT_ASR = "transformers-ctc"
 NANO_ASR = "nano/asr"
+TtsOption = Annotated[str, typer.Option(help="A TTS plug-in; salad plugins list names them.")]
+TtsSettings = Annotated[
+    list[str] | None, typer.Option("--set-tts", help="An option of the TTS as key=value; repeat for more.")
+]
 LONGEST_NAME = 200  # characters; file systems take 255 bytes, suffix included
 
 
@@ -33,11 +38,11 @@ def render_command(
     split: Annotated[str, typer.Option(help="The task's split.")] = "test",
     limit: Annotated[int, typer.Option(help="How many of the task's items.")] = 3,
     voices: Annotated[
-        list[str] | None, typer.Option("--voice", "--voices", help=f"{DEFAULT_VOICE} by default; repeat for more.")
+        list[str] | None, typer.Option(help=f"Who speaks, {DEFAULT_VOICE} by default; comma-separated or repeated.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the WAV files.")] = Path("speech"),
-    tts: Annotated[str, typer.Option(help="TTS plug-in.")] = "pyttsx3",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="An option of the plug-in, key=value.")] = None,
+    tts: TtsOption = "pyttsx3",
+    settings: TtsSettings = None,
 ) -> None:
     """Speak texts, or a task's items, into WAV files; prints what is said for what is written."""
     from salad_eval.audio.sound import write_audio
@@ -45,7 +50,7 @@ def render_command(
     from salad_eval.pipeline.render import render
     from salad_eval.types import Rendering
 
-    jobs, written = _jobs(texts or [], task, split, limit, voices or [DEFAULT_VOICE])
+    jobs, written = _jobs(texts or [], task, split, limit, names_in(voices) or [DEFAULT_VOICE])
     store = AudioStore()
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -104,9 +109,12 @@ def transcribe_command(
     reference: Annotated[
         list[str] | None, typer.Option(help="What is said in the files, in their order; gives the WER.")
     ] = None,
-    asr: Annotated[str, typer.Option(help="ASR plug-in.")] = DEFAULT_ASR,
+    asr: Annotated[str, typer.Option(help="An ASR plug-in; salad plugins list names them.")] = DEFAULT_ASR,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help=f"An option of the plug-in; pretrained={NANO_ASR} by default.")
+        list[str] | None,
+        typer.Option(
+            "--set-asr", help=f"An option of the ASR as key=value; repeat for more. pretrained={NANO_ASR} by default."
+        ),
     ] = None,
 ) -> None:
     """Recognise audio files, or what a run has rendered; prints the text, and the WER where it is known what was said."""

@@ -124,7 +124,9 @@ def new_task(
     answer: Annotated[
         str | None, typer.Option(help="The column with the answer: a letter, a number from 0, or the text.")
     ] = None,
-    domain: Annotated[str | None, typer.Option(help="The column that names a domain.")] = None,
+    domain_field: Annotated[
+        str | None, typer.Option(help="The field or column that names a domain; the task if not given.")
+    ] = None,
     speak_choices: Annotated[
         bool, typer.Option("--speak-choices", help="List the options in the prompt, and speak them as well.")
     ] = False,
@@ -135,12 +137,16 @@ def new_task(
 
     salad tasks new quiz.csv
 
-    salad tasks new quiz.csv --question stem --choices A,B,C,D --answer key --domain subject
+    salad tasks new quiz.csv --question stem --choices A,B,C,D --answer key --domain-field subject
     """
     from salad_eval.benchmarks.new_task import TableColumns, write_task
 
     made = write_task(
-        table, out, name=name, columns=TableColumns(question, choices, answer, domain), speak_choices=speak_choices
+        table,
+        out,
+        name=name,
+        columns=TableColumns(question, choices, answer, domain_field),
+        speak_choices=speak_choices,
     )
     print(f"{made.n_items} questions in {made.n_domains} domains: {made.yaml}")
     print(f"check it:  salad tasks validate {made.yaml}")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from salad_eval.cli.speech import TtsOption, TtsSettings, plugin_options
 from salad_eval.errors import SaladError
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
@@ -13,10 +14,10 @@ SENTENCE = "The quick brown fox jumps over the lazy dog."
 
 def voices_command(
     search: Annotated[str, typer.Argument(help="A part of the name; all voices if not given.")] = "",
-    tts: Annotated[str, typer.Option(help="TTS plug-in; salad plugins list names them.")] = "pyttsx3",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="An option of the plug-in, key=value.")] = None,
+    tts: TtsOption = "pyttsx3",
+    settings: TtsSettings = None,
     play: Annotated[bool, typer.Option("--play", help="Let each of the first voices say a sentence.")] = False,
-    text: Annotated[str, typer.Option(help="What they say.")] = SENTENCE,
+    sentence: Annotated[str, typer.Option(help="What they say.")] = SENTENCE,
     limit: Annotated[int, typer.Option(help="How many are played.", min=1)] = 5,
 ) -> None:
     """The voices of a TTS by the names that a plan takes.
@@ -30,7 +31,6 @@ def voices_command(
     from salad_eval import plugins
     from salad_eval.audio.store import AudioStore
     from salad_eval.cli.items import play_sounds
-    from salad_eval.cli.speech import plugin_options
     from salad_eval.report.wording import printable
 
     engine = plugins.create("salad.tts", tts, plugin_options(settings))
@@ -44,4 +44,4 @@ def voices_command(
         print(printable(name))
     if play:
         store = AudioStore()
-        play_sounds([store.put(engine.speak(text, name)) for name in found[:limit]], store)
+        play_sounds([store.put(engine.speak(sentence, name)) for name in found[:limit]], store)

@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(rich_markup_mode=None, help="Turn the loop: evaluate → select → synthesise → train → evaluate.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Turn the loop: evaluate → select → synthesise → train → evaluate.",
+)
 
 
 @app.command()
 def loop(
-    preset: Annotated[str, typer.Option(help="A loop that ships with the package (nano), or a YAML file of yours.")],
+    preset: Annotated[
+        str | None, typer.Option(help="A loop that ships with the package; nano where no plan is given.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="A loop of your own (YAML).")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often; by default as the preset says.")] = None,
     out: Annotated[Path | None, typer.Option(help="The loop's folder; runs/loop-NAME if not given.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of selection and training.")] = None,
@@ -33,12 +40,16 @@ def loop(
     import torch
     from rich.console import Console
 
+    from salad_eval.errors import UserInputError
     from salad_eval.progress import quiet_loading
     from salad_eval.report.comparison import comparison_terminal
     from salad_eval.validation import parse_setting
     from salad_train.loop import load_loop
     from salad_train.loop import loop as run
 
+    if preset is not None and plan is not None:
+        raise UserInputError("give either --preset NAME or --plan FILE, not both.")
+    name = str(plan) if plan is not None else preset or "nano"
     torch.set_num_threads(threads or os.cpu_count() or 1)
     quiet_loading()
     changes = dict(parse_setting(text) for text in settings or ())
@@ -46,11 +57,11 @@ def loop(
         changes["rounds"] = rounds
     if seed is not None:
         changes |= {"select.seed": seed, "settings.stage2.train.seed": seed}
-    plan = load_loop(preset, changes)
+    steps = load_loop(name, changes)
     console = Console()
     result = run(
-        plan,
-        out or Path("runs") / f"loop-{Path(preset).stem}",
+        steps,
+        out or Path("runs") / f"loop-{Path(name).stem}",
         lambda line: console.print(f"· {line}", highlight=False),
     )
     console.print()

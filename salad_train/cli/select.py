@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from salad_eval.cli.names import names_in
 from salad_train.cli.options import with_options
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class SelectRequest:
             help="Exclude clusters above this character error rate; 3 times the median, at least 0.2, if not given."
         ),
     ] = None
-    asr: Annotated[
+    recogniser: Annotated[
         str | None, typer.Option(help="A CTC model that transcribes the probes: nano/asr, a folder or a hub id.")
     ] = None
     recipe: Annotated[
@@ -61,7 +62,9 @@ class SelectRequest:
     ] = "nano"
     model: Annotated[str | None, typer.Option(help="The speech LLM that is to be trained on.")] = None
     base: Annotated[str | None, typer.Option(help="The text LLM it came from.")] = None
-    voice: Annotated[list[str] | None, typer.Option(help="A voice to speak in; repeat for more.")] = None
+    voices: Annotated[
+        list[str] | None, typer.Option(help="Who speaks, the recipe's if not given; comma-separated or repeated.")
+    ] = None
     embedder: Annotated[str, typer.Option(help="tfidf, lm, sentence-transformers, or a plug-in's.")] = "tfidf"
     avoid: Annotated[
         list[Path] | None,
@@ -114,16 +117,18 @@ class SelectRequest:
             self.recipe,
             model=self.model,
             base=self.base,
-            voices=self.voice or (),
+            voices=names_in(self.voices),
             corpus=self.corpus,
             settings=self.settings or (),
         )
         return found.on_device(self.device)
 
-    def recogniser(self) -> PluginChoice | None:
+    def asr(self) -> PluginChoice | None:
         from salad_eval.pipeline.plan import PluginChoice
 
-        return None if self.asr is None else PluginChoice(name="transformers-ctc", options={"pretrained": self.asr})
+        if self.recogniser is None:
+            return None
+        return PluginChoice(name="transformers-ctc", options={"pretrained": self.recogniser})
 
 
 @app.command()
@@ -145,7 +150,7 @@ def select_command(asked: SelectRequest) -> None:
         asked.out,
         run=asked.report,
         avoid=tuple(asked.avoid or ()),
-        asr=asked.recogniser(),
+        asr=asked.asr(),
     )
     write_selection(found, asked.out)
     Console().print(selection_terminal(found))

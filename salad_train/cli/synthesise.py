@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(rich_markup_mode=None, help="Speak a selection within its budget.")
+app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Speak a selection within its budget.")
 
 
 @app.command()

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from salad_train.recipe import Recipe
 
 app = typer.Typer(
-    rich_markup_mode=None, help="Train a speech LLM: Stage I (natural speech) or Stage II (what was selected)."
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Train a speech LLM: Stage I (natural speech) or Stage II (what was selected).",
 )
 
 
@@ -46,7 +48,7 @@ def train_command(
     trainer: Annotated[str, typer.Option(help="Stage 2: a plug-in of salad.trainers: hf, dry_run or another.")] = "hf",
     trainer_settings: Annotated[
         list[str] | None,
-        typer.Option("--trainer-set", help="An option of that plug-in, as key=value; repeat for more."),
+        typer.Option("--set-trainer", help="An option of the trainer as key=value; repeat for more."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; the recipe's if not given.")] = None,
 ) -> None:

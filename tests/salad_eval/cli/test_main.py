@@ -128,7 +128,7 @@ def test_debug_shows_the_traceback(salad: Salad) -> None:
         (["tasks", "show", "salad_nan"], "did you mean 'salad_nano'"),
         (["tasks", "validate", "nowhere.yaml"], "no task file at"),
         (["render"], "give either texts to say, or --task NAME"),
-        (["render", "hello", "--voice", "xx-nowhere"], "xx-nowhere"),
+        (["render", "hello", "--voices", "xx-nowhere"], "xx-nowhere"),
         (["transcribe"], "give either audio files, or --run DIR"),
         (["transcribe", "nowhere.wav"], "no audio file at 'nowhere.wav'"),
         (["nonsense"], "nonsense"),
@@ -255,7 +255,7 @@ def test_plugins_are_listed_and_broken_ones_found_out(salad: Salad, monkeypatch:
 def test_texts_are_spoken_into_files(salad: Salad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
     ended = salad(
-        "render", "It weighs 5 kg.", "--voice", "en-us+f3", "--voice", "en-us+m7", "--out", tmp_path / "sound"
+        "render", "It weighs 5 kg.", "--voices", "en-us+f3", "--voices", "en-us+m7", "--out", tmp_path / "sound"
     )
     assert ended.code == 0, ended.err
     assert "written: It weighs 5 kg." in ended.out
@@ -285,14 +285,14 @@ def test_files_are_transcribed(
         "Two words.",
         "--reference",
         "Two more words.",
-        "--set",
+        "--set-asr",
         f"pretrained={tiny_models['asr']}",
     )
     assert ended.code == 0, ended.err
     assert ended.out.count("WER ") == 3
     assert "of 5 words" in ended.out
     (tmp_path / "empty.wav").write_bytes(b"")
-    assert salad("transcribe", tmp_path / "empty.wav", "--set", f"pretrained={tiny_models['asr']}").code == 1
+    assert salad("transcribe", tmp_path / "empty.wav", "--set-asr", f"pretrained={tiny_models['asr']}").code == 1
 
 
 def test_a_runs_renderings_are_transcribed(

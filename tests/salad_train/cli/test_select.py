@@ -84,7 +84,7 @@ class Salad:
         texts = corpus or write_corpus(self.folder / "corpus.jsonl", documents(*TOPICS))
         arguments = [
             "select", "--corpus", texts, "--model", self.models["speech"], "--base", self.models["base"],
-            "--voice", "en-us+f3", "--clusters", "3", "--probe-documents", "2", "--device", "cpu", "--out", self.folder / out,
+            "--voices", "en-us+f3", "--clusters", "3", "--probe-documents", "2", "--device", "cpu", "--out", self.folder / out,
             "--set", "corpus.domain_field=topic", "--set", "corpus.id_field=id", "--set", f"audio_store={self.audio}",
             *options,
         ]  # fmt: skip
@@ -139,7 +139,7 @@ def test_the_reports_gap_decides_which_domain_is_spoken(salad: Salad) -> None:
 
 def test_a_signal_of_probes_runs_on_a_speech_llm_and_runs_again_on_what_is_there(salad: Salad) -> None:
     options = (
-        "--signal", "learnability", "--budget-seconds", "15", "--asr", str(salad.models["asr"]), "--max-cer", "5"
+        "--signal", "learnability", "--budget-seconds", "15", "--recogniser", str(salad.models["asr"]), "--max-cer", "5"
     )  # fmt: skip
     assert salad.select(*options) == 0, salad.error
     found = salad.selection()
@@ -161,7 +161,7 @@ def test_a_cluster_whose_synthesis_cannot_be_recognised_is_excluded_with_its_rea
         return 0.5 if any(utterance.document_id.startswith("astronomy") for utterance in utterances) else 0.05
 
     monkeypatch.setattr(probe, "character_error_rate", planted)
-    options = ("--signal", "misalignment", "--budget-seconds", "10", "--asr", str(salad.models["asr"]))
+    options = ("--signal", "misalignment", "--budget-seconds", "10", "--recogniser", str(salad.models["asr"]))
     assert salad.select(*options) == 0, salad.error
     (excluded,) = [weight for weight in salad.selection().weights if weight.excluded]
     assert excluded.excluded == "character error rate 0.50 of its probe is above 0.20"

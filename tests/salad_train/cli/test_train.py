@@ -51,7 +51,7 @@ REFUSED: dict[str, tuple[str, type[SaladError], str]] = {
     "a selection that is not there": ("--stage 2 --recipe nano --selection gone", DataError, "gone holds no finished selection"),
     "an unknown recipe": ("--stage 1 --recipe nono", UnknownNameError, "unknown recipe 'nono'; did you mean 'nano'?"),
     "an unknown trainer": (f"{TWO} --trainer hff", UnknownNameError, "unknown trainers plug-in 'hff'; did you mean 'hf'?"),
-    "an unknown option of it": (f"{TWO} --trainer-set speed=1", UserInputError, "trainers plug-in 'hf' has no option 'speed'"),
+    "an unknown option of it": (f"{TWO} --set-trainer speed=1", UserInputError, "trainers plug-in 'hf' has no option 'speed'"),
     "a setting that is none": ("--stage 1 --recipe nano --set steps", UserInputError, "expected key=value"),
     "an unknown key": ("--stage 1 --recipe nano --set stage1.train.step=1", UserInputError, "did you mean 'steps'?"),
     "no manifest": ("--stage 1 --recipe qwen2.5-0.5b", UserInputError, "natural.recordings.libriheavy.source is not set"),
