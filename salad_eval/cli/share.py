@@ -72,13 +72,22 @@ def card_command(
         str | None, typer.Option(help="The model's name on the hub; the report's own name for it if not given.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A file to write to instead of printing.")] = None,
+    eval_results: Annotated[
+        Path | None,
+        typer.Option(help="Write the hub's .eval_results files into this folder of a model's repository as well."),
+    ] = None,
+    source_url: Annotated[str | None, typer.Option(help="Where the run can be looked at, for those files.")] = None,
 ) -> None:
     """Print a results block for a model card: model-index (YAML) and a table (Markdown)."""
     from salad_eval.records import write_atomic
     from salad_eval.report import load_report
+    from salad_eval.sharing.eval_results import write_eval_results
     from salad_eval.sharing.model_card import card_block
 
     report = load_report(run)
+    if eval_results is not None:
+        for path in write_eval_results(report, eval_results, source_url):
+            typer.echo(path, err=True)
     named = model_name or next(column.system for column in report.columns if column.name == "adapted_speech")
     block = card_block(report, named)
     if out is None:

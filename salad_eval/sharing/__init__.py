@@ -7,4 +7,5 @@ rendered.py     what a run rendered, read back
 shared_task.py  one task of an export
 dataset_card.py the card of the dataset
 model_card.py   a report as a block for a model card
+eval_results.py a report as the hub's .eval_results files
 """
