@@ -98,6 +98,7 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
     """
     recipe = load_recipe(plan.recipe, dotted(plan.settings))
     audio = AudioStore(recipe.audio_store)
+    voice = voice_of(recipe, audio)
     model = recipe.stage2.init
     selections: list[Selection] = []
     trained_on: list[TextDocument] = []
@@ -108,7 +109,7 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
         corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe))
         shared = stage2_data(recipe, (), audio=audio, work=out / "frames", frames=out / "frames")
         for number in range(1, plan.rounds + 1):
-            turn = Turn(plan, recipe, round_plan(recipe.stage2, model, number), folder, f"round-{number}", audio)
+            turn = Turn(plan, round_plan(recipe.stage2, model, number), folder, f"round-{number}", voice)
             tell(f"round {number} of {plan.rounds}: where is the gap? (validation split)")
             evaluate_model(plan, recipe, model, STEER_ON, turn.path / "validation", out / "questions", plan.steer)
             tell(f"round {number}: what to speak?")
@@ -131,22 +132,17 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """A round under way: what it is about, where its results are kept, and where sound is."""
+    """A round under way: what it is about, where its results are kept, and who speaks."""
 
     plan: LoopPlan
-    recipe: Recipe
     stage: Stage2Plan
     folder: RunFolder
     name: str
-    audio: AudioStore
+    voice: TTSSpeaker
 
     @property
     def path(self) -> Path:
         return self.folder.path / self.name
-
-    @property
-    def voice(self) -> TTSSpeaker:
-        return voice_of(self.recipe, self.audio)
 
     def made_of(self, **more: str) -> dict[str, str]:
         """What every step of a round depends on, and ``more``. A model counts by what it is, not by where it lies."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -188,6 +189,7 @@ def test_the_map_of_a_folder_names_each_of_its_files(folder: Path) -> None:
     text = ast.get_docstring(tree_of(folder / "__init__.py")) or ""
     files = [path.name for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"]
     assert [name for name in files if name not in text] == []
+    assert [name for name in re.findall(r"^([a-z0-9_]+\.py) ", text, re.MULTILINE) if name not in files] == []
     if folder.parent == CHECKOUT:
         below = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(("_", "."))]
         assert [name for name in below if f"{name}/" not in text] == []

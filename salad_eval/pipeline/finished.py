@@ -14,7 +14,7 @@ from salad_eval.gap.items import HeardItem, RunRecords, heard_items
 from salad_eval.identity import file_sha256
 from salad_eval.pipeline.costs import column_costs
 from salad_eval.pipeline.divergence import STEP as DIVERGE
-from salad_eval.pipeline.folder import DONE_FILE, RunFolder
+from salad_eval.pipeline.folder import DONE_FILE, ITEMS, RunFolder
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.render import STEP as RENDER
 from salad_eval.pipeline.respond import STEP as RESPOND
@@ -24,7 +24,6 @@ from salad_eval.report.json import REPORT_FILE, load_report
 from salad_eval.types import ColumnName, Costs, Divergence, GapReport, Item, Rendering, Response, Score, Transcript
 
 T = TypeVar("T")
-ITEMS, REJECTS = "items", "rejects"  # files of records that are no step's
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ STEPS_FILE = "steps.json"
 DONE_FILE = "DONE"
 LOCK_FILE = ".lock"
 FIGURES = "figures"
+ITEMS, REJECTS = "items", "rejects"  # files of records that are no step's
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 

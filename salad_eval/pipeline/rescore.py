@@ -14,8 +14,8 @@ from salad_eval.benchmarks.scoring import own_metric
 from salad_eval.errors import UserInputError
 from salad_eval.gap.report import build_report
 from salad_eval.gap.signature import RunProtocol
-from salad_eval.pipeline.finished import ITEMS, REJECTS, FinishedRun, read_run
-from salad_eval.pipeline.folder import DONE_FILE, RunFolder
+from salad_eval.pipeline.finished import FinishedRun, read_run
+from salad_eval.pipeline.folder import DONE_FILE, ITEMS, REJECTS, RunFolder
 from salad_eval.pipeline.items import Benchmark, tasks_of
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.render import STEP as RENDER

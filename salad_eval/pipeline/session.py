@@ -21,7 +21,7 @@ from salad_eval.gap.signature import RunProtocol
 from salad_eval.identity import digest
 from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole
 from salad_eval.pipeline.executor import Executor, InProcess, WorkerProcesses
-from salad_eval.pipeline.folder import DONE_FILE, RunFolder
+from salad_eval.pipeline.folder import DONE_FILE, ITEMS, REJECTS, RunFolder
 from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.speech import Speech
@@ -167,8 +167,8 @@ class Session:
         from salad_eval import report as views
 
         self.folder.check()
-        records.write_jsonl(self.folder.file("items"), self.benchmark.items)
-        records.write_jsonl(self.folder.file("rejects"), rejects)
+        records.write_jsonl(self.folder.file(ITEMS), self.benchmark.items)
+        records.write_jsonl(self.folder.file(REJECTS), rejects)
         views.write_report(report, self.folder.path, found, store=self.store, options=page)
         self.folder.check()
         records.write_atomic(self.folder.path / DONE_FILE, report.signature + "\n")
