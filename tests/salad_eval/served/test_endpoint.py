@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -538,6 +542,92 @@ def test_a_file_that_is_no_cache_is_refused(server: Server, tmp_path: Path) -> N
     with pytest.raises(UserInputError, match="cache is"):
         endpoint(server, cache=str(file / "below"))
     assert file.read_text().startswith("my notes")
+
+
+DAMAGE: dict[str, Callable[[Path, bytes], object]] = {
+    "cut in half": lambda file, held: os.truncate(file, len(held) // 2),
+    "cut in a page": lambda file, held: os.truncate(file, 4096 + 100),
+    "empty": lambda file, held: os.truncate(file, 0),
+    "overwritten": lambda file, held: file.write_bytes(b"x" * len(held)),
+    "a page of zeros": lambda file, held: file.write_bytes(held[:8192] + bytes(8192) + held[16384:]),
+    "removed": lambda file, held: file.unlink(),
+}
+
+
+_SAID = "word " * 40
+
+
+def _fill(cache: AnswerCache, n: int) -> None:
+    """In one transaction, which is quicker than ``n`` of them."""
+    rows = [(f"{k:032}", json.dumps([k, _SAID])) for k in range(n)]
+    with cache._connection:
+        cache._connection.execute("BEGIN")
+        cache._connection.executemany("INSERT INTO answers VALUES (?, ?)", rows)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_cache_damaged_while_it_is_used_is_made_anew(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No error of SQLite's gets out, what is still there is right, and what is answered after the damage is kept, of both who share it."""
+    file = tmp_path / "answers.sqlite"
+    run, other = AnswerCache(str(file)), AnswerCache(str(file))
+    _fill(run, 200)
+    DAMAGE[damage](file, file.read_bytes())
+    for cache in (run, other):
+        assert all(cache.get(f"{n:032}") in (None, [n, _SAID]) for n in range(200))
+        cache.put(f"{id(cache):032}", "after")
+    for cache in (run, other, AnswerCache(str(file))):
+        assert [cache.get(f"{id(one):032}") for one in (run, other)] == ["after", "after"]
+    aside = [one.name for one in tmp_path.iterdir() if one.name != "answers.sqlite"]
+    assert aside == ([] if damage == "removed" else ["answers.sqlite.damaged-1"])
+    assert ("was damaged" in caplog.text) == bool(aside)
+
+
+@pytest.mark.parametrize("place", [5, 9, 12, 20])
+def test_most_of_a_damaged_cache_is_kept(place: int, tmp_path: Path) -> None:
+    file = tmp_path / "answers.sqlite"
+    run, other = AnswerCache(str(file)), AnswerCache(str(file))
+    _fill(run, 400)
+    held = file.read_bytes()
+    assert len(held) > 30 * 4096
+    file.write_bytes(held[: place * 4096] + bytes(4096) + held[(place + 1) * 4096 :])
+    found = [other.get(f"{n:032}") for n in range(400)]
+    assert all(reply in (None, [n, _SAID]) for n, reply in enumerate(found))
+    assert found.count(None) < 40
+
+
+def test_a_run_goes_on_where_its_cache_is_cut(server: Server, tmp_path: Path) -> None:
+    server.behave = lambda call: ok({"n": call.json["n"]})
+    file = tmp_path / "answers.sqlite"
+    run = endpoint(server, cache=str(file))
+    assert [post(run, {"n": n})["n"] for n in range(3)] == [0, 1, 2]
+    os.truncate(file, 5000)
+    assert [post(run, {"n": n})["n"] for n in range(5)] == [0, 1, 2, 3, 4]
+    assert post(endpoint(server, cache=str(file)), {"n": 4})["n"] == 4
+    assert 5 <= len(server.calls) <= 8
+
+
+def test_a_reply_whose_bytes_were_changed_is_asked_again(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "answers.sqlite"
+    run = endpoint(server, cache=str(file))
+    post(run, {"n": 1})
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE answers SET reply = substr(reply, 2)")
+    assert post(run, {"n": 1}) == post(run, {"n": 1})
+    assert len(server.calls) == 2
+
+
+def test_a_cache_that_cannot_be_written_any_more_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = AnswerCache(str(tmp_path / "answers.sqlite"))
+    cache._connection.execute("PRAGMA query_only = 1")  # SQLite then says that the database is readonly
+    with pytest.raises(
+        UserInputError, match=r"answers\.sqlite.*cannot be used any more: attempt to write a readonly database"
+    ):
+        cache.put("1", {})
+    assert [file.name for file in tmp_path.iterdir()] == ["answers.sqlite"]
 
 
 def test_the_key_is_in_no_cache(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
