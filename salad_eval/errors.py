@@ -50,6 +50,10 @@ class ModelError(SaladError):
     """A checkpoint cannot be loaded or does not fit the role it was given."""
 
 
+class RoomError(ModelError):
+    """A prompt is longer than the model can read, and cannot be cut."""
+
+
 class LeakError(SaladError):
     """A speech prompt contains the very text that is meant to be heard; its score would not measure speech."""
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from salad_eval.batches import free_memory, is_out_of_memory
-from salad_eval.errors import AudioError, PluginError, SaladError
+from salad_eval.errors import AudioError, PluginError, RoomError, SaladError
 from salad_eval.types import Failure
 
 U = TypeVar("U")
 R = TypeVar("R")
 
-PLUGIN_FAILED, OUT_OF_MEMORY, UNUSABLE = "plugin_failed", "out_of_memory", "unusable_audio"
+PLUGIN_FAILED, OUT_OF_MEMORY = "plugin_failed", "out_of_memory"
+UNUSABLE, TOO_LONG = "unusable_audio", "prompt_too_long"  # no fault of the plug-in's
 MOST_FAILED = 8  # units in a row; a plug-in that fails on so many will not recover
 
 
@@ -27,8 +28,9 @@ class Caller:
         """What ``call`` gives for each unit, in order, or why it gave nothing.
 
         A batch in which something fails is asked again by halves, so that what does not fit into memory at once is answered all the
-        same, and only the unit at fault is lost. ``AudioError`` is the plug-in's own word for a recording that it cannot use. Any other
-        ``SaladError`` is about more than one unit, and is raised; so is ``PluginError`` after ``MOST_FAILED`` units in a row.
+        same, and only the unit at fault is lost. ``AudioError`` is the plug-in's own word for a recording that it cannot use,
+        ``RoomError`` for a prompt that is too long for it. Any other ``SaladError`` is about more than one unit, and is raised; so is
+        ``PluginError`` after ``MOST_FAILED`` units in a row.
         """
         if not units:
             return []
@@ -36,6 +38,8 @@ class Caller:
             answers = list(call(units))
         except AudioError as cause:
             failure = Failure(UNUSABLE, str(cause))
+        except RoomError as cause:
+            failure = Failure(TOO_LONG, str(cause))
         except SaladError:
             raise
         except Exception as cause:
@@ -56,7 +60,7 @@ class Caller:
         return [*self.ask(call, units[:half]), *self.ask(call, units[half:])]
 
     def _count(self, failure: Failure) -> None:
-        if failure.reason != UNUSABLE:
+        if failure.reason not in (UNUSABLE, TOO_LONG):
             self._in_a_row += 1
         if self._in_a_row >= MOST_FAILED:
             raise PluginError(

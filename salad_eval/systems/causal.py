@@ -16,7 +16,7 @@ import numpy as np
 
 from salad_eval.batches import halving, in_batches
 from salad_eval.checkpoints import Quantization, Weights, default_batch_tokens, library_versions, model_identity
-from salad_eval.errors import AudioError, ModelError, UserInputError
+from salad_eval.errors import AudioError, ModelError, RoomError, UserInputError
 from salad_eval.formats.peft import sources
 from salad_eval.systems import prompts
 from salad_eval.systems.chat import ChatStyle
@@ -43,7 +43,7 @@ class CausalSystem:
         batch_tokens: rows × new positions of a forward pass of the LM, which bounds memory; by default what suits the device.
         batch_seconds: sound in one pass of the encoder, padding included.
         max_length: limits the context below what the LM can hold. Text contexts lose tokens on the left; a prompt with audio
-            that does not fit is an error, since audio cannot be cut.
+            that does not fit is a ``RoomError``, since audio cannot be cut.
         cache_mb: memory for what the LM reads of recordings heard before, so that asking twice encodes once.
         chat: how prompts are put into the chat template; ``None``: as they are.
 
@@ -332,7 +332,7 @@ def made_of(
 
 def _check_room(request: Request, length: int, room: int) -> None:
     if length > room:
-        raise ModelError(
+        raise RoomError(
             f"item {request.item_id!r}: its prompt takes {length} positions, the model has room for {room}. Audio "
             f"cannot be cut as text is; leave the item out or use a model with a longer context."
         )

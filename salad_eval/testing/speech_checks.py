@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from salad_eval.audio.sound import resample, sha256_of
-from salad_eval.errors import AudioError, ModelError
+from salad_eval.errors import AudioError, ModelError, RoomError
 from salad_eval.systems.hf_text import HFTextSystem
 from salad_eval.systems.speech.family import SpeechFamily, recordings_of
 from salad_eval.systems.speech.system import SpeechLLMSystem
@@ -358,7 +358,7 @@ class SpeechSystemChecks:
 
     def test_a_prompt_that_does_not_fit_is_refused(self, folder: Path) -> None:
         system = self.system_class(str(folder), device="cpu", chat_template=self.chat, max_length=16)
-        with pytest.raises(ModelError, match="room for"):
+        with pytest.raises(RoomError, match="room for"):
             system.loglikelihoods([ask("a", "Q:", heard("What is the symbol for gold?"), "A:")])
         assert len(system.loglikelihoods([ask("b", "a long text " * 20)])[0]) == len(OPTIONS)
 

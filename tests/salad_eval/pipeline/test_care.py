@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from salad_eval.errors import AudioError, ModelError, PluginError
+from salad_eval.errors import AudioError, ModelError, PluginError, RoomError
 from salad_eval.pipeline.care import MOST_FAILED, Caller
 from salad_eval.pipeline.finished import read_run
 from salad_eval.pipeline.plan import Plan
@@ -52,6 +52,7 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
         (MemoryError(), "out_of_memory", "it failed: MemoryError: "),
         (RuntimeError("MPS backend out of memory"), "out_of_memory", "it failed: RuntimeError: MPS backend out of memory"),
         (AudioError("too short"), "unusable_audio", "too short"),
+        (RoomError("no room for it"), "prompt_too_long", "no room for it"),
     ],
 )  # fmt: skip
 def test_the_unit_at_fault_is_the_only_one_lost(error: Exception, reason: str, told: str) -> None:
@@ -75,14 +76,16 @@ def test_one_that_always_fails_ends_the_run() -> None:
     patient = Caller("it")
     for _ in range(3):  # not in a row
         patient.ask(Doubling(bad=range(1, MOST_FAILED)), range(MOST_FAILED))
-    deaf = Doubling(bad=range(99), error=AudioError("too long"))
-    assert len(Caller("it").ask(deaf, range(20))) == 20  # it says so itself, and well it may
+    for error in (AudioError("too long"), RoomError("too long")):
+        deaf = Doubling(bad=range(99), error=error)
+        assert len(Caller("it").ask(deaf, range(20))) == 20  # it says so itself, and well it may
 
 
 # --- in a run --------------------------------------------------------------------------------------------------------
 
 MODULE = """
 import os
+from salad_eval.errors import RoomError
 from salad_eval.testing.recognisers import ToneASR
 from salad_eval.testing.systems import HashedSystem
 from salad_eval.testing.voices import ToneTTS
@@ -109,6 +112,7 @@ class System(HashedSystem):
         if len(requests) > self.room: raise MemoryError("no room")
         if self.how == "raises" and any("rings" in self._read(r) for r in requests): raise ZeroDivisionError("a bug")
         if self.how == "always": raise ZeroDivisionError("a bug")
+        if self.how == "room" and any(r.has_audio and "rings" in self._read(r) for r in requests): raise RoomError("no room")
         return super().distributions(requests)
     def generate(self, requests, *, max_new_tokens, stop):
         texts = super().generate(requests, max_new_tokens=max_new_tokens, stop=stop)
@@ -151,6 +155,7 @@ FAULTS = [
      "base_text: the system plug-in 'failing' failed: ZeroDivisionError: a bug"),
     ("adapted", {"how": "raises"}, CHOICE, "respond", "plugin_failed",
      "adapted_text: the system plug-in 'failing' failed: ZeroDivisionError: a bug"),
+    ("adapted", {"how": "room"}, CHOICE, "respond", "prompt_too_long", "adapted_speech: no room"),
     ("adapted", {"how": "none"}, FREE, "respond", "plugin_failed",
      "adapted_text: the system plug-in 'failing' failed: TypeError: it gave a NoneType as an answer; expected a text"),
 ]  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 from salad_eval import plugins
 from salad_eval.audio.sound import sha256_of
 from salad_eval.checkpoints import load_tokenizer
-from salad_eval.errors import AudioError, ModelError
+from salad_eval.errors import AudioError, ModelError, RoomError
 from salad_eval.systems.hf_text import HFTextSystem
 from salad_eval.testing.checkpoint_files import unseen, with_beside
 from salad_eval.types import Audio, AudioSegment, Distributional, Request, System, TextSegment
@@ -207,7 +207,7 @@ def test_empty_sound_is_refused(system: SaladSystem) -> None:
 
 def test_a_prompt_that_does_not_fit_is_refused(folder: Path) -> None:
     system = SaladSystem(str(folder), device="cpu", max_length=8)
-    with pytest.raises(ModelError, match="room for"):
+    with pytest.raises(RoomError, match="room for"):
         system.loglikelihoods([spoken("a", "Q: ", heard("What is the symbol for gold?"), "A:")])
     assert len(system.loglikelihoods([spoken("b", "a long text " * 20)])[0]) == len(OPTIONS)
 
