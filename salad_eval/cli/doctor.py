@@ -96,12 +96,14 @@ def _torch() -> Iterator[Finding]:
 
 def _speech() -> Iterator[Finding]:
     from salad_eval.audio.sound import problem
+    from salad_eval.pipeline.apart import opened
+    from salad_eval.pipeline.tools import PluginRef, Tools
 
     text = "The quick brown fox jumps over the lazy dog."
     for info in plugins.available("salad.tts"):
         what = f"speech ({info.name})"
         try:
-            engine = plugins.create("salad.tts", info.name, {})
+            engine = opened(Tools(), PluginRef("salad.tts", info.name, {}))
             voices = engine.voices()
             audio = engine.speak(text, voices[0])
         except (MissingExtraError, UserInputError) as cause:  # an engine that needs more than its name

@@ -28,12 +28,13 @@ def voices_command(
 
     salad voices f3 --play --limit 2
     """
-    from salad_eval import plugins
     from salad_eval.audio.store import AudioStore
     from salad_eval.cli.items import play_sounds
+    from salad_eval.pipeline.apart import opened
+    from salad_eval.pipeline.tools import PluginRef, Tools
     from salad_eval.report.wording import printable
 
-    engine = plugins.create("salad.tts", tts, plugin_options(settings))
+    engine = opened(Tools(), PluginRef("salad.tts", tts, plugin_options(settings)))
     names = engine.voices()
     found = [name for name in names if search.casefold() in name.casefold()]
     if not found:

@@ -19,6 +19,7 @@ from salad_eval.formats.peft import sources
 from salad_eval.gap.items import RunRecords
 from salad_eval.gap.signature import RunProtocol
 from salad_eval.identity import digest
+from salad_eval.pipeline.apart import is_strange, opened
 from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole
 from salad_eval.pipeline.executor import Executor, InProcess, WorkerProcesses
 from salad_eval.pipeline.folder import DONE_FILE, ITEMS, REJECTS, RunFolder
@@ -64,8 +65,6 @@ class Session:
         self.tools = Tools()
         self.tools.use(self.store)
         self.models: Executor = InProcess(self.tools, plan.timeout)
-        strange = plan.tts is not None and not plugins.is_ours("salad.tts", plan.tts.name)
-        self.voices: Executor = WorkerProcesses(plan.n_workers, self.tools, plan.timeout, apart=strange)
         named: dict[Role, PluginRef] = {
             "asr": PluginRef("salad.asr", plan.asr.name, plan.asr.options),
             "base": PluginRef("salad.systems", plan.base.system, plan.base.options),
@@ -73,6 +72,8 @@ class Session:
         }
         if plan.tts is not None:
             named["tts"] = PluginRef("salad.tts", plan.tts.name, plan.tts.options)
+        strange = "tts" in named and is_strange(named["tts"])
+        self.voices: Executor = WorkerProcesses(plan.n_workers, self.tools, plan.timeout, apart=strange)
         self._refs = {role: ref for role, ref in named.items() if role in roles}
         self._fingerprints: dict[Role, str] = {}
 
@@ -94,6 +95,8 @@ class Session:
     def _refuse(self) -> None:
         """Raise ``UserInputError`` for what the plan's plug-ins, their options and voices get wrong, as far as that is seen without
         loading a model."""
+        if self._speaks:
+            self.plugin("tts")
         for ref in self._refs.values():
             plugins.check(ref.group, ref.name, ref.options)
             if isinstance(named := ref.options.get("pretrained"), str):
@@ -187,7 +190,7 @@ class Session:
     def plugin(self, role: Role) -> Any:
         """The plug-in, opened in this process."""
         quiet_loading()
-        return self.tools.plugin(self.ref(role))
+        return opened(self.tools, self.ref(role))
 
     def tokens(self, role: Role) -> Tokens | None:
         """What the system has read and written so far; ``None`` where it is not open, or does not count."""

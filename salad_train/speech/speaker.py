@@ -7,10 +7,11 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from salad_eval import plugins
 from salad_eval.audio.store import AudioStore
+from salad_eval.pipeline.apart import is_strange, opened
 from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, render
+from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import CLEAN, Audio, Rendering
 from salad_train.speech.utterances import Utterance, span_key
@@ -28,10 +29,15 @@ class TTSSpeaker:
         self, store: AudioStore, tts: str = "pyttsx3", options: Mapping[str, Any] | None = None, workers: int = 1
     ) -> None:
         self.store, self.tts, self.options, self.workers = store, tts, dict(options or {}), workers
+        self._tools = Tools()
 
     @cached_property
     def _fingerprint(self) -> str:
-        return f"{self.tts}: {plugins.create('salad.tts', self.tts, self.options).fingerprint()}"
+        return f"{self.tts}: {opened(self._tools, self._ref).fingerprint()}"
+
+    @property
+    def _ref(self) -> PluginRef:
+        return PluginRef("salad.tts", self.tts, self.options)
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -41,6 +47,7 @@ class TTSSpeaker:
 
     def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
         """What is in the store of each utterance after saying it; ``None`` where it cannot be said."""
+        opened(self._tools, self._ref)
         jobs: dict[int, RenderJob] = {}
         for k, utterance in enumerate(utterances):
             with suppress(Unspeakable):
@@ -50,7 +57,8 @@ class TTSSpeaker:
             tts=self.tts,
             tts_options=self.options,
             store=self.store,
-            executor=WorkerProcesses(self.workers),
+            executor=WorkerProcesses(self.workers, self._tools, apart=is_strange(self._ref)),
+            tools=self._tools,
         )
         said = {int(o.item_id): o for o in outcomes if isinstance(o, Rendering)}
         for k in range(len(utterances)):
