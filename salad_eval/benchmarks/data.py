@@ -211,7 +211,7 @@ def processed(task: TaskSpec, table: Table, function: FunctionRef | None) -> Tab
         raise
     except ModuleNotFoundError as cause:
         raise TaskError(f"{where} needs the Python module {cause.name!r}, which is not installed.") from None
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise TaskError(
             f"{where} fails on the data: {type(cause).__name__}: {' '.join(str(cause).split())}. Is it the right data? Its columns are "
             f"{', '.join(sorted(table.columns))}."

@@ -61,7 +61,10 @@ class FunctionRef:
             raise TaskError(f"!function {self.name}: there is no such function ({cause}).") from None
         except (ImportError, AttributeError) as cause:
             raise TaskError(f"!function {self.name}: there is no such function ({cause}).") from None
-        except Exception as cause:  # a module of lm-eval's may fail in any way when it is imported
+        except (
+            Exception,
+            SystemExit,
+        ) as cause:  # a module of lm-eval's may fail in any way when it is imported, or exit
             raise TaskError(
                 f"!function {self.name}: its module cannot be imported: {type(cause).__name__}: {cause}."
             ) from None

@@ -34,6 +34,7 @@ from salad_eval.benchmarks.recordings import NoRecording, arranged, joined
 from salad_eval.benchmarks.row_values import (
     Unusable,
     check_columns,
+    check_settled,
     choices_of,
     gold_of,
     golds_and_answers,
@@ -90,6 +91,8 @@ def load_items(
             if item_id in items and not task.audio:
                 raise Unusable("duplicate id", f"row {number + 1} of the {split} split")
             made = make(task, split, item_id, row, table.columns, shots_of_row(), recordings(row))
+            if not items:
+                check_settled(task, row)
             items[item_id] = _with_speaker(items[item_id], made, number, split) if item_id in items else made
         except (Unusable, NoRecording) as cause:
             rejects.append(Reject(item_id, STEP, cause.reason, cause.detail))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import numbers
 from typing import Any
 
 import jinja2
@@ -14,6 +15,9 @@ from salad_eval.benchmarks.templates import MissingField, template
 from salad_eval.errors import TaskError, did_you_mean
 
 Target = int | str | list[Any]
+
+
+_CALLS = 3  # of a function, to see whether it draws; one that draws of two options is overlooked once in four times
 
 
 class Unusable(Exception):
@@ -108,6 +112,8 @@ def target_of(source: TargetSource, row: Row, columns: frozenset[str], *, has_ch
         return list(source)
     if isinstance(source, FunctionRef):
         value = call_function(source, row, "doc_to_target")
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            value = int(value)  # one of numpy's
     elif source in columns:
         value = field_of(row, source)
     else:
@@ -146,8 +152,22 @@ def call_function(function: FunctionRef, row: Row, what: str) -> Any:
         return function.resolve()(dict(row))
     except TaskError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise Unusable("function failed", f"{what}: {function.name}: {type(cause).__name__}: {cause}") from None
+
+
+def check_settled(task: TaskSpec, row: Row) -> None:
+    """Refuse a task whose code draws anew each time it is called: what is shown of a row is then not what is scored."""
+    for key in ("doc_to_text", "doc_to_choice", "doc_to_target"):
+        function = getattr(task, key)
+        if (
+            isinstance(function, FunctionRef)
+            and len({repr(call_function(function, row, key)) for _ in range(_CALLS)}) > 1
+        ):
+            raise TaskError(
+                f"task {task.name}: its {key} ({function.name}) gives something else of the same row each time it is called, so that the "
+                "options that are shown are not those that are scored. Ask another task."
+            )
 
 
 def check_columns(task: TaskSpec, columns: frozenset[str]) -> None:

@@ -7,6 +7,7 @@ missing score with a reason.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,6 @@ import logging
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -29,6 +29,7 @@ from salad_eval.types import LOGPROB_SCORES, OWN_SCORES, Item, Response, Score, 
 Scorer = Callable[[Item, Response], Score]
 _FALLBACK = "[invalid]"  # what lm-eval's filters read where they find nothing, unless told otherwise
 _FILTERS_WITH_FALLBACK = ("regex", "multi_choice_regex")
+_MOST_PROBES, _LONGEST_PROBE = 4, 200
 _UNFILTERED = "none"  # lm-eval's name of the filter that changes nothing
 
 
@@ -96,7 +97,10 @@ class OwnScoring:
             answers = [response.text]
         try:
             found, read = self.measured(json.loads(item.row), answers)
-        except Exception as cause:  # code of the task's own may fail in any way an answer makes it
+        except (
+            Exception,
+            SystemExit,
+        ) as cause:  # code of the task's own may fail in any way an answer makes it, or exit
             return replace(score, reason=f"the task's own scoring failed: {type(cause).__name__}: {cause}"[:300])
         value = found.get(self.metric)
         if value is None:
@@ -174,18 +178,46 @@ def check_scoring(task: TaskSpec, item: Item) -> None:
         found, _ = own.measured(json.loads(item.row), answers)
     except TaskError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise TaskError(
             f"task {task.name}: its own scoring fails on item {item.id!r}: {type(cause).__name__}: {' '.join(str(cause).split())[:300]}. "
             "Say how answers are scored here: --set score=…"
         ) from None
+    beyond = _beyond(own, item) if task.measures.process_results is not None and task.score == "lm_eval" else None
+    if beyond is not None:
+        found = {**found, own.metric: beyond}
     usable = [name for name, value in found.items() if 0.0 <= value <= 1.0 and name in own_metrics(task)]
     if own.metric not in usable:
-        got = f"is {found[own.metric]:g} for a right answer" if own.metric in found else "is not measured of each item"
+        got = (
+            f"is {found[own.metric]:g} for {'an answer' if beyond is not None else 'a right answer'}"
+            if own.metric in found
+            else "is not measured of each item"
+        )
         others = (
             f"Choose another: --set metric={usable[0]}" if usable else "Say how answers are scored here: --set score=…"
         )
         raise TaskError(f"task {task.name}: its measure {own.metric} {got}; expected a number from 0 to 1. {others}")
+
+
+def _beyond(own: OwnScoring, item: Item) -> float | None:
+    """The first value of the measure that counts which is no score, of the row's own short texts as answers; ``None`` where all are.
+
+    A target that is no right answer to the task's own code (a line of a list, an empty text) shows no scale.
+    """
+    row = json.loads(item.row)
+    for text in _short_texts(row)[:_MOST_PROBES]:
+        with contextlib.suppress(Exception, SystemExit):  # of its own code's, on what is no answer
+            value = own.measured(row, [text])[0].get(own.metric)
+            if value is not None and not 0.0 <= value <= 1.0:
+                return value
+    return None
+
+
+def _short_texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value] if 0 < len(value) <= _LONGEST_PROBE else []
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return list(dict.fromkeys(text for one in below for text in _short_texts(one)))
 
 
 def own_metrics(task: TaskSpec) -> list[str]:
@@ -310,7 +342,7 @@ def _options(options: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return {key: _plain(value) if isinstance(value, FunctionRef) else value for key, value in options}
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without lm-eval's notes on each task that it makes."""
     logger = logging.getLogger("lm_eval")

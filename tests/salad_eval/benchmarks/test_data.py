@@ -242,6 +242,8 @@ BAD_CODE = {
     "def process_docs(dataset):\n    import no_such_module_here\n": "needs the Python module 'no_such_module_here'",
     "import no_such_module_here\n": "its code needs the Python module 'no_such_module_here'",
     "raise RuntimeError('broken')\n": "its module cannot be imported: RuntimeError: broken",
+    "raise SystemExit('install SWI-Prolog')\n": "its module cannot be imported: SystemExit: install SWI-Prolog",
+    "import sys\ndef process_docs(dataset):\n    sys.exit('no templates')\n": "fails on the data: SystemExit: no templates",
     "process_docs = 3\n": "is a int, not a function",
     "x = 1\n": "there is no such function",
 }

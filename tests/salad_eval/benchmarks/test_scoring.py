@@ -185,6 +185,45 @@ def test_what_is_not_scored_is_refused_before_anything_is_asked(name: str, tmp_p
     assert message in str(caught.value)
 
 
+def of_code(folder: Path, code: str, **keys: Any) -> TaskSpec:
+    """The task with functions of a module beside it, as tasks of lm-eval have them."""
+    (folder / "utils.py").write_text(code, encoding="utf-8")
+    task = load_task(str(own_task(folder)))
+    refs = {key: FunctionRef(f"utils.{name}", folder / "utils.py") for key, name in keys.items()}
+    own = {key: refs.pop(key) for key in ("process_results",) if key in refs}
+    return replace(task, **refs, measures=replace(task.measures, filters=(), **own))  # type: ignore[arg-type]
+
+
+def test_a_measure_of_another_scale_is_refused_where_an_answer_shows_it(tmp_path: Path) -> None:
+    """The target, an empty text or a line of a list, is no right answer to the task's own code; other texts of its row are."""
+    task = of_code(
+        tmp_path,
+        "def f(doc, results):\n    return {'exact_match': 100.0 * (results[0] == doc['q'])}\n",
+        process_results="f",
+    )
+    with pytest.raises(
+        TaskError, match="its measure exact_match is 100 for an answer; expected a number from 0 to 1"
+    ):
+        load_items(task, "test")
+
+
+def test_code_that_draws_anew_each_time_is_refused(tmp_path: Path) -> None:
+    code = "import random\ndef f(doc):\n    return f\"{doc['q']} {random.random()}\"\n"
+    with pytest.raises(
+        TaskError, match=r"its doc_to_target \(utils\.f\) gives something else of the same row each time"
+    ):
+        load_items(of_code(tmp_path, code, doc_to_target="f"), "test")
+
+
+def test_a_gold_may_be_a_number_of_numpys(tmp_path: Path) -> None:
+    choices = ("0", "1", "2")
+    code = "import numpy\ndef f(doc):\n    return numpy.int32(doc['a'])\n"
+    task = replace(
+        of_code(tmp_path, code, doc_to_target="f"), doc_to_choice=choices, output_type="multiple_choice", score="ll"
+    )
+    assert [item.gold for item in load_items(task, "test")[0]] == [0, 1, 2]
+
+
 def test_a_measure_that_the_task_does_not_have_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         UserInputError, match=r"it has no measure 'exact_match,second'; did you mean 'exact_match,first'"
