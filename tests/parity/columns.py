@@ -19,6 +19,7 @@ from salad_eval.errors import TaskError
 _TEXT_KEYS = (
     "doc_to_text", "doc_to_target", "doc_to_choice", "process_docs", "process_results", "description", "gen_prefix",
 )  # fmt: skip
+_WORDS = ("description", "gen_prefix")  # plain words, where they are no template
 _JINJA = frozenset({"loop", "range", "namespace", "dict", "joiner", "cycler", "lipsum", "self", "caller"})
 
 
@@ -48,7 +49,8 @@ def reads_of(table: Mapping[str, Any]) -> Reads:
     shots = table.get("fewshot_config")
     for part in (table, shots if isinstance(shots, dict) else {}):
         for key in _TEXT_KEYS:
-            _source(part.get(key), found)
+            if key not in _WORDS or "{" in str(part.get(key)):
+                _source(part.get(key), found)
     for one in table.get("metric_list") or []:
         _source(one.get("metric"), found) if isinstance(one.get("metric"), FunctionRef) else None
     for one in table.get("filter_list") or []:

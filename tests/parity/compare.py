@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import numbers
 import re
@@ -23,6 +24,9 @@ from tests.parity.search import FEWEST_ROWS, gold_varies
 
 SHOTS = (0, 2)
 Status = Literal["equal", "differs", "refused", "no rows", "vacuous", "does not load"]
+_MOST_OWN, _LONGEST_OWN = 4, 40
+_NONE_EITHER = "lm-eval shows no such shot either"
+_LM_EVAL_FAILS = (AssertionError, LookupError, TypeError, ValueError)
 _OF_ROWS = ("rows can be used", "cannot be a shot")
 _WRONG = ("I do not know.", "", "none of these", "The answer is Q.", "-17")
 _WAYS = ("{}", " {}", "{}.", "The answer is {}.", "The answer is ({}).", "So the answer is {}.", "Answer: {}", "#### {}", "\\boxed{{{}}}",
@@ -33,7 +37,7 @@ _WAYS = ("{}", " {}", "{}.", "The answer is {}.", "The answer is ({}).", "So the
 @dataclass
 class Verdict:
     """What came of a task. ``n_items``: of the fewest of its forms; ``detail``: why it is not equal; ``quick``: as another task is, and
-    asked in fewer forms or not at all (see ``sweep``).
+    asked in fewer forms or not at all (see ``sweep``); ``unshot``: why lm-eval itself has no shots of it, so that it was asked without.
     """
 
     status: Status
@@ -44,15 +48,36 @@ class Verdict:
     score: str = ""
     not_computed: tuple[str, ...] = ()
     quick: bool = False
+    unshot: str = ""
 
 
 class _Differs(Exception):
     pass
 
 
+class _Unfit(Exception):
+    pass
+
+
+class _NoShots(Exception):
+    """lm-eval cannot show shots of this task."""
+
+
 def compared(path: Path, splits: Splits, *, on_disk: bool = False, quick: bool = False) -> Verdict:
-    """Ask and score the task on these rows on both sides; ``quick``: with shots alone, plainly and in a chat."""
+    """Ask and score the task on these rows on both sides; ``quick``: with shots alone, plainly and in a chat.
+
+    Where lm-eval itself has no shots of it (its code asserts that they are texts, and they are not), without shots.
+    """
     every_shots, forms = (SHOTS[-1:], FORMS[:2]) if quick else (SHOTS, FORMS)
+    try:
+        return _compared(path, splits, on_disk, every_shots, forms)
+    except _NoShots as cause:
+        found = _compared(path, splits, on_disk, SHOTS[:1], forms)
+        found.unshot = str(cause)
+        return found
+
+
+def _compared(path: Path, splits: Splits, on_disk: bool, every_shots: Sequence[int], forms: Sequence[str]) -> Verdict:
     with tempfile.TemporaryDirectory() as folder:
         mirror = Path(folder)
         try:
@@ -60,6 +85,8 @@ def compared(path: Path, splits: Splits, *, on_disk: bool = False, quick: bool =
             write_mirror(mirror, task, splits)
             ours = {shots: read(task, mirror, shots) for shots in every_shots}
         except SaladError as cause:
+            if _NONE_EITHER in str(cause) and _fails_with_shots(path, splits):
+                raise _NoShots(str(cause)[:200]) from None
             made_up = any(mark in str(cause) for mark in _OF_ROWS)  # a fault of rows is no fault of the task
             return Verdict("vacuous" if made_up else "refused", str(cause)[:400])
     first = ours[every_shots[0]]
@@ -76,6 +103,8 @@ def compared(path: Path, splits: Splits, *, on_disk: bool = False, quick: bool =
         verdict.values = _same_measures(first, theirs)
     except _Differs as cause:
         return Verdict("differs", str(cause)[:600], verdict.n_items, verdict.n_rejects, score=task.score)
+    except _Unfit as cause:
+        return Verdict("vacuous", str(cause), score=task.score)
     problem = _vacuous(ours, first, verdict.values)
     if problem:
         reasons = sorted({f"{reject.reason} {reject.detail}"[:120] for one in ours.values() for reject in one.rejects})
@@ -83,8 +112,21 @@ def compared(path: Path, splits: Splits, *, on_disk: bool = False, quick: bool =
     return verdict
 
 
+def _fails_with_shots(path: Path, splits: Splits) -> bool:
+    try:
+        LmEvalSide(path, splits).asked(SHOTS[-1], FORMS[0])
+    except _LM_EVAL_FAILS:
+        return True
+    return False
+
+
 def _same_questions(ours: OurSide, theirs: LmEvalSide, shots: int, form: str) -> None:
-    asked = theirs.asked(shots, form)
+    try:
+        asked = theirs.asked(shots, form)
+    except _LM_EVAL_FAILS as cause:
+        if shots:
+            raise _NoShots(f"{type(cause).__name__}: {cause}"[:200]) from None
+        raise _Unfit(f"lm-eval itself fails on these rows: {cause!r:.200}") from None
     where = f"{shots} shots, {form}"
     for number, pairs in ours.asked(form).items():
         expected = asked[number]
@@ -212,11 +254,20 @@ def _same_values(item: Item, ours: Mapping[str, float | None], theirs: Mapping[s
 def _replies(ours: OurSide, item: Item) -> list[str]:
     """Right strictly, right flexibly, another row's answer, wrong, unreadable."""
     others = [other.answers[0] for other in ours.items.values() if other.answers and other.id != item.id][:1]
-    said = list(dict.fromkeys([*item.answers[:1], *(item.choices if not item.answers else ()), *others]))
+    own = _texts_in(json.loads(item.row))[:_MOST_OWN] if ours.task.measures.process_results is not None else []
+    said = list(dict.fromkeys([*item.answers[:1], *(item.choices if not item.answers else ()), *own, *others]))
     replies = [way.format(text) for text in said for way in _WAYS]
     for text in item.answers[:1]:
         replies += [fitted for step in _patterns(ours) if (fitted := fitting(step, text)) is not None]
     return list(dict.fromkeys([*replies, *_WRONG]))
+
+
+def _texts_in(value: object) -> list[str]:
+    """Short texts of a row, of which code of the task's own may want one where its target says another."""
+    if isinstance(value, str):
+        return [value] if 0 < len(value) < _LONGEST_OWN else []
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return list(dict.fromkeys(text for one in below for text in _texts_in(one)))
 
 
 def _patterns(ours: OurSide) -> list[str]:

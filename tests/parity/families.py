@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,41 @@ _STORY = {
     **{f"input_sentence_{n}": "text question" for n in range(1, 5)}, "sentence_quiz1": "option 0", "sentence_quiz2": "option 1",
     "answer_right_ending": "gold index from 1",
 }  # fmt: skip
+_BBQ = {
+    "ans0": "option 0", "ans1": "option 1", "ans2": '="Unknown"', "label": "~[0, 1, 2]", "category": '="Age"',
+    "answer_info": '={"ans0": ["a", "man"], "ans1": ["b", "woman"], "ans2": ["unknown", "unknown"]}',
+    "additional_metadata": '={"stereotyped_groups": ["Man"]}', "question_polarity": '~["neg", "nonneg"]',
+    "context_condition": '~["ambig", "disambig"]', "context": "text passage", "question": "text question",
+    "biased_answers": "-", "ans0_groups": "-", "ans1_groups": "-", "ans2_groups": "-", "stereotyped_groups": "-",
+}  # fmt: skip
+_COPA = {
+    "premise": "text passage", "question": '~["cause", "effect"]', "choice1": "option 0", "choice2": "option 1", "label": "gold index",
+    "query": "-", "choices": "-", "gold": "-",
+}  # fmt: skip
+_TOXIGEN = {
+    "toxicity_ai": "~[1.0, 5.0]", "toxicity_human": "~[1.5, 4.5]", "text": "text passage", "query": "-", "choices": "-", "gold": "-",
+}  # fmt: skip
+_GLIANOREX = {"question": "text question", "options": "list {A: …}", "answer_idx": "gold letter"}
+_WINOGENDER = {
+    "sentence": "text passage", "pronoun": '="they"', "occupation": "option 0", "participant": "option 1", "label": "gold index",
+}  # fmt: skip
+_TYDIQA = {
+    "ar": "arabic", "bn": "bengali", "en": "english", "fi": "finnish", "id": "indonesian", "ko": "korean", "ru": "russian",
+    "sw": "swahili", "te": "telugu",
+}  # fmt: skip
+_QASPER = {"title": "text question", "abstract": "text passage", "question": "-", "answer": "-", "answer_type": "-"}
+
+
+def _qasper(yes_no: str, free: str) -> str:
+    blob = {
+        "unanswerable": "=false",
+        "yes_no": f"={yes_no}",
+        "free_form_answer": free or '=""',
+        "extractive_spans": "=[]",
+    }
+    return json.dumps({"question": ["text question"], "answers": [{"answer": [blob]}]})
+
+
 # By the beginning of a task's path: a kind of ``values`` for each column; in braces what lies below it, "=" and JSON for the same value
 # in every row, "~" and a list for one after the other, "-" for a column that the code makes itself.
 _FIXED: Mapping[str, Mapping[str, str]] = {
@@ -31,12 +67,68 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
         "Level": '="Primary"', "Country": '="Egypt"', "Subject": '="Math"', "question": "text question", "context": "text passage",
         "options": "list {A: …}", "Answer Key": "gold letter", "prompt": "-", "choices": "-", "target": "-",
     },
-    "bbq/": {
-        "ans0": "option 0", "ans1": "option 1", "ans2": '="Unknown"', "label": "gold index", "category": '="Age"',
-        "answer_info": '={"ans0": ["a", "man"], "ans1": ["b", "woman"], "ans2": ["unknown", "unknown"]}',
-        "additional_metadata": '={"stereotyped_groups": ["Man"]}', "question_polarity": '~["neg", "nonneg"]',
-        "context_condition": '~["ambig", "disambig"]', "context": "text passage", "question": "text question",
-        "biased_answers": "-", "ans0_groups": "-", "ans1_groups": "-", "ans2_groups": "-", "stereotyped_groups": "-",
+    **{
+        f"bbq/bbq_generate{kind}.yaml": {**_BBQ, "ans0": "text word", "ans1": "text other word", "context_condition": condition}
+        for kind, condition in (("", '~["ambig", "disambig"]'), ("_ambig", '="ambig"'), ("_disambig", '="disambig"'))
+    },
+    **{
+        f"bbq/bbq_multiple_choice_{condition}.yaml": {**_BBQ, "context_condition": f'="{condition}"'}
+        for condition in ("ambig", "disambig")
+    },
+    "bbq/": _BBQ,
+    "arabic_leaderboard_complete/arabic_leaderboard_arabic_mt_copa": _COPA,
+    "arabic_leaderboard_light/arabic_leaderboard_arabic_mt_copa": _COPA,
+    "arabic_leaderboard_complete/arabic_leaderboard_arabic_mt_toxigen": _TOXIGEN,
+    "arabic_leaderboard_light/arabic_leaderboard_arabic_mt_toxigen": _TOXIGEN,
+    "copal_id": _COPA,
+    "kobest/kobest_copa": {
+        "premise": "text passage", "question": '~["원인", "결과"]', "alternative_1": "option 0", "alternative_2": "option 1",
+        "label": "gold index",
+    },
+    "glianorex/glianorex_fr": {**_GLIANOREX, "language": '="fr"'},
+    "glianorex/": {**_GLIANOREX, "language": '="en"'},
+    "japanese_leaderboard/ja_leaderboard_jcommonsenseqa": {
+        "question": "text question", **{f"choice{k}": f"option {k}" for k in range(5)}, "label": "gold index", "choices": "-",
+    },
+    "agieval/math": {},
+    "agieval/gaokao-mathcloze": {},
+    "agieval/": {"query": "text question", "choices": "list options", "gold": "gold [index]"},
+    **{
+        f"tydiqa/tydiqa_goldp_{code}.yaml": {
+            "id": f'="{language}-1"', "context": "text passage", "question": "text question", "answers": "list {text, label}",
+        }
+        for code, language in _TYDIQA.items()
+    },
+    **{
+        f"winogender/winogender{kind}_{gender}.yaml": {**_WINOGENDER, "gender": f'="{gender}"'}
+        for kind in ("", "_gotcha") for gender in ("female", "male", "neutral")
+    },
+    "truthfulqa/truthfulqa_gen": {
+        "question": "text question", "correct_answers": "list [right]", "incorrect_answers": "list wrong", "best_answer": "right",
+    },
+    "truthfulqa-multi/truthfulqa-multi_gen": {
+        "question": "text question", "correct_answers": "list [right]", "incorrect_answers": "list wrong", "best_answer": "right",
+        "lang": '="en"',
+    },
+    **{
+        f"llama3/instruct/mmlu_{language}/": {
+            "subtask_name": f"given after mmlu_{language}_chat.", "input_question": "text question",
+            "input_choice_list": '{"A": "option 0", "B": "option 1", "C": "option 2", "D": "option 3"}',
+            "input_correct_responses": "gold [letter]",
+        }
+        for language in ("de", "es", "fr", "hi", "it", "pt", "th")
+    },
+    "logiqa2/logieval": {"content": "text question", "ideal": "gold letter"},
+    "graphwalks": {"prompt": "text question", "answer_nodes": "list [right]"},
+    "qasper/bool": {**_QASPER, "qas": _qasper(yes_no="true", free="")},
+    "qasper/": {**_QASPER, "qas": _qasper(yes_no="false", free="right")},
+    "metabench/metabench_arc": {
+        **{f"arc_question_shot_{n}": "text question" for n in range(1, 26)},
+        **{f"arc_answerKey_shot_{n}": "gold letter" for n in range(1, 26)},
+        **{f"arc_choices_shot_{n}": "list {text, label}" for n in range(1, 26)},
+        **{f"arc_idx_shot_{n}": "text number" for n in range(1, 26)},
+        "alltwentyfiveshot_longprompt": "text passage", "question": "text question", "choices": "list {text, label}",
+        "answerKey": "gold letter", "twentyfive_shot_preprompt": "-", "original_hash": "-",
     },
     "careqa/careqa_e": {
         **{f"op{n}": f"option {n - 1}" for n in range(1, 5)}, "cop": "gold index from 1", "question": "text question",
@@ -44,6 +136,12 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
     "click/": {
         "id": '="economy geography history law politics popular society tradition PSE_korean Kedu_1"', "choices": "list options",
         "answer": "gold right text", "paragraph": "text passage", "question": "text question",
+    },
+    **{
+        f"darija_bench/darija_sentiment/darija_sentiment_{name}": {
+            "messages": '[{"content": "text question"}, {"content": "~[\\"ايجابي\\", \\"سلبي\\", \\"ماكينش إحساس\\"]"}]', "content": "-",
+        }
+        for name in ("mac", "msda")
     },
     "darija_bench/darija_sentiment": {
         "messages": '[{"content": "text question"}, {"content": "~[\\"ايجابي\\", \\"سلبي\\"]"}]', "content": "-",
@@ -89,6 +187,7 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
         "validated_answers": "text drop answers", "answers": "-", "id": "-", "number": "-", "date": "-", "spans": "-",
     },
 }  # fmt: skip
+_MORE_ROWS = {"med_text_classification/med_text_classification_easy": 10}  # of which it asks a tenth
 _GOLD_AT_ONE_PLACE = ("histoires_morales", "moral_stories")
 
 
@@ -100,3 +199,8 @@ def gold_is_fixed(path: Path) -> bool:
 def fixed_of(path: str) -> Mapping[str, str]:
     """What is known of the columns of a task at that path below lm-eval's task folder."""
     return next((kinds for start, kinds in _FIXED.items() if path.startswith(start)), {})
+
+
+def more_rows_of(path: Path) -> int:
+    """How many times the usual number of rows the task at that path needs."""
+    return next((more for start, more in _MORE_ROWS.items() if f"/tasks/{start}" in path.as_posix()), 1)

@@ -6,7 +6,9 @@ import itertools
 import json
 import logging
 import random
+import sys
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -100,10 +102,16 @@ class LmEvalSide:
 
 @cache
 def _faster() -> None:
-    """Compile a template once, and not once for each row: the same texts, in a tenth of the time."""
+    """Compile a template once, and not once for each row; look for marks of punctuation once, and not once for each answer.
+
+    The same texts and scores, in a tenth of the time.
+    """
     from lm_eval import utils
+    from lm_eval.filters import extraction
 
     utils.env.from_string = cache(utils.env.from_string)
+    marks = tuple(n for n in range(sys.maxunicode) if unicodedata.category(chr(n)).startswith("P"))
+    extraction.range = lambda *bounds: marks if bounds == (sys.maxunicode,) else range(*bounds)
 
 
 def _hash_code(yes: bool, _before: list[Any] = []) -> None:  # noqa: B006  what it was

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import numbers
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.parity.columns import Reads, reads_of
-from tests.parity.families import gold_is_fixed
+from tests.parity.families import gold_is_fixed, more_rows_of
 from tests.parity.oracle import LmEvalSide, Splits
 from tests.parity.values import FREE_GOLDS, GOLDS, LISTS, kinds_for, question, value_of
 
@@ -73,7 +74,7 @@ class Search:
         self.path, self.table = path, table
         self.reads = reads_of(table)
         self.splits = splits_named(table)
-        self.trials, self.more = 0, 1
+        self.trials, self.more = 0, more_rows_of(path)
         self.fixed = fixed
         for column, kind in self.fixed.items():
             self.reads.add(column)
@@ -99,7 +100,14 @@ class Search:
 
     def _first(self, known: Sequence[Schema]) -> Iterator[Schema]:
         columns = set(self.reads.columns)
-        yield from (schema for schema in known if columns <= set(schema.kinds))
+        yield from (schema for schema in known if columns <= set(schema.kinds) and self._can_be_made(schema))
+
+    def _can_be_made(self, schema: Schema) -> bool:
+        """Whether this task's code has the lists of words that rows of another task were made of."""
+        try:
+            return bool(schema.rows(self.reads, 0, 1))
+        except (IndexError, KeyError):
+            return False
 
     def _n_options(self) -> list[int]:
         choices = self.table.get("doc_to_choice")
@@ -205,7 +213,7 @@ def judged(path: Path, splits: Splits, table: Mapping[str, Any]) -> tuple[float,
     """How far lm-eval comes with these rows, and what is wrong; an empty text where nothing is."""
     try:
         side = LmEvalSide(path, splits)
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         return _stage(cause), f"{type(cause).__name__}: {cause}"[:300]
     task = side.task
     docs = side.docs
@@ -216,7 +224,7 @@ def judged(path: Path, splits: Splits, table: Mapping[str, Any]) -> tuple[float,
     for doc in docs:
         try:
             fault, context, gold, n_choices = _asked(task, doc)
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:
             fault, context, gold = f"{type(cause).__name__}: {cause}"[:300], None, None
         problem = problem or fault
         good += not fault
@@ -242,7 +250,7 @@ def gold_varies(doc_to_target: object, path: Path) -> bool:
     return not stated and not gold_is_fixed(path)
 
 
-def _stage(cause: Exception) -> float:
+def _stage(cause: BaseException) -> float:
     return (
         0.5
         if isinstance(cause, (KeyError, AttributeError))
@@ -282,7 +290,7 @@ def _asked(task: Any, doc: Mapping[str, Any]) -> tuple[str, Any, Any, int]:
         if (
             not gold
             or len(gold) == n
-            or not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < n for one in gold)
+            or not all(isinstance(one, numbers.Integral) and not isinstance(one, bool) and 0 <= one < n for one in gold)
         ):
             return f"gold is {target!r:.60}", text, None, n
         return "", text, gold, n

@@ -62,6 +62,13 @@ def table(everything: Sequence[Named], done: Mapping[str, Mapping[str, Any]]) ->
         "",
         f"{whole} families are equal in every name. {quick:,} of the equal names were compared in fewer forms (see above).",
     ]
+    unshot = Counter(
+        task.family for task in everything if done.get(task.name, {}).get("unshot") and statuses[task.name] == "equal"
+    )
+    if unshot:
+        lines[-1] += (
+            f" {unshot.total()} were compared without shots, as lm-eval itself fails to show any: {', '.join(sorted(unshot))}."
+        )
     lines += ["", "| refused | names | families |", "|---|--:|---|"]
     refused = defaultdict(list)
     for task in everything:

@@ -125,6 +125,7 @@ TEXTS: Mapping[str, Kind] = {
     "question": _sentence("Question"),
     "passage": _sentence("Passage"),
     "word": lambda q: f"w{q.n}ö",
+    "other word": lambda q: f"v{q.n}ü",
     "blank": lambda q: (
         f"In {q.n + 40} the {_NOUNS[q.n % 12]} saw the {_NOUNS[(q.n + 4) % 12]}, since _ was near number {q.n}."
     ),
@@ -190,6 +191,8 @@ def value_of(kind: str, column: str, reads: Reads, q: Question) -> Any:
         return _cycle(reads.words[column])(q)
     if kind == "given":
         return reads.given[0]
+    if kind.startswith("given after "):
+        return kind.removeprefix("given after ") + reads.given[0]
     if kind.startswith("words "):
         return _cycle(reads.groups[int(kind.removeprefix("words "))])(q)
     if kind.startswith(("{", "[")):
