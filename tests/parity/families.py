@@ -118,6 +118,7 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
         }
         for language in ("de", "es", "fr", "hi", "it", "pt", "th")
     },
+    "afrimgsm/": {"question": "text question", "answer": "text null", "answer_number": "gold number"},
     "logiqa2/logieval": {"content": "text question", "ideal": "gold letter"},
     "graphwalks": {"prompt": "text question", "answer_nodes": "list [right]"},
     "qasper/bool": {**_QASPER, "qas": _qasper(yes_no="true", free="")},

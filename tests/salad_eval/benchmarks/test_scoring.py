@@ -201,9 +201,7 @@ def test_a_measure_of_another_scale_is_refused_where_an_answer_shows_it(tmp_path
         "def f(doc, results):\n    return {'exact_match': 100.0 * (results[0] == doc['q'])}\n",
         process_results="f",
     )
-    with pytest.raises(
-        TaskError, match="its measure exact_match is 100 for an answer; expected a number from 0 to 1"
-    ):
+    with pytest.raises(TaskError, match="its measure exact_match is 100 for an answer; expected a number from 0 to 1"):
         load_items(task, "test")
 
 
