@@ -17,7 +17,7 @@ real: $(VENV)/.real
 	$(BIN)/salad run --preset smollm2 --out $(REAL)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from salad_train.nano import world
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> GapReport:
     folder = tmp_path_factory.mktemp("nano")
-    return evaluate("nano", limit=280, n_resamples=500, out=folder / "run", audio_store=folder / "audio", workers=1)
+    return evaluate("nano", limit=140, n_resamples=500, out=folder / "run", audio_store=folder / "audio", workers=1)
 
 
 def mean(rows: list[GapRow], column: str) -> float:
@@ -46,7 +46,7 @@ def test_evaluation_voices_are_none_of_the_training_voices() -> None:
 
 def test_every_domain_has_all_four_columns(report: GapReport) -> None:
     assert [row.name for row in report.domains] == list(world.domains())
-    assert report.overall.n_items == 280
+    assert report.overall.n_items == 140
     for row in report.domains:
         assert set(row.accuracy) == set(COLUMNS)
         assert row.divergence_nats is not None
