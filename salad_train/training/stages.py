@@ -27,6 +27,7 @@ from salad_train.training.mixture import Mixture
 from salad_train.training.processes import first_process_first, is_first, wait_for_all
 from salad_train.training.saving import as_stored
 from salad_train.training.train import train
+from salad_train.training.warm_start import heard_spans, warm_start
 
 if TYPE_CHECKING:
     from salad_train.training.teacher_cache import TeacherCache, TeacherStates
@@ -100,8 +101,8 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
 
     Args:
         heard: what may be heard; replay: what is read as plain text.
-        out: gets ``plan.json``, ``frames/``, ``train.jsonl``, ``checkpoints/`` and ``model/``. A killed run goes on
-            from there.
+        out: gets ``plan.json``, ``frames/``, ``warm_start/`` where the plan has one, ``train.jsonl``, ``checkpoints/`` and ``model/``.
+            A killed run goes on from there.
     """
     out = Path(out)
     model, processor, teacher = build(plan)
@@ -111,6 +112,9 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
         claim(out, plan, made_of)
         store = open_store(out / "frames", model)
         spoken = speak_documents(heard, plan, model, processor, store)
+        if plan.warm_start is not None:
+            cut = cut_documents(heard.documents, processor.tokenizer, plan, heard.preferred)
+            warm_start(model, heard_spans(cut, heard.speaker, plan, store), store, plan, out / "warm_start")
         texts = texts_of(read, processor, plan)
         taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher")
     batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)

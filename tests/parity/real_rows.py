@@ -5,7 +5,7 @@
 Both sides are asked the first ROWS rows of each task, zero-shot, in float32. lm-eval makes its own requests from its own YAML and runs them
 on the model that transformers reads from the GGUF file; ours come from ``tasks/`` and run on ``hf-text``. Equal means per option within
 1e-4 + 3e-6·|log-probability|, and acc and acc_norm the same per item but for items whose margin is under twice that: those are listed.
-Answers are kept in FOLDER as they come, so that a run that was stopped goes on. Prints a table in Markdown.
+Answers are kept in FOLDER as they come, so that a run that was stopped goes on, also with more rows. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -68,12 +68,14 @@ def asked_of(name: str, n_rows: int) -> tuple[LmEvalSide, list[Asked], int]:
     for item in items:
         request = build_request(item, "text")
         prompt = "".join(segment.text for segment in request.prompt if isinstance(segment, TextSegment))
-        by_text[prompt, tuple(request.target_delimiter + one for one in request.continuations)] = (item, request)
+        by_text[prompt, request.continuations] = (item, request)
     rows = []
     for number, pairs in theirs.asked(0, "plain").items():
         found = by_text.get((pairs[0].prompt, tuple(str(pair.continuation) for pair in pairs)))
         if found is not None:
             rows.append(Asked(*found, theirs.docs[number], [(pair.prompt, str(pair.continuation)) for pair in pairs]))
+    if not rows:
+        raise SystemExit(f"{name}: of {n_rows} rows none is asked alike on both sides.")
     return theirs, rows, n_rows - len(rows)
 
 
@@ -177,7 +179,7 @@ def main() -> None:
     lines = []
     for name in asked.tasks.split(","):
         theirs, rows, left_out = asked_of(name, asked.rows)
-        ours, other = both(asked.work, rows, system, model, f"{name}.{asked.rows}")
+        ours, other = both(asked.work, rows, system, model, name)
         lines.append(compared(name, theirs, rows, ours, other, left_out))
     print(
         "\n| task | rows (asked otherwise) | options | largest difference | beyond the tolerance | acc | acc_norm | unlike |"

