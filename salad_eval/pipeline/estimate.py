@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,11 @@ from salad_eval import progress
 from salad_eval.benchmarks.recordings import recorded_jobs
 from salad_eval.pipeline.columns import COLUMNS
 from salad_eval.pipeline.controls import CONTROLS
+from salad_eval.pipeline.executor import WORKER_START_SECONDS
 from salad_eval.pipeline.finished import read_run
 from salad_eval.pipeline.items import Benchmark, read_benchmark
 from salad_eval.pipeline.plan import Plan
+from salad_eval.pipeline.render import STEP as RENDER
 from salad_eval.pipeline.render import jobs_for
 from salad_eval.pipeline.run import run, steps_of
 from salad_eval.types import LOGPROB_SCORES, Item
@@ -22,7 +26,9 @@ BYTES_A_SAMPLE = 2
 LETTERS_A_SECOND = 14.0  # of plain speech, where nothing was spoken to measure it
 RATE_HZ = 16_000
 LETTERS_A_TOKEN = 4.0  # of English, about
-FEW, MORE = 4, 12  # items a task of the two runs that the time is taken from
+FIRST, FEW, MORE = 1, 8, 24  # renderings a task, about, of the three runs that the time is taken from
+MOST_RENDERINGS_AS_ONE = 4  # of an item, as far as these three go
+REPORT = "report"  # what is neither a step nor in one: reading the tasks, intervals, pages
 SERVED = "openai-"
 
 
@@ -67,8 +73,28 @@ class _Timed:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """A step of the three small runs. The first opens what the others find open already: packages, files in the memory of the system."""
+
+    first: _Timed
+    few: _Timed
+    more: _Timed
+
+    @property
+    def a_unit(self) -> float:
+        """Seconds that one unit more takes."""
+        if self.more.units <= self.few.units:
+            return self.more.seconds / max(1, self.more.units)
+        return max(0.0, (self.more.seconds - self.few.seconds) / (self.more.units - self.few.units))
+
+    @property
+    def begin(self) -> float:
+        return max(0.0, self.first.seconds - self.a_unit * self.first.units)
+
+
 def estimate(plan: Plan) -> Estimated:
-    """What the plan would take. Two small runs of it, in a folder and a store of their own that are removed, give its times; none where
+    """What the plan would take. Three small runs of it, in folders and stores of their own that are removed, give its times; none where
     a model is served, for each question to it is paid."""
     return _estimated(plan, measure=not served(plan))
 
@@ -85,14 +111,14 @@ def _estimated(plan: Plan, *, measure: bool) -> Estimated:
     letters = sum(len(job.spoken_text) for job in jobs)
     n_recordings = len(jobs) + len(recorded)
     a_letter, rate = 1 / LETTERS_A_SECOND, float(RATE_HZ)
-    timed: Mapping[str, tuple[_Timed, _Timed]] = {}
+    timed: Mapping[str, _Runs] = {}
     measured_on = 0
     if measure:
         timed, (a_letter, rate), measured_on = _measured(plan)
     seconds = letters * a_letter
     lost = {reject.item_id for reject in (*unspeakable, *unheard)}
     items = [item for item in benchmark.items if item.id not in lost]
-    steps = tuple(_step(name, plan, benchmark, items, n_recordings, timed) for name in steps_of(plan))
+    steps = tuple(_step(name, plan, benchmark, items, n_recordings, timed) for name in (*steps_of(plan), REPORT))
     return Estimated(
         n_items=len(items),
         n_rejects=len(benchmark.rejects) + len(lost),
@@ -122,6 +148,8 @@ def units_of(name: str, plan: Plan, n_items: int, n_recordings: int) -> int:
         return n_recordings
     if name == "comparable":
         return 1
+    if name == REPORT:
+        return n_items
     if name == "score":
         return sum(n_items if column.form == "text" else spoken for column in COLUMNS)
     column = next((column for column in COLUMNS if name.endswith(f".{column.name}")), None)
@@ -136,22 +164,22 @@ def _step(
     benchmark: Benchmark,
     items: list[Item],
     n_recordings: int,
-    timed: Mapping[str, tuple[_Timed, _Timed]],
+    timed: Mapping[str, _Runs],
 ) -> StepEstimate:
     units = units_of(name, plan, len(items), n_recordings)
-    return StepEstimate(name, units, _calls(name, units, plan, benchmark, items), _seconds(units, timed.get(name)))
+    workers = min(plan.n_workers, os.cpu_count() or 1) if name == RENDER.name else 1
+    return StepEstimate(
+        name, units, _calls(name, units, plan, benchmark, items), _seconds(units, timed.get(name), workers)
+    )
 
 
-def _seconds(units: int, timed: tuple[_Timed, _Timed] | None) -> float | None:
-    """A straight line through two small runs: what a step takes to begin, and a unit more."""
+def _seconds(units: int, timed: _Runs | None, workers: int = 1) -> float | None:
+    """A straight line: what a step takes to begin in a fresh process, and each unit, shared by worker processes where that pays."""
     if timed is None:
         return None
-    few, more = timed
-    if more.units <= few.units:
-        return more.seconds * units / max(1, more.units)
-    a_unit = max(0.0, (more.seconds - few.seconds) / (more.units - few.units))
-    begin = max(0.0, few.seconds - a_unit * few.units)
-    return begin + a_unit * units
+    alone = timed.a_unit * units
+    shared = alone / workers + WORKER_START_SECONDS
+    return timed.begin + min(alone, shared)
 
 
 def _calls(name: str, units: int, plan: Plan, benchmark: Benchmark, items: list[Item]) -> int:
@@ -177,31 +205,36 @@ def _letters_read(items: list[Item], plan: Plan) -> int:
     return asked + sum(unspoken for control in CONTROLS if control.name in plan.controls)
 
 
-def _measured(plan: Plan) -> tuple[Mapping[str, tuple[_Timed, _Timed]], tuple[float, float], int]:
-    """Each step of two small runs, seconds of sound a letter and its rate, and how many items were asked."""
+def _measured(plan: Plan) -> tuple[Mapping[str, _Runs], tuple[float, float], int]:
+    """Each step of three small runs, seconds of sound a letter and its rate, and how many items were asked."""
     found: list[dict[str, _Timed]] = []
     a_letter, rate, n_items = 1 / LETTERS_A_SECOND, float(RATE_HZ), 0
+    an_item = min(_n_renderings(plan), MOST_RENDERINGS_AS_ONE)
     with tempfile.TemporaryDirectory(prefix="salad-dry-run-") as place:
-        for limit in (FEW, MORE):
+        for number, renderings in enumerate((FIRST, FEW, MORE)):
+            limit = max(1, renderings // an_item)
             small = plan.model_copy(
                 update={
                     "limit": min(limit, plan.limit or limit),
-                    "out": str(Path(place) / str(limit)),
-                    "audio_store": str(Path(place) / f"audio-{limit}"),
-                    "n_resamples": 100,
+                    "out": str(Path(place) / f"{number}"),
+                    "audio_store": str(Path(place) / f"audio-{number}"),
+                    "workers": 1,
                     "created": None,
                 }
             )
+            began = time.monotonic()
             with progress.timed() as took:
                 report = run(small)
+            whole = time.monotonic() - began
             made = read_run(small.folder)
             said = made.renderings()
             letters = sum(len(one.spoken_text) for one in said)
             if letters:
                 a_letter, rate = sum(one.seconds for one in said) / letters, float(said[0].sample_rate_hz)
             n_items += report.overall.n_items
+            seconds = {name: took.get(name, 0.0) for name in steps_of(plan)}
+            seconds[REPORT] = max(0.0, whole - sum(seconds.values()))
             n = len(made.items)
-            found.append(
-                {name: _Timed(units_of(name, plan, n, len(said)), took.get(name, 0.0)) for name in steps_of(plan)}
-            )
-    return {name: (found[0][name], found[1][name]) for name in found[0]}, (a_letter, rate), n_items
+            found.append({name: _Timed(units_of(name, plan, n, len(said)), took) for name, took in seconds.items()})
+    first, few, more = found
+    return {name: _Runs(first[name], few[name], more[name]) for name in first}, (a_letter, rate), n_items

@@ -40,6 +40,8 @@ SUITE: Mapping[str, tuple[str, ...]] = {
     "stage2_step": (),
     "memory": (),
     "whisper_windows": (),
+    "dry_run": (),
+    "viewer": (),
 }
 PACKAGES = ("salad-gap", "torch", "transformers", "numpy", "scipy", "lm-eval")
 LAST_LINES = 3  # of what a benchmark that failed said

@@ -1,4 +1,4 @@
-"""What a run would take, against what it took: counts to the item, and the way from two small runs to a whole one."""
+"""What a run would take, against what it took: counts to the item, and the way from small runs to a whole one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from salad_eval.pipeline.estimate import Estimated, _seconds, _Timed, estimate
+from salad_eval import load_report
+from salad_eval.pipeline.estimate import REPORT, Estimated, _Runs, _seconds, _Timed, counted, estimate
+from salad_eval.pipeline.executor import WORKER_START_SECONDS
 from salad_eval.pipeline.finished import read_run
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run, steps_of
 from salad_eval.report.estimate import estimate_terminal
+from tests.helpers.places import CHECKOUT
 
 
 def printed(told: Estimated) -> str:
@@ -31,13 +34,13 @@ def test_counts_are_those_of_the_run(fake_plan: dict[str, Any], tmp_path: Path) 
     made = read_run(plan.folder)
     assert told.n_items == report.overall.n_items
     assert told.n_recordings == len(made.renderings())
-    for step in told.steps:
+    assert [step.name for step in told.steps] == [*steps_of(plan), REPORT]
+    assert all(step.seconds is not None for step in told.steps)
+    for step in told.steps[:-1]:
         file = plan.folder / f"{step.name}.jsonl"
         # Divergences are taken of items with options alone; an estimate may be above that.
         assert step.units == len(file.read_text().splitlines()) or step.name == "divergence", step.name
         assert step.calls == 0
-        assert step.seconds is not None
-    assert [step.name for step in told.steps] == steps_of(plan)
     sound = sum(one.seconds for one in made.renderings())
     assert told.seconds_of_sound == pytest.approx(sound, rel=0.3)
     assert told.disk_bytes == pytest.approx(sum(2 * one.n_samples for one in made.renderings()), rel=0.3)
@@ -57,16 +60,38 @@ def test_a_served_model_is_counted_and_not_asked(fake_plan: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("few", "more", "units", "seconds"),
+    ("first", "few", "more", "units", "seconds"),
     [
-        ((4, 5.0), (12, 9.0), 100, 53.0),  # 3 s to begin, half a second each
-        ((4, 5.0), (12, 4.0), 100, 5.0),  # nothing a unit: it is all beginning
-        ((4, 2.0), (4, 2.0), 8, 4.0),
-        ((4, 0.0), (12, 0.0), 1000, 0.0),
+        ((1, 3.5), (4, 5.0), (12, 9.0), 100, 53.0),  # 3 s to begin, half a second each
+        ((1, 9.5), (4, 5.0), (12, 9.0), 100, 59.0),  # what the first run opened is opened by the run too
+        ((1, 5.0), (4, 5.0), (12, 4.0), 100, 5.0),  # nothing a unit: it is all beginning
+        ((4, 2.0), (4, 2.0), (4, 2.0), 8, 4.0),
+        ((1, 0.0), (4, 0.0), (12, 0.0), 1000, 0.0),
     ],
 )
-def test_times_lie_on_a_line_through_two_small_runs(
-    few: tuple[int, float], more: tuple[int, float], units: int, seconds: float
+def test_times_lie_on_a_line_through_small_runs(
+    first: tuple[int, float], few: tuple[int, float], more: tuple[int, float], units: int, seconds: float
 ) -> None:
-    assert _seconds(units, (_Timed(*few), _Timed(*more))) == pytest.approx(seconds)
+    runs = _Runs(_Timed(*first), _Timed(*few), _Timed(*more))
+    assert _seconds(units, runs) == pytest.approx(seconds)
     assert _seconds(units, None) is None
+
+
+def test_rendering_is_shared_by_workers_where_that_pays() -> None:
+    runs = _Runs(_Timed(1, 1.01), _Timed(4, 0.04), _Timed(12, 0.12))  # 10 ms each, and 1 s to begin
+    assert _seconds(1000, runs, workers=4) == pytest.approx(1.0 + 10 / 4 + WORKER_START_SECONDS)
+    assert _seconds(20, runs, workers=4) == pytest.approx(1.2)
+
+
+def test_the_embedded_benchmark_is_counted_as_its_run_counts_it() -> None:
+    """Against the report of a run of it that is kept in the repository."""
+    reference = load_report(CHECKOUT / "reports" / "nano")
+    plan = Plan.preset("nano", {"voices": ["en-us+f3", "en-us+m7"]})
+    told = counted(plan)
+    n = reference.overall.n_items
+    assert (told.n_items, told.n_rejects) == (n, sum(count.n for count in reference.rejects))
+    assert told.n_recordings == 2 * n
+    units = {step.name: step.units for step in told.steps}
+    assert units["respond.base_text"] == units["control.adapted_swapped"] == n
+    assert units["transcribe"] == units["respond.adapted_speech"] == units["divergence"] == 2 * n
+    assert units["score"] == 6 * n
