@@ -31,5 +31,8 @@ def estimate_terminal(found: Estimated) -> RenderableType:
     if found.seconds is None:
         foot = "Not timed: a served model takes part, and each question to it is paid for."
     else:
-        foot = f"About {duration(found.seconds)} in all; from three small runs of {found.measured_on} items together. Sound that the store holds already, and steps that are done, take none."
+        foot = (
+            f"About {duration(found.seconds)} in all; from three small runs of {found.measured_on} items together. Sound that the store "
+            "holds already, and steps that are done, take none."
+        )
     return Group(Text(head), Text(), table, Text(foot, style="dim"))
