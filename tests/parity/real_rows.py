@@ -91,7 +91,7 @@ def kept(path: Path, n: int, ask: Any) -> list[list[float]]:
     return found[:n]
 
 
-def their_model() -> Any:
+def their_model(batch_size: int) -> Any:
     """lm-eval's ``hf`` on the weights as transformers reads them; the tokens are those of the system that is compared."""
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM
@@ -101,7 +101,7 @@ def their_model() -> Any:
     path = Path(resolve_path(GGUF))
     model = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
     _, tokenizer = load_causal_lm(GGUF, dtype="float32", device="cpu")
-    return HFLM(pretrained=model.eval(), tokenizer=tokenizer, batch_size=8, device="cpu")
+    return HFLM(pretrained=model.eval(), tokenizer=tokenizer, batch_size=batch_size, device="cpu")
 
 
 def their_answers(model: Any, rows: Sequence[Asked]) -> list[list[float]]:
@@ -172,10 +172,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=1, help="of lm-eval's side")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     asked.work.mkdir(parents=True, exist_ok=True)
-    model, system = their_model(), HFTextSystem(pretrained=GGUF, dtype="float32", device="cpu")
+    model, system = their_model(asked.batch_size), HFTextSystem(pretrained=GGUF, dtype="float32", device="cpu")
     lines = []
     for name in asked.tasks.split(","):
         theirs, rows, left_out = asked_of(name, asked.rows)
