@@ -23,7 +23,7 @@ from tests.parity.ours import OurSide, read, write_mirror
 from tests.parity.search import FEWEST_ROWS, gold_varies
 
 SHOTS = (0, 2)
-Status = Literal["equal", "differs", "refused", "no rows", "vacuous", "does not load"]
+Status = Literal["equal", "differs", "refused", "no rows", "vacuous", "does not load", "unsettled"]
 _MOST_OWN, _LONGEST_OWN = 4, 40
 _NONE_EITHER = "lm-eval shows no such shot either"
 _LM_EVAL_FAILS = (AssertionError, LookupError, TypeError, ValueError)
@@ -110,6 +110,12 @@ def _compared(path: Path, splits: Splits, on_disk: bool, every_shots: Sequence[i
         reasons = sorted({f"{reject.reason} {reject.detail}"[:120] for one in ours.values() for reject in one.rejects})
         verdict.status, verdict.detail = "vacuous", "; ".join([problem, *reasons[:2]])
     return verdict
+
+
+def unsettled(path: Path, splits: Splits) -> bool:
+    """Whether lm-eval's own rows of a task are others each time it looks at them, on a disk too: it then scores what it did not ask."""
+    theirs = LmEvalSide(path, splits, on_disk=True)
+    return theirs.docs != theirs.docs
 
 
 def _fails_with_shots(path: Path, splits: Splits) -> bool:

@@ -34,6 +34,7 @@ _VERDICTS = {
     "does not load": "do not load in lm-eval",
     "no rows": "no rows were found on which lm-eval's own code works",
     "vacuous": "nothing differed, but no answer was right, or too few rows were left",
+    "unsettled": "differ from themselves: lm-eval asks one order of options and scores another",
     "": "not looked at",
 }
 
@@ -76,7 +77,7 @@ def table(everything: Sequence[Named], done: Mapping[str, Mapping[str, Any]]) ->
             refused[reason_of(done[task.name]["detail"])].append(task.family)
     for reason, families in sorted(refused.items(), key=lambda one: -len(one[1])):
         lines.append(f"| {reason} | {len(families):,} | {_named(families)} |")
-    for status in ("differs", "does not load", "no rows", "vacuous"):
+    for status in ("differs", "unsettled", "does not load", "no rows", "vacuous"):
         families = [task.family for task in everything if statuses[task.name] == status]
         if families:
             lines += ["", f"{_VERDICTS[status]} ({len(families):,}): {_named(families, most=60)}."]
