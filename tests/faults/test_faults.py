@@ -37,6 +37,6 @@ def test_unfinished_files_are_seen(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_was_lost() -> None:
-    text = page([Kill((3,), 10, ""), Kill((5, 2), 10, "another gap_report.json")], "c")
-    assert "1 ended in the same" in text
-    assert "- before touch (5, 2): another gap_report.json" in text
+    text = page([Kill("run", (3,), 10, ""), Kill("run", (5, 2), 10, "another gap_report.json")], "c")
+    assert "| 10 | 2 | 1 | 1 |" in text
+    assert "- run, before touch (5, 2): another gap_report.json" in text

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,29 +40,36 @@ class End:
     touches: int
 
 
-@contextmanager
-def world(folder: Path) -> Iterator[dict[str, Any]]:
-    """The plan of a run of eight items in two voices and two conditions; its plug-ins are installed for the time."""
+def written_task(folder: Path) -> str:
+    """The path of a task of eight questions."""
     for split in ("test", "validation"):
         write_rows(folder / f"{split}.jsonl", rows(split))
     (folder / "tiny.yaml").write_text(TASK.format(folder=folder), encoding="utf-8")
+    return str(folder / "tiny.yaml")
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[Callable[[Path], None]]:
+    """What runs eight items in two voices and two conditions in a folder; its plug-ins are installed for the time."""
+    task = written_task(folder)
     (folder / "plugins").mkdir()
     with installed(folder / "plugins", TARGETS):
-        yield {
-            "name": "tiny", "tasks": [str(folder / "tiny.yaml")], "voices": ["low", "high"], "conditions": ["clean", "gain,db=-6"],
+        plan = {
+            "name": "tiny", "tasks": [task], "voices": ["low", "high"], "conditions": ["clean", "gain,db=-6"],
             "tts": {"name": "tones"}, "asr": {"name": "tones"}, "base": {"system": "hashed"},
             "adapted": {"system": "hashed", "options": {"name": "other"}}, "n_resamples": 200, "workers": 1,
             "created": "2025-01-01T00:00:00+00:00",
         }  # fmt: skip
+        yield lambda out: run(Plan.from_mapping({**plan, "out": str(out), "audio_store": str(out.parent / "store")}))
 
 
-def ended(plan: dict[str, Any], out: Path, kill_at: int | None = None) -> End:
-    """Run the plan in a forked process, killed before touch ``kill_at`` (from 1), or to its end."""
+def ended(act: Callable[[Path], None], out: Path, kill_at: int | None = None) -> End:
+    """Do it in a folder and in a forked process, killed before touch ``kill_at`` (from 1), or to its end."""
     counted, says = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(counted)
-        _be_the_victim({**plan, "out": str(out), "audio_store": str(out.parent / "store")}, out.parent, says, kill_at)
+        _be_the_victim(act, out, says, kill_at)
     os.close(says)
     with os.fdopen(counted, "rb") as told:
         touches = len(told.read())
@@ -70,8 +77,8 @@ def ended(plan: dict[str, Any], out: Path, kill_at: int | None = None) -> End:
     return End(os.waitstatus_to_exitcode(status), touches)
 
 
-def _be_the_victim(plan: dict[str, Any], below: Path, says: int, kill_at: int | None) -> None:
-    status = 1
+def _be_the_victim(act: Callable[[Path], None], out: Path, says: int, kill_at: int | None) -> None:
+    status, below = 1, out.parent
     try:
         n = 0
 
@@ -100,7 +107,7 @@ def _be_the_victim(plan: dict[str, Any], below: Path, says: int, kill_at: int | 
 
         sys.addaudithook(heard)
         sys.stderr = open(below / "victim.log", "a", encoding="utf-8")  # noqa: SIM115
-        run(Plan.from_mapping(plan))
+        act(out)
         status = 0
     except BaseException:
         traceback.print_exc()
