@@ -109,6 +109,7 @@ def parse(cls: type[T], table: object, where: str, error: type[UserInputError] =
     """
     if not isinstance(table, Mapping):
         raise error(f"{where}: expected a mapping of keys to values, got {_show(table)}.")
+    _check_text(table, where, error)
     try:
         if issubclass(cls, BaseModel):
             return cast(T, cls.model_validate(dict(table)))
@@ -122,6 +123,18 @@ def parse(cls: type[T], table: object, where: str, error: type[UserInputError] =
         raise error(f"{where}: {cause}") from None
     except (TypeError, ValueError) as cause:
         raise error(f"{where}: holds a value that is no text, number, list or table ({cause}).") from None
+
+
+def _check_text(table: object, where: str, error: type[UserInputError]) -> None:
+    """Refuse half a surrogate pair, which no file holds: written and read again it would be another value."""
+    try:
+        json.dumps(table, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as cause:
+        raise error(
+            f"{where}: {cause.object[max(0, cause.start - 20) : cause.end]!r} is no text ({cause.reason})."
+        ) from None
+    except (TypeError, ValueError):
+        return  # no JSON: said below, with its key
 
 
 @cache

@@ -51,3 +51,10 @@ def test_a_key_of_a_task_is_named_as_it_was_written(fields: dict[str, Any], mess
     with pytest.raises(UserInputError) as refused:
         parse(SaladFields, fields, "metadata.salad")
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("table", [{"name": "a\ud800"}, {"adapted": {"options": {"\ud800pretrained": "x"}}}])
+def test_half_a_surrogate_pair_is_no_text(table: dict[str, Any]) -> None:
+    """No file holds it: read again, the plan would be another."""
+    with pytest.raises(UserInputError, match=r"is no text \(surrogates not allowed\)"):
+        Plan.from_mapping(table)
