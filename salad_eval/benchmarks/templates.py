@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import jinja2
+import jinja2.nodes
 import jinja2.sandbox
 
 
@@ -27,16 +28,25 @@ def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
 
 
 @cache
+class _Environment(jinja2.sandbox.SandboxedEnvironment):
+    def parse(self, source: str, name: str | None = None, filename: str | None = None) -> jinja2.nodes.Template:
+        try:
+            return super().parse(source, name, filename)
+        except RecursionError:
+            raise jinja2.TemplateSyntaxError("it is nested too deeply", 1) from None
+
+
 def environment() -> jinja2.Environment:
     """lm-eval's template language, in a sandbox; printing a null raises ``MissingField``."""
-    made = jinja2.sandbox.SandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_present
-    )
+    made = _Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_present)
     made.filters["regex_replace"] = _regex_replace
     return made
 
 
 @cache
 def template(source: str) -> jinja2.Template:
-    """``source`` compiled as lm-eval compiles it; see ``environment``."""
-    return environment().from_string(source)
+    """``source`` compiled as lm-eval compiles it; see ``environment``. Raises ``TemplateSyntaxError``, of too deep a nesting too."""
+    try:
+        return environment().from_string(source)
+    except RecursionError:
+        raise jinja2.TemplateSyntaxError("it is nested too deeply", 1) from None

@@ -261,6 +261,7 @@ def _recordings_of(
     values = row.values
     name = str(_first(values, ID_FIELDS) or row.id)
     try:
+        _check_text(name)
         if values.get("tracks") is not None:
             raise _Reject("unsupported", "a mixed cut")
         if values.get("supervisions") is not None:
@@ -270,7 +271,7 @@ def _recordings_of(
         else:
             parts = [lambda: _plain(name, values, plan, root)]
     except _Reject as cause:
-        yield RecordingReject(name, cause.reason, cause.detail)
+        yield RecordingReject(_shown(name), cause.reason, cause.detail)
         return
     for part in parts:
         try:
@@ -350,12 +351,31 @@ def _plain(name: str, values: Mapping[str, Any], plan: ManifestPlan, root: Path)
     )
 
 
+def _check_text(text: str) -> None:
+    """Half a surrogate pair is what no file holds: an escape in JSON makes one."""
+    if _shown(text) != text:
+        raise _Reject("malformed", f"{_shown(text):.40} is no text: it holds half a surrogate pair")
+
+
+def _shown(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _is_file(path: Path) -> bool:
+    """Also of a name that no file system takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _checked(stated: _Stated, plan: ManifestPlan) -> Recording:
     """The recording, once its file has been looked at and its words have been found in its text."""
     if not isinstance(stated.text, str) or not any(map(str.isalnum, stated.text)):
         raise _Reject("no_text")
+    _check_text(stated.text)
     path, declared = stated.file.path, stated.file.duration_s
-    if not path.is_file():
+    if not _is_file(path):
         raise _Reject("dead_path", str(path))
     length = _audio_seconds(str(path))
     if length is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from salad_eval.benchmarks.spoken_spans import lists_options, option_columns, printed_spans
-from salad_eval.benchmarks.templates import MissingField, template
+from salad_eval.benchmarks.templates import MissingField, environment, template
 
 ROW: dict[str, Any] = {
     "question": " Why? ", "goal": "go", "choices": ["red", "blue"], "option_a": "one", "A": "x", "empty": " ", "null": None,
@@ -110,3 +111,10 @@ def test_options_are_known_by_doc_to_choice_or_by_name() -> None:
         assert lists_options(f"{{{{{name}}}}}", frozenset()), name
     for name in ("question", "passage", "answer", "context", "story", "AB", "a", "opinion", "option_text"):
         assert not lists_options(f"{{{{{name}}}}}", frozenset()), name
+
+
+def test_too_deep_a_nesting_is_no_template() -> None:
+    deep = "{{ " + "(" * 5_000 + "question" + ")" * 5_000 + " }}"
+    for read in (template, environment().parse):
+        with pytest.raises(jinja2.TemplateSyntaxError, match="nested too deeply"):
+            read(deep)
