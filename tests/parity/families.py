@@ -90,6 +90,13 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
     "japanese_leaderboard/ja_leaderboard_jcommonsenseqa": {
         "question": "text question", **{f"choice{k}": f"option {k}" for k in range(5)}, "label": "gold index", "choices": "-",
     },
+    "bigbench/multiple_choice/": {
+        "inputs": "text question", "targets": "list [right]", "multiple_choice_targets": "list options",
+        "multiple_choice_scores": "gold one-hot",
+    },
+    "leaderboard/musr/": {
+        "narrative": "text passage", "question": "text question", "choices": "list options as Python", "answer_choice": "gold right text",
+    },
     "agieval/math": {},
     "agieval/gaokao-mathcloze": {},
     "agieval/": {"query": "text question", "choices": "list options", "gold": "gold [index]"},
