@@ -248,7 +248,7 @@ def word_edges(peaks: Sequence[WordPeaks], audio: Audio) -> list[tuple[float, fl
         else:
             end = start = low + int(np.argmin(loudness[low:high]))
         ends.append(end)
-        starts.append(start)
+        starts.append(min(start, n - 1))  # a pause may reach to the end of the sound, and a word takes some of it
     later = np.flatnonzero(quiet[finishes[-1] :])
     ends.append(finishes[-1] + int(later[0]) if len(later) else n)
     return [
