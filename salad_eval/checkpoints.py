@@ -90,7 +90,10 @@ def located(
 def loading_options(
     dtype: str, device: str, weights: Weights, quantization: Quantization | None, **more: Any
 ) -> dict[str, Any]:
-    """What ``from_pretrained`` is told; what nobody states (``None`` among ``attn_implementation`` and the like) is left to it."""
+    """What ``from_pretrained`` is told; what nobody states (``None`` among ``attn_implementation`` and the like) is left to it.
+
+    A revision is told all the same: ``None`` is a hub's default branch, and what is left out is ``main``.
+    """
     stated = {key: value for key, value in more.items() if value is not None or key == "revision"}
     kwargs = {"dtype": torch_dtype(dtype), "use_safetensors": weights == "safetensors", **stated}
     if quantization is not None:

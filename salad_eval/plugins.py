@@ -36,6 +36,11 @@ class PluginInfo:
     package: str
     version: str
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with this package."""
+        return self.target.startswith(("salad_eval.", "salad_train."))
+
 
 def _found(group: Group) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
@@ -49,12 +54,6 @@ def available(group: Group) -> list[PluginInfo]:
         version = point.dist.version if point.dist else "?"
         infos.append(PluginInfo(group, name, point.value, package, version))
     return infos
-
-
-def is_ours(group: Group, name: str) -> bool:
-    """Whether a plug-in comes with this package."""
-    targets = (info.target for info in available(group) if info.name == name)
-    return any(target.startswith(("salad_eval.", "salad_train.")) for target in targets)
 
 
 def load(group: Group, name: str) -> Any:

@@ -82,6 +82,15 @@ def parse_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None
         raise ValueError("it is nested too deeply") from None
 
 
+def is_text(value: str) -> bool:
+    """Whether a file can hold it: half a surrogate pair, which an escape in JSON makes, is in no encoding."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def loads(cls: type[T], line: str | bytes, where: str = "record") -> T:
     """The record that one line of JSON describes; ``where`` names its origin in the ``DataError``."""
     from pydantic import ValidationError

@@ -18,7 +18,7 @@ import numpy as np
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.whisper_decoding import TEMPERATURES, Attempt, Noise, decode, decoding_rules
-from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens
+from salad_eval.asr.whisper_options import AUTO, Task, check_task, language_code, new_tokens, window_of
 from salad_eval.checkpoints import explained, folder_identity
 from salad_eval.errors import MissingExtraError, ModelError, UserInputError
 from salad_eval.identity import file_sha256
@@ -126,8 +126,7 @@ class FasterWhisper:
         )
 
     def _text(self, wave: np.ndarray) -> str:
-        seconds = len(wave) / self.sample_rate_hz + SILENCE_AFTER
-        size = next((size for size in self._windows if size >= seconds), self._windows[-1])
+        size = window_of(len(wave) / self.sample_rate_hz, self._windows, SILENCE_AFTER)
         window = np.zeros(round(size * self.sample_rate_hz), np.float32)  # silence is what fills it up in training too
         window[: len(wave)] = wave
         encoded = self._model.encode(self._extractor(window, padding=0))

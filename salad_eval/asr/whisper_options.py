@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Sequence
+from typing import Literal, TypeVar
 
 from salad_eval.errors import UserInputError, did_you_mean
 
 Task = Literal["transcribe", "translate"]
 TASKS = ("transcribe", "translate")
+N = TypeVar("N", int, float)
 AUTO = "auto"  # the language that the model hears, found for each piece of sound by itself
 PROMPT_TOKENS = 4  # start, language, task, no timestamps: they share the decoder's positions with the transcript
 
@@ -52,3 +53,9 @@ def language_code(source: str, language: str, task: str, known: Collection[str] 
             f"language {language!r} is not one of {source}{did_you_mean(code, known)}. Known: {', '.join(sorted(known))}, auto."
         )
     return code
+
+
+def window_of(length: N, windows: Sequence[N], margin: N) -> N:
+    """The smallest of rising ``windows`` that leaves ``margin`` of silence after a recording, and the largest where none does; all in one
+    unit."""
+    return next((size for size in windows if size >= length + margin), windows[-1])

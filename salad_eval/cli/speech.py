@@ -47,16 +47,18 @@ def render_command(
     """Speak texts, or a task's items, into WAV files; prints what is said for what is written."""
     from salad_eval.audio.sound import write_audio
     from salad_eval.audio.store import AudioStore
+    from salad_eval.pipeline.apart import is_strange
+    from salad_eval.pipeline.executor import WorkerProcesses
     from salad_eval.pipeline.render import render
+    from salad_eval.pipeline.tools import PluginRef
     from salad_eval.types import Rendering
 
     jobs, written = _jobs(texts or [], task, split, limit, names_in(voices) or [DEFAULT_VOICE])
-    store = AudioStore()
+    store, options = AudioStore(), plugin_options(settings)
+    crew = WorkerProcesses(1, apart=is_strange(PluginRef("salad.tts", tts, options)))
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
-    for job, outcome in zip(
-        jobs, render(jobs, tts=tts, tts_options=plugin_options(settings), store=store), strict=True
-    ):
+    for job, outcome in zip(jobs, render(jobs, tts=tts, tts_options=options, store=store, executor=crew), strict=True):
         print(f"written: {written[job.item_id, job.part]}\nspoken:  {job.spoken_text}")
         if isinstance(outcome, Rendering):
             file = out / (_file_name(f"{job.item_id}.{job.part}.{job.voice}") + ".wav")

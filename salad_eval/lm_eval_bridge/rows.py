@@ -36,8 +36,10 @@ from salad_eval.benchmarks.requests import build_request
 from salad_eval.benchmarks.spec import OptionList
 from salad_eval.errors import LeakError, TaskError, UserInputError, did_you_mean
 from salad_eval.lm_eval_bridge.audio_refs import AudioRef, holds_marker, marked_text
+from salad_eval.pipeline.apart import is_strange
 from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, jobs_for, render
+from salad_eval.pipeline.tools import PluginRef
 from salad_eval.progress import track
 from salad_eval.resources import resolve_path
 from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Reject, Rendering, Response, TaskProtocol
@@ -392,7 +394,6 @@ def _rendered(
 
 def _spoken(jobs: Sequence[RenderJob], options: RowOptions, store: AudioStore) -> Iterator[Rendering | Reject]:
     if jobs:  # a task of recordings needs no TTS
-        workers = options.workers or os.cpu_count() or 1
-        yield from render(
-            jobs, tts=options.tts, tts_options=options.tts_options, store=store, executor=WorkerProcesses(workers)
-        )
+        strange = is_strange(PluginRef("salad.tts", options.tts, options.tts_options))
+        crew = WorkerProcesses(options.workers or os.cpu_count() or 1, apart=strange)
+        yield from render(jobs, tts=options.tts, tts_options=options.tts_options, store=store, executor=crew)

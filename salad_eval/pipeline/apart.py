@@ -37,7 +37,8 @@ def is_strange(ref: PluginRef) -> bool:
         if isinstance(engines, Mapping)
         else []
     )
-    return not all(plugins.is_ours("salad.tts", name) for name in (ref.name, *named) if isinstance(name, str))
+    foreign = {info.name for info in plugins.available("salad.tts") if not info.is_ours}
+    return any(name in foreign for name in (ref.name, *named) if isinstance(name, str))
 
 
 def opened(tools: Tools, ref: PluginRef) -> Any:

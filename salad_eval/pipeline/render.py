@@ -21,6 +21,7 @@ from salad_eval.benchmarks.recordings import RecordedJob, recorded_jobs, render_
 from salad_eval.benchmarks.requests import build_requests
 from salad_eval.errors import LeakError, SaladError, UserInputError
 from salad_eval.identity import digest
+from salad_eval.pipeline.apart import opened
 from salad_eval.pipeline.executor import Executor, InProcess, Work
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.session import Session
@@ -140,10 +141,9 @@ def render(
     """Speak the jobs; one ``Rendering`` or ``Reject`` each, in their order, as soon as it is known.
 
     ``executor`` does the work, by default in this process; ``tools``: what this process has opened already. A request that ends the
-    process it is spoken in is rejected
-    (``worker_died``). The other reasons are those of ``sound.problem``, ``tts_error`` where the engine says so, and ``plugin_failed``
-    where it fails. Raises ``UserInputError`` for a voice, perturbation or option that is not there, and ``PluginError`` for an engine
-    that fails throughout.
+    process it is spoken in is rejected (``worker_died``). The other reasons are those of ``sound.problem``, ``tts_error`` where the
+    engine says so, and ``plugin_failed`` where it fails. Raises ``UserInputError`` for a voice, perturbation or option that is not
+    there, and ``PluginError`` for an engine that cannot be built or fails throughout.
     """
     todo = list(jobs)
     for name in {job.perturbation for job in todo}:
@@ -152,7 +152,7 @@ def render(
         raise UserInputError(f"render: retries is {retries}; expected 0 or more.")
     tools, ref = tools or Tools(), PluginRef("salad.tts", tts, tts_options)
     tools.use(store)
-    fingerprint = tools.plugin(ref).fingerprint()
+    fingerprint = opened(tools, ref).fingerprint()
     requests = [SpeechRequest(fingerprint, job.voice, job.spoken_text, canonical(job.perturbation)) for job in todo]
     known = {request: sound for request in dict.fromkeys(requests) if (sound := store.find(request)) is not None}
     outcomes = {request: SpeechOutcome(sound=sound) for request, sound in known.items()}

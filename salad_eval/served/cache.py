@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from salad_eval.errors import UserInputError
+from salad_eval.records import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +146,8 @@ def _readable(file: Path) -> dict[str, str]:
 def _reply(text: object) -> Any | None:
     """The reply that was kept as that text; ``None`` for what is no JSON any more."""
     try:
-        return json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        return parse_json(text) if isinstance(text, str) else None
+    except ValueError:
         return None
 
 

@@ -59,8 +59,6 @@ def entries(report: GapReport, source_url: str | None = None) -> dict[str, list[
 
 def write_eval_results(report: GapReport, folder: Path, source_url: str | None = None) -> list[Path]:
     """One file a task, as a model's repository holds them. Raises ``UserInputError`` where there is nothing to write."""
-    from huggingface_hub import eval_result_entries_to_yaml
-
     found = entries(report, source_url)
     if not found:
         tasks = ", ".join(protocol.task for protocol in report.protocols)
@@ -68,6 +66,8 @@ def write_eval_results(report: GapReport, folder: Path, source_url: str | None =
             f"of {tasks} no rows are a data set of the hub, so there is nothing for .eval_results. Leave --eval-results out; the block "
             "for the model card holds every task."
         )
+    from huggingface_hub import eval_result_entries_to_yaml  # there where its entries are
+
     files = []
     for task, made in found.items():
         text = yaml.safe_dump(eval_result_entries_to_yaml(made), sort_keys=False, allow_unicode=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from salad_eval.errors import DataError, UserInputError, did_you_mean
 from salad_eval.progress import track
+from salad_eval.records import is_text
 from salad_eval.types import Item
 from salad_train.corpus.documents import write_documents
 from salad_train.corpus.filters import (
@@ -169,11 +170,10 @@ def _document(row: Row, plan: CorpusPlan) -> TextDocument | Unreadable:
             text = ""  # columns have nulls where lines leave a field out; both become a document without words
         if not isinstance(text, str):
             raise ValueError(f"{plan.text_field} is no text: {text!r:.40}")
-        text.encode("utf-8")  # half a surrogate pair can be written in JSON, and in nothing that comes after
+        if not is_text(text):
+            raise ValueError(f"{plan.text_field} holds half a surrogate pair")
         domain = _label(row.values, plan.domain_field) if plan.domain_field is not None else ""
         borders = _borders(row.values.get(plan.borders_field), len(text)) if plan.borders_field is not None else ()
-    except UnicodeEncodeError:
-        return Unreadable(row.id, f"{plan.text_field} holds half a surrogate pair")
     except ValueError as cause:
         return Unreadable(row.id, str(cause))
     return TextDocument(document_id, text, domain, borders)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import glob
 import gzip
-import json
 import os
 import re
 import zlib
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from salad_eval.errors import DataError, UserInputError, did_you_mean
+from salad_eval.records import parse_json
 from salad_eval.resources import resolve_path
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".arrow")
@@ -180,11 +180,9 @@ def _jsonl_rows(file: CorpusFile, wanted: Collection[str]) -> Iterator[Row]:
 
 def _json_row(row_id: str, line: bytes) -> Row:
     try:
-        values = json.loads(line.decode("utf-8"))
+        values = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as cause:
         return Row(row_id, {}, (), f"not UTF-8: {cause.reason}")
-    except RecursionError:
-        return Row(row_id, {}, (), "JSON nested too deeply")
     except ValueError as cause:
         return Row(row_id, {}, (), f"not JSON: {cause}")
     if not isinstance(values, dict):

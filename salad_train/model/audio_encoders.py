@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
+from salad_eval.asr.whisper_options import window_of
 from salad_eval.errors import AudioError, ModelError
 
 Geometry = tuple[tuple[int, int, int], ...]
@@ -53,11 +54,6 @@ class EncoderSpec:
     margin: int = 0
     dtype: str = "float32"
     batch_safe: bool = True
-
-
-def window_of(n: int, windows: Sequence[int], margin: int) -> int:
-    """The window of a recording of ``n`` input frames; see ``EncoderSpec``."""
-    return next((size for size in windows if size >= n + margin), windows[-1])
 
 
 def output_length(n: int, geometry: Sequence[Sequence[int]]) -> int:

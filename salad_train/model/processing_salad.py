@@ -12,8 +12,9 @@ import torch
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from salad_eval.asr.whisper_options import window_of
 from salad_eval.errors import AudioError, UserInputError, did_you_mean
-from salad_train.model.audio_encoders import encoder_config, output_length, spec_of, window_of
+from salad_train.model.audio_encoders import encoder_config, output_length, spec_of
 from salad_train.model.configuration_salad import SaladConfig
 
 AUDIO_TOKEN = "<|audio|>"

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.identity import digest
 from salad_eval.progress import track
+from salad_eval.records import is_text
 from salad_eval.resources import resolve_path
 from salad_train.corpus.rows import Row, file_rows, find_files
 from salad_train.types import CorpusReject
@@ -352,8 +353,7 @@ def _plain(name: str, values: Mapping[str, Any], plan: ManifestPlan, root: Path)
 
 
 def _check_text(text: str) -> None:
-    """Half a surrogate pair is what no file holds: an escape in JSON makes one."""
-    if _shown(text) != text:
+    if not is_text(text):
         raise _Reject("malformed", f"{_shown(text):.40} is no text: it holds half a surrogate pair")
 
 

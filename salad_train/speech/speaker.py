@@ -47,7 +47,6 @@ class TTSSpeaker:
 
     def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
         """What is in the store of each utterance after saying it; ``None`` where it cannot be said."""
-        opened(self._tools, self._ref)
         jobs: dict[int, RenderJob] = {}
         for k, utterance in enumerate(utterances):
             with suppress(Unspeakable):

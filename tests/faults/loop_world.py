@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -23,6 +22,7 @@ from salad_train.speech.synthesise import Synthesis
 from salad_train.training.stages import Stage2Data
 from salad_train.types import Corpus, SelectedDocument, Selection, SpokenDocument
 from tests.faults.victim import TARGETS, written_task
+from tests.helpers.loop_stand_ins import WITHOUT_MODELS
 
 HERE = "tests.faults.loop_world"
 KEPT = ("before/gap_report.json", "after/gap_report.json", "round-2/selection/selection.json", "compared.json")
@@ -102,10 +102,6 @@ def _stand_in() -> None:
     def write_comparison(compared: Comparison, out: Path, **_: object) -> None:
         records.write_json(out / "compared.json", compared)
 
-    for name, made in (
-        ("select", select), ("synthesise", synthesise), ("write_comparison", write_comparison), ("tokenizer_of", lambda stage: None),
-        ("open_readers", lambda stage: SimpleNamespace(processor=SimpleNamespace(tokenizer=None))),
-        ("write_selection", lambda selection, out: records.write_json(out / "selection.json", selection)),
-        ("read_selection", lambda out: records.loads(Selection, (out / "selection.json").read_bytes())),
-    ):  # fmt: skip
+    ours = {"select": select, "synthesise": synthesise, "write_comparison": write_comparison}
+    for name, made in {**WITHOUT_MODELS, **ours}.items():
         setattr(loops, name, made)

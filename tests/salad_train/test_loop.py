@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -23,6 +22,7 @@ from salad_train.speech.synthesise import Synthesis
 from salad_train.training.hf import HfTrainer
 from salad_train.types import Corpus, SelectedDocument, Selection, SpokenDocument
 from tests.conftest import json_alone
+from tests.helpers.loop_stand_ins import WITHOUT_MODELS
 from tests.helpers.selection_world import gap_report
 
 
@@ -150,13 +150,11 @@ def noting_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         return Synthesis(spoken, 9.0, {})
 
     monkeypatch.setattr(NotingTrainer, "made", made)
-    for name, stand_in in (
-        ("evaluate_model", evaluate), ("select", select), ("synthesise", synthesise), ("benchmark_items", lambda *_: ()),
-        ("open_readers", lambda stage: SimpleNamespace(processor=SimpleNamespace(tokenizer=None))),
-        ("tokenizer_of", lambda stage: None), ("compare_runs", lambda *_: None), ("write_comparison", lambda *_, **__: None),
-        ("write_selection", lambda selection, out: records.write_json(out / "selection.json", selection)),
-        ("read_selection", lambda out: records.loads(Selection, (out / "selection.json").read_bytes())),
-    ):  # fmt: skip
+    ours = {
+        "evaluate_model": evaluate, "select": select, "synthesise": synthesise, "benchmark_items": lambda *_: (),
+        "compare_runs": lambda *_: None, "write_comparison": lambda *_, **__: None,
+    }  # fmt: skip
+    for name, stand_in in {**WITHOUT_MODELS, **ours}.items():
         monkeypatch.setattr(loops, name, stand_in)
     here = "tests.salad_train.test_loop"
     targets = {

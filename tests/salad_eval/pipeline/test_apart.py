@@ -12,6 +12,7 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.errors import PluginError, UserInputError
 from salad_eval.pipeline.apart import is_strange, opened
 from salad_eval.pipeline.plan import Plan
+from salad_eval.pipeline.render import RenderJob, render
 from salad_eval.pipeline.run import run
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.testing.installed import installed
@@ -96,3 +97,10 @@ def test_so_does_training_on_it(tmp_path: Path) -> None:
     speaker = TTSSpeaker(AudioStore(tmp_path), "dying", {"how": "signal"})
     with pytest.raises(PluginError, match="signal 11"):
         list(speaker.render([Utterance("d", "a few words", "low", 0, 11)]))
+
+
+def test_so_does_rendering_by_itself(tmp_path: Path) -> None:
+    """As ``salad render`` and lm-eval's rows do it."""
+    job = RenderJob("a", "question", "low", "clean", "a few words")
+    with pytest.raises(PluginError, match="signal 11"):
+        list(render([job], tts="dying", tts_options={"how": "signal"}, store=AudioStore(tmp_path)))
