@@ -17,7 +17,7 @@ real: $(VENV)/.real
 	$(BIN)/salad run --preset smollm2 --out $(REAL)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

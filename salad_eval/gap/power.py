@@ -15,7 +15,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from salad_eval.types import Estimate, Power
 
@@ -80,6 +79,8 @@ def sign_test_power(n: int, rarer: float, gap: float) -> float:
 
 def _greatest_rejected(trials: np.ndarray) -> np.ndarray:
     """The largest count of heads in fair ``trials`` whose lower tail is within half the level; -1 where even none is too likely."""
+    from scipy import special  # a fifth of a second, which every worker and command would take
+
     most = np.floor(trials / 2 + special.ndtri(LEVEL / 2) * np.sqrt(trials) / 2)  # within 1 of it
     most = np.where(_tail(most + 1, trials, 0.5) <= LEVEL / 2, most + 1, most)
     for _ in range(2):
@@ -89,12 +90,16 @@ def _greatest_rejected(trials: np.ndarray) -> np.ndarray:
 
 def _tail(counts: np.ndarray, trials: np.ndarray, chance: float) -> np.ndarray:
     """The chance of at most ``counts`` successes."""
+    from scipy import special
+
     tail: np.ndarray = special.bdtr(np.maximum(counts, 0.0), trials, chance)
     return tail
 
 
 def _binomial(counts: np.ndarray, n: int, share: float) -> np.ndarray:
     """The binomial law at ``counts``."""
+    from scipy import special
+
     ways = special.gammaln(n + 1) - special.gammaln(counts + 1) - special.gammaln(n - counts + 1)
     law: np.ndarray = np.exp(ways + special.xlogy(counts, share) + special.xlog1py(n - counts, -share))
     return law

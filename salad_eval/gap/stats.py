@@ -1,5 +1,5 @@
 """Statistics of paired columns over clustered items: intervals, p-values, false discovery rate, shrinkage. numpy and
-scipy only.
+scipy only; scipy's larger parts are imported where they are used, since every worker and command imports this module and few use them.
 
 The resampling unit is the *group* (a passage, or one item over all its voices). Every function takes its seed; none
 reads a global one.
@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy import optimize, stats
 
 from salad_eval.errors import UserInputError
 from salad_eval.types import Estimate
@@ -229,6 +228,8 @@ def small_sample_factor(clusters: ClusterSums) -> float:
         return 1.0
     if n_groups == 1:
         return math.inf
+    from scipy import stats
+
     level = (1 + CONFIDENCE) / 2
     ratio = stats.t.ppf(level, n_groups - 1) / stats.norm.ppf(level)
     return float(math.sqrt((n_groups + 1) / (n_groups - 1)) * ratio)
@@ -284,6 +285,8 @@ def _flip_law(steps: np.ndarray, counts: np.ndarray) -> np.ndarray | None:
     reach = np.cumsum(steps * counts)
     if float((reach[:-1] * counts[1:]).sum()) > MAX_CONVOLUTION or reach[-1] > MAX_CONVOLUTION // 10:
         return None
+    from scipy import stats
+
     law = np.ones(1)
     for step, count in zip(steps, counts, strict=True):
         binomial = stats.binom.pmf(np.arange(count + 1), count, 0.5)
@@ -300,6 +303,8 @@ def _flip_law(steps: np.ndarray, counts: np.ndarray) -> np.ndarray | None:
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
     """Benjamini & Hochberg (1995) adjusted p-values; ``None`` stays ``None`` and does not count as a test."""
+    from scipy import stats
+
     taken = [p for p in p_values if p is not None]
     if not taken:
         return tuple(None for _ in p_values)
@@ -328,6 +333,8 @@ def between_variance(values: Sequence[float], standard_errors: Sequence[float]) 
 
     if excess(0.0) <= 0:
         return 0.0
+    from scipy import optimize
+
     upper = float(((y - y.mean()) ** 2).sum())  # there every weight is below 1 / upper, so the sum is below 1 <= k - 1
     return float(optimize.brentq(excess, 0.0, upper)) if excess(upper) < 0 else upper
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 from salad_eval.errors import SaladError
@@ -57,7 +57,7 @@ class Rule:
     """
 
     name: str
-    pattern: re.Pattern[str]
+    pattern: str
     needs: frozenset[str]
     say: Say
     silences: str = ""
@@ -82,7 +82,11 @@ class Rule:
                 edits.append(Edit(match.start(), match.end(), words))
             return words
 
-        return self.pattern.sub(replace, text)
+        return _compiled(self.pattern).sub(replace, text)
+
+
+# Not where a rule is made: two hundred of them take most of a second, and many a process that imports them speaks nothing.
+_compiled = cache(re.compile)
 
 
 def any_of(words: Iterable[str]) -> str:
@@ -134,8 +138,8 @@ class Rules(list["Rule"]):
         self, pattern: str, needs: Iterable[str] = "", also: Iterable[str] = "", silences: str = ""
     ) -> Callable[[Say], Say]:
         def add(say: Say) -> Say:
-            name, compiled = say.__name__.strip("_"), re.compile(pattern)
-            self.append(Rule(name, compiled, frozenset(needs), say, silences, self.spaced, frozenset(also)))
+            name = say.__name__.strip("_")
+            self.append(Rule(name, pattern, frozenset(needs), say, silences, self.spaced, frozenset(also)))
             return say
 
         return add
