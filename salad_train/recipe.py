@@ -11,6 +11,7 @@ from typing import Any
 from salad_eval import resources
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
+from salad_eval.pipeline.engines import EngineChoice
 from salad_eval.pipeline.plan import Options
 from salad_eval.validation import parse, read_table, with_overrides
 from salad_train.corpus.filters import CorpusPlan
@@ -35,15 +36,17 @@ class VoicePlan:
     Attributes:
         tts: a plug-in of ``salad.tts``.
         options: what it is built with.
-        workers: processes that speak.
+        workers: processes that speak; null: one a core, or as many as a cluster has room for.
+        engine: where they run: this machine or a cluster.
     """
 
     tts: str = "pyttsx3"
     options: Options = field(default_factory=dict)
-    workers: int = 1
+    workers: int | None = 1
+    engine: EngineChoice = EngineChoice()
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
+        if self.workers is not None and self.workers < 1:
             raise UserInputError(f"workers is {self.workers}; expected at least 1.")
 
 
@@ -232,4 +235,5 @@ def read_natural(plan: NaturalPlan, work: Path | None = None) -> Recordings:
 def voice_of(recipe: Recipe, audio: AudioStore | None = None) -> TTSSpeaker:
     """What says texts for this recipe."""
     store = audio if audio is not None else AudioStore(recipe.audio_store)
-    return TTSSpeaker(store, recipe.voice.tts, recipe.voice.options, recipe.voice.workers)
+    voice = recipe.voice
+    return TTSSpeaker(store, voice.tts, voice.options, voice.workers, voice.engine)

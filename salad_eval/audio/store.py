@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +28,10 @@ from salad_eval.formats.cache import cache_root
 from salad_eval.types import Audio
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_serial = itertools.count()  # makes temporary names differ within a process; the process id makes them differ between
+_serial = (
+    itertools.count()
+)  # makes temporary names differ within a process; process and machine make them differ between
+_MACHINE = re.sub(r"[^\w-]", "_", socket.gethostname())
 
 
 def default_root() -> Path:
@@ -126,7 +130,7 @@ class AudioStore:
         return size == WAV_HEADER_BYTES + BYTES_PER_SAMPLE * sound.n_samples
 
     def _write(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{os.getpid()}-{next(_serial)}.tmp")
+        temporary = path.with_name(f".{_MACHINE}-{os.getpid()}-{next(_serial)}.tmp")
         try:
             try:
                 _write_file(temporary, data)

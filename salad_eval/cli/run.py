@@ -53,6 +53,10 @@ def run_command(
     device: Annotated[
         str | None, typer.Option(help="Where local models run: cpu, cuda, cuda:1, mps; the best there is if not given.")
     ] = None,
+    engine: Annotated[str | None, typer.Option(help="Where the work is done: local, or ray for a Ray cluster.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster: auto, or HOST:PORT; one for this run alone if not given.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME if not given.")] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Make this run in the place of a finished one of another plan.")
@@ -92,6 +96,8 @@ def run_command(
         "conditions": names_in(conditions) or None,
         "shots": shots,
         "seed": seed,
+        "engine.name": engine,
+        "engine.address": address,
         "out": str(out) if out is not None else None,
     }
     resolved = _plan(

@@ -10,7 +10,8 @@
     speech.py       what there is to hear of the items, as prompts need it
     session.py      a run under way: folder, plug-ins, sound; what is refused before anything is touched
     folder.py       the keeper of results: one JSONL a step, under a key and with a checksum
-    executor.py     where work is done: here or by processes (worker.py), with what they have opened (tools.py); an engine is added here
+    engines.py      which engine does the work; an engine is added here
+    executor.py     work done here or by processes (worker.py), with what they have opened (tools.py)    cluster.py      or by a Ray cluster
     apart.py        voices that are not ours, built elsewhere before they are built here
     care.py         what plug-ins fail on, item by item    deadline.py     those that do not come back
     finished.py     a finished run, read back

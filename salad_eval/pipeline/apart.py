@@ -55,9 +55,9 @@ def try_out(ref: PluginRef) -> None:
     """Build a strange plug-in elsewhere. Raises as ``opened``."""
     if not is_strange(ref):
         return
-    worker = Worker(build, ref)
+    worker = Worker()
     try:
-        worker.start()
+        worker.take_up(build, ref)
         worker.ask([ref])
     except WorkerDied as cause:
         raise PluginError(f"{ref} cannot be built: its {cause}. Mend it or its options, or name another.") from None

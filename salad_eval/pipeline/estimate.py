@@ -13,6 +13,7 @@ from salad_eval import progress
 from salad_eval.benchmarks.recordings import recorded_jobs
 from salad_eval.pipeline.columns import COLUMNS
 from salad_eval.pipeline.controls import CONTROLS
+from salad_eval.pipeline.engines import EngineChoice
 from salad_eval.pipeline.executor import WORKER_START_SECONDS
 from salad_eval.pipeline.finished import read_run
 from salad_eval.pipeline.items import Benchmark, read_benchmark
@@ -219,6 +220,7 @@ def _measured(plan: Plan) -> tuple[Mapping[str, _Runs], tuple[float, float], int
                     "out": str(Path(place) / f"{number}"),
                     "audio_store": str(Path(place) / f"audio-{number}"),
                     "workers": 1,
+                    "engine": EngineChoice(),  # what a cluster takes to begin says nothing of what a unit takes
                     "created": None,
                 }
             )

@@ -2,7 +2,7 @@
 
 A step hands over a plain function, a record that names the plug-ins and options it needs, and chunks of records; it gets the results
 back, chunk by chunk and in order. Nothing else crosses: no model, no closure, no file handle. So an engine that runs on other machines
-needs one more class with a ``map``, and no step changes.
+is one more class with a ``map`` (``cluster.RayWorkers``), and no step changes.
 """
 
 from __future__ import annotations
@@ -70,20 +70,30 @@ class WorkerProcesses:
     """Here while that is quicker, then by ``workers`` processes, each with plug-ins of its own.
 
     A worker that dies, or takes longer than ``timeout`` seconds a unit, is replaced; of its chunk only the unit that kills it again is
-    lost. ``apart``: never here, for code that may take the process with it.
+    lost. ``apart``: never here, for code that may take the process with it. ``threads``: of a worker's numerical libraries. ``keep``:
+    workers stay for the next work, with what they have opened, until ``close``.
     """
 
     def __init__(
-        self, workers: int, tools: Tools | None = None, timeout: float = DEFAULT_SECONDS, apart: bool = False
+        self,
+        workers: int,
+        tools: Tools | None = None,
+        timeout: float = DEFAULT_SECONDS,
+        apart: bool = False,
+        threads: int = 1,
+        keep: bool = False,
     ) -> None:
         self.workers, self.tools, self.timeout, self.apart = workers, tools or Tools(), timeout, apart
+        self.threads = threads
+        self._spare: list[Worker] | None = [] if keep else None
 
     def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]:
         seconds = 0.0  # spent on the chunks done so far
         for n_done, chunk in enumerate(chunks):
             left = seconds / n_done * (len(chunks) - n_done) if n_done else 0.0
             if self.apart or (self.workers > 1 and left * (1 - 1 / self.workers) > WORKER_START_SECONDS):
-                yield from _by_workers(work, chunks[n_done:], min(self.workers, len(chunks) - n_done), self.timeout)
+                crew = Crew(work, self.timeout, self.threads, self._spare)
+                yield from _by_workers(crew, chunks[n_done:], min(self.workers, len(chunks) - n_done))
                 return
             began = time.perf_counter()
             with deadline(work.who, self.timeout, len(chunk)):
@@ -91,9 +101,13 @@ class WorkerProcesses:
             seconds += time.perf_counter() - began
             yield results
 
+    def close(self) -> None:
+        """End the workers that were kept."""
+        while self._spare:
+            self._spare.pop().close()
 
-def _by_workers(work: Work[S, U, R], chunks: Sequence[Sequence[U]], workers: int, timeout: float) -> Iterator[list[R]]:
-    crew: _Crew[S, U, R] = _Crew(work, timeout)
+
+def _by_workers(crew: Crew[S, U, R], chunks: Sequence[Sequence[U]], workers: int) -> Iterator[list[R]]:
     with ThreadPoolExecutor(workers, thread_name_prefix="salad-worker") as pool:
         ahead: deque[Future[list[R]]] = deque()
         try:
@@ -108,11 +122,16 @@ def _by_workers(work: Work[S, U, R], chunks: Sequence[Sequence[U]], workers: int
             crew.dismiss()
 
 
-class _Crew(Generic[S, U, R]):
-    """Worker processes, as many as threads ask for one at a time."""
+class Crew(Generic[S, U, R]):
+    """Worker processes, as many as threads ask for one at a time.
 
-    def __init__(self, work: Work[S, U, R], timeout: float) -> None:
-        self._work, self._timeout = work, timeout
+    ``spare``: workers of earlier work, taken first; those that have nothing to do when the crew is dismissed are put there.
+    """
+
+    def __init__(
+        self, work: Work[S, U, R], timeout: float, threads: int = 1, spare: list[Worker] | None = None
+    ) -> None:
+        self._work, self._timeout, self._threads, self._spare = work, timeout, threads, spare
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self._all: list[Worker] = []
         self._lock = threading.Lock()
@@ -153,18 +172,24 @@ class _Crew(Generic[S, U, R]):
         with self._lock:
             if self._dismissed:
                 raise SaladError("the work was stopped")
-            worker = Worker(self._work.function, self._work.setup)
+            kept = bool(self._spare)
+            worker = self._spare.pop() if self._spare else Worker(self._threads)
             self._all.append(worker)
         try:
-            worker.start()
+            worker.take_up(self._work.function, self._work.setup)
         except WorkerDied as cause:
             worker.close()
+            if kept:  # it has gone since
+                return self._take()
             raise SaladError(f"a worker could not be started for {self._work.setup}: {cause}") from None
         return worker
 
     def dismiss(self) -> None:
-        """End all workers at once; what they were working on is lost."""
+        """End all workers at once but those that are kept; what they were working on is lost."""
         with self._lock:
             self._dismissed = True
+        while self._spare is not None and not self._idle.empty():
+            self._spare.append(self._idle.get_nowait())
         for worker in self._all:
-            worker.close()
+            if worker not in (self._spare or ()):
+                worker.close()

@@ -14,6 +14,7 @@ from salad_eval.audio.perturb import canonical
 from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.gap.signature import MOST_REJECTED
 from salad_eval.pipeline.deadline import DEFAULT_SECONDS
+from salad_eval.pipeline.engines import EngineChoice
 from salad_eval.types import CLEAN, ControlName, ScoreKind
 from salad_eval.validation import parse, read_table, with_overrides
 
@@ -147,7 +148,8 @@ class Plan(_Typed):
         most_rejected: the share of the questions that may be left out; above it the report has no headline.
         controls: what is asked without the question as well (``floor``: what is spoken left out; ``silent`` and ``swapped``: silence,
             or another item's sound, in its place), so that it shows whether the speech LLM hears and whether a gap can show at all.
-        workers: processes that render; by default one a core.
+        workers: processes that render; by default one a core, or as many as a cluster has room for.
+        engine: where the work is done: this machine or a cluster; numbers do not depend on it.
         timeout: seconds that a plug-in may take for an item, in the mean of those it is asked at once (60 by default, and 600 more to
             start), before it is given up.
         prices: what the models cost, so that the report says what a column cost; no answer depends on it.
@@ -183,6 +185,7 @@ class Plan(_Typed):
         "swapped",
     )
     workers: Annotated[int, Field(ge=1)] | None = None
+    engine: EngineChoice = EngineChoice()
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEFAULT_SECONDS
     prices: Prices = Prices()
     out: Text | None = None
@@ -252,4 +255,5 @@ class Plan(_Typed):
 
     @property
     def n_workers(self) -> int:
+        """Processes that render on this machine."""
         return self.workers if self.workers is not None else (os.cpu_count() or 1)

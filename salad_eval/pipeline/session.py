@@ -22,7 +22,8 @@ from salad_eval.gap.signature import RunProtocol
 from salad_eval.identity import digest
 from salad_eval.pipeline.apart import is_strange, opened
 from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole
-from salad_eval.pipeline.executor import Executor, InProcess, WorkerProcesses
+from salad_eval.pipeline.engines import open_engine
+from salad_eval.pipeline.executor import Executor
 from salad_eval.pipeline.folder import DONE_FILE, ITEMS, REJECTS, RunFolder
 from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
@@ -41,6 +42,7 @@ NOT_IN_THE_NUMBERS = (
     "name",
     "created",
     "workers",
+    "engine",
     "timeout",
     "out",
     "audio_store",
@@ -52,7 +54,7 @@ RECORDED = "recorded"  # stands for the TTS where every item has ready sound
 class Session:
     """What the steps of a run share.
 
-    ``models`` works on what models do (one process, so that a model is in memory once), ``voices`` on what a TTS does.
+    ``models`` works on what models do, ``voices`` on what a TTS does, by the plan's engine.
 
     Args:
         again: whether a finished run of another plan may be made anew in the same folder.
@@ -62,10 +64,11 @@ class Session:
     def __init__(self, plan: Plan, benchmark: Benchmark, *, again: bool = False, roles: Sequence[Role] = ROLES) -> None:
         self.plan, self.benchmark, self._again = plan.anchored(), benchmark, again
         self.folder = RunFolder(plan.folder)
-        self.store = AudioStore(plan.audio_store)
+        self.store = AudioStore(self.plan.audio_store)
         self.tools = Tools()
         self.tools.use(self.store)
-        self.models: Executor = InProcess(self.tools, plan.timeout)
+        self._engine = open_engine(plan.engine, plan.workers, plan.timeout)
+        self.models: Executor = self._engine.models(self.tools)
         named: dict[Role, PluginRef] = {
             "asr": PluginRef("salad.asr", plan.asr.name, plan.asr.options),
             "base": PluginRef("salad.systems", plan.base.system, plan.base.options),
@@ -74,7 +77,7 @@ class Session:
         if plan.tts is not None:
             named["tts"] = PluginRef("salad.tts", plan.tts.name, plan.tts.options)
         strange = "tts" in named and is_strange(named["tts"])
-        self.voices: Executor = WorkerProcesses(plan.n_workers, self.tools, plan.timeout, apart=strange)
+        self.voices: Executor = self._engine.voices(self.tools, apart=strange)
         self._refs = {role: ref for role, ref in named.items() if role in roles}
         self._fingerprints: dict[Role, str] = {}
 
@@ -90,6 +93,7 @@ class Session:
 
     def __exit__(self, *cause: object) -> None:
         self.folder.__exit__(*cause)
+        self._engine.close()
 
     # --- before anything is touched
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Tools:
     def release(self, ref: PluginRef) -> None:
         """Let go of a plug-in that no later step needs; its memory is free for the next one."""
         self._plugins.pop(digest(ref), None)
+
+    def keep(self, refs: Iterable[PluginRef]) -> None:
+        """Let go of all plug-ins but these."""
+        kept = set(map(digest, refs))
+        self._plugins = {key: plugin for key, plugin in self._plugins.items() if key in kept}
 
     def store(self, root: str) -> AudioStore:
         return self._stores.setdefault(root, AudioStore(root))

@@ -1,4 +1,4 @@
-"""A process that works on the chunks of one step, and its handle in the parent.
+"""A process that works on the chunks of one step after the other, and its handle in the parent.
 
 A worker is a plain subprocess that speaks JSON lines, not a ``multiprocessing`` child: it does not run the caller's main module again
 (so a script needs no ``if __name__ == "__main__"``), it inherits no threads, and it ends with its parent because its input ends. What
@@ -8,6 +8,7 @@ a plug-in prints goes to its error stream and never into the answers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -23,10 +24,9 @@ from typing import Any, BinaryIO
 from salad_eval import records
 from salad_eval.errors import SaladError, UserInputError
 from salad_eval.pipeline.deadline import START_SECONDS
-from salad_eval.pipeline.tools import Tools
+from salad_eval.pipeline.tools import PluginRef, Tools
 
-# Workers are the parallelism: a numerical library that starts threads of its own in each only gets in the way.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # glibc gives arrays of this size back to the system each time they are freed; keeping them saves 227 page faults and
 # half a millisecond of 5.4 an utterance. Other allocators do not read these.
 _WORKER_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
@@ -46,20 +46,23 @@ class WorkerDied(Exception):
 
 
 def main() -> None:
-    """Answer chunks of units from standard input until it ends. Each answer is one line of JSON."""
+    """Answer chunks of units from standard input until it ends, each by the work that was announced before it: the name of a function
+    and, on a line of its own, its setup. Each answer is one line of JSON."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it then closes our input
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # from here on a print, by Python or by a library, lands in the error stream
     questions = sys.stdin.buffer
     try:
-        module, _, name = json.loads(questions.readline()).partition(":")
-        function = getattr(importlib.import_module(module), name)
-        setup_class, unit_class, _ = classes_of(function)
-        setup = records.loads(setup_class, questions.readline(), "what a worker needs to know")
         tools = Tools()
-        _answer(answers, [])
         for line in questions:
-            _answer(answers, function(tools, setup, records.loads_list(unit_class, line)))
+            if line.startswith(b'"'):
+                function = function_named(json.loads(line))
+                setup_class, unit_class, _ = classes_of(function)
+                setup = records.loads(setup_class, questions.readline(), "what a worker needs to know")
+                tools.keep(refs_in(setup))
+                _answer(answers, [])
+            else:
+                _answer(answers, function(tools, setup, records.loads_list(unit_class, line)))
     except SaladError as cause:
         _answer(answers, {"error": str(cause), "exit_code": cause.exit_code})
 
@@ -71,6 +74,23 @@ def classes_of(function: Callable[..., Any]) -> tuple[type[Any], type[Any], type
     return setup, typing.get_args(chunk)[0], typing.get_args(results)[0]
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """``module:name``, by which another process finds it."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def function_named(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def refs_in(setup: object) -> list[PluginRef]:
+    """The plug-ins that a setup names, or is."""
+    parts = [setup, *(getattr(setup, field.name) for field in dataclasses.fields(setup))]  # type: ignore[arg-type]
+    return [part for part in parts if isinstance(part, PluginRef)]
+
+
 def _answer(out: BinaryIO, message: object) -> None:
     out.write(records.dumps(message).encode() + b"\n")
 
@@ -79,26 +99,31 @@ def _answer(out: BinaryIO, message: object) -> None:
 
 
 class Worker:
-    """A worker process, seen from the parent. One caller at a time."""
+    """A worker process, seen from the parent. One caller at a time.
 
-    def __init__(self, function: Callable[..., list[Any]], setup: object) -> None:
+    ``threads``: of its numerical libraries. Workers are the parallelism, so that more than one each mostly get in the way.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**_WORKER_ENVIRONMENT, **os.environ, **_ONE_THREAD},
+            env={**_WORKER_ENVIRONMENT, **os.environ, **dict.fromkeys(_THREADS, str(threads))},
         )
-        self._function, self._setup = function, setup
-        self._result_class = classes_of(function)[2]
         self._closing = threading.Lock()
+        self._path_known = False
 
-    def start(self) -> None:
-        """Wait until the process is ready. Raises as ``ask`` does."""
-        self._send(sys.path)
-        self._send(f"{self._function.__module__}:{self._function.__qualname__}")
-        self._send(self._setup)
+    def take_up(self, function: Callable[..., list[Any]], setup: object) -> None:
+        """Wait until the process is ready for this work; of what it has opened it keeps what the work needs. Raises as ``ask`` does."""
+        self._result_class = classes_of(function)[2]
+        if not self._path_known:
+            self._send(sys.path)
+            self._path_known = True
+        self._send(name_of(function))
+        self._send(setup)
         self._receive(START_SECONDS)
 
     def ask(self, chunk: Sequence[object], seconds: float = START_SECONDS) -> list[Any]:

@@ -17,6 +17,13 @@ def synthesise(
         str, typer.Option(help="A recipe's name or file: how documents are cut, and whose voices read them.")
     ],
     out: Annotated[Path, typer.Option(help="Gets synthesis.jsonl and synthesis.json.")],
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Where voices speak: local, or ray for a Ray cluster, with as many as it has room for."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster: auto, or HOST:PORT; one for this call alone if not given.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any key of the recipe, for example stage2.train.seed=1; repeat for more."),
@@ -32,7 +39,7 @@ def synthesise(
     from salad_train.speech.synthesise import synthesise as speak
     from salad_train.speech.synthesise import tokenizer_of, write_synthesis
 
-    plan = load_recipe(recipe, dict(parse_setting(text) for text in settings or ()))
+    plan = load_recipe(recipe, {**_voices_on(engine, address), **dict(parse_setting(text) for text in settings or ())})
     chosen = read_selection(selection)
     voice = voice_of(plan)
     found = speak(chosen, plan.stage2, tokenizer_of(plan.stage2), voice)
@@ -47,3 +54,11 @@ def synthesise(
             "The budget is not met within 1%: the selection and its reserve hold no more. Select again with a larger reserve."
         )
     typer.echo(f"Written to {out / 'synthesis.jsonl'}")
+
+
+def _voices_on(engine: str | None, address: str | None) -> dict[str, str | None]:
+    """The recipe's keys for an engine that was named: as many voices as it has room for."""
+    if engine is None and address is None:
+        return {}
+    named = {"voice.engine.name": engine, "voice.engine.address": address}
+    return {"voice.workers": None, **{key: value for key, value in named.items() if value is not None}}

@@ -9,7 +9,7 @@ from typing import Any
 
 from salad_eval.audio.store import AudioStore
 from salad_eval.pipeline.apart import is_strange, opened
-from salad_eval.pipeline.executor import WorkerProcesses
+from salad_eval.pipeline.engines import EngineChoice, open_engine
 from salad_eval.pipeline.render import RenderJob, render
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.speakable import Unspeakable, to_spoken
@@ -22,14 +22,21 @@ class TTSSpeaker:
 
     Args:
         tts, options: the plug-in's name in ``salad.tts`` and its options.
-        workers: processes that speak.
+        workers: processes that speak; ``None``: one a core, or as many as a cluster has room for.
+        engine: where they run.
     """
 
     def __init__(
-        self, store: AudioStore, tts: str = "pyttsx3", options: Mapping[str, Any] | None = None, workers: int = 1
+        self,
+        store: AudioStore,
+        tts: str = "pyttsx3",
+        options: Mapping[str, Any] | None = None,
+        workers: int | None = 1,
+        engine: EngineChoice = EngineChoice(),
     ) -> None:
         self.store, self.tts, self.options, self.workers = store, tts, dict(options or {}), workers
         self._tools = Tools()
+        self._executor = open_engine(engine, workers).voices(self._tools, apart=is_strange(self._ref))
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -56,7 +63,7 @@ class TTSSpeaker:
             tts=self.tts,
             tts_options=self.options,
             store=self.store,
-            executor=WorkerProcesses(self.workers, self._tools, apart=is_strange(self._ref)),
+            executor=self._executor,
             tools=self._tools,
         )
         said = {int(o.item_id): o for o in outcomes if isinstance(o, Rendering)}

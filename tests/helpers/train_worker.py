@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from salad_train.training.checkpoints import whole_state_dict
 from salad_train.training.distillation import frozen_copy
 from salad_train.training.lora import LoraPlan
 from salad_train.training.plan import TrainPlan
+from salad_train.training.processes import first_process_first, is_first
+from salad_train.training.teacher_cache import TeacherStates
 from salad_train.training.train import train
 from tests.helpers import speech_llm_world as world
 
@@ -85,8 +88,36 @@ def run(
     return {name: tensor.contiguous() for name, tensor in whole.items() if "lm_head" not in name}
 
 
+def taught_batches(folder: Path, n: int) -> Callable[[int], Batch]:
+    """``micro_batch`` with what the teacher says at its scored positions, kept on disk by the first process for all."""
+    teacher = frozen_copy(student().language_model)
+    texts = [row.numpy() for index in range(n) for row in micro_batch(index).teacher_ids]
+    with first_process_first("cpu"):
+        states = TeacherStates(folder, teacher)
+        new = states.fill(texts)
+    assert (new == 0) != is_first()
+
+    def batch(index: int) -> Batch:
+        made = micro_batch(index)
+        rows = made.teacher_ids.numpy()
+        at = made.teacher.numpy().reshape(len(rows), -1) % rows.shape[1]
+        examples: Any = [
+            SimpleNamespace(document_id=name, teacher_ids=ids, layout=SimpleNamespace(teacher=scored))
+            for name, ids, scored in zip(made.document_ids, rows, at, strict=True)
+        ]
+        return dataclasses.replace(made, taught=states.positions(examples))
+
+    return batch
+
+
+def batches_of(case: str, plan: TrainPlan, folder: Path) -> Callable[[int], Batch]:
+    """Of a case, for a plan that one process follows alone."""
+    return taught_batches(folder, plan.steps * plan.micro_batches) if case.endswith("-states") else micro_batch
+
+
 CASES: dict[str, dict[str, Any]] = {
     "ddp": {"micro_batches": 2, "steps": 3, "checkpoint_every": 0},
+    "ddp-states": {"micro_batches": 2, "steps": 3, "checkpoint_every": 0},
     "ddp-adapter": {"tune": "adapter"},
     "fsdp2": {"checkpoint_every": 3},
     "fsdp2-lora": {"tune": "lora", "lora": LoraPlan(4, 8), "steps": 2, "checkpoint_every": 0},
@@ -119,7 +150,9 @@ def main(out: Path, cases: list[str]) -> None:
         # What `accelerate launch --use_fsdp --fsdp_version 2` sets.
         os.environ["ACCELERATE_USE_FSDP"] = str(sharded).lower()
         os.environ.update({"FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"})
-        weights = run(dataclasses.replace(PLAN, **CASES[case]), out / case)
+        plan = dataclasses.replace(PLAN, **CASES[case])
+        alone = dataclasses.replace(plan, micro_batches=plan.micro_batches * int(os.environ.get("WORLD_SIZE", "1")))
+        weights = run(plan, out / case, batches_of(case, alone, out / f"{case}-kept"))
         if os.environ.get("RANK", "0") == "0":
             save_file(weights, out / f"{case}.safetensors")
         print("done", case, flush=True)

@@ -15,6 +15,7 @@ import yaml
 from salad_eval.audio.sound import write_audio
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, UnknownNameError, UserInputError
+from salad_eval.pipeline.engines import EngineChoice
 from salad_eval.types import Audio
 from salad_eval.validation import parse, parse_setting
 from salad_train.nano import train as nano_train
@@ -323,6 +324,9 @@ def test_the_voice_is_the_recipe_s(tmp_path: Path) -> None:
     assert isinstance(voice, TTSSpeaker)
     assert (voice.tts, voice.options, voice.workers, voice.store.root) == ("pyttsx3", {"x": 1}, 2, tmp_path / "sound")
     assert voice_of(recipe, AudioStore(tmp_path / "other")).store.root == tmp_path / "other"
+    afar = load_recipe("nano", {"voice.engine.name": "ray", "voice.engine.voice_gpus": 0.5, "voice.workers": None})
+    assert (afar.voice.engine, afar.voice.workers) == (EngineChoice(name="ray", voice_gpus=0.5), None)
+    assert recipe.voice.engine == EngineChoice()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from salad_eval.cli.report import FailIf, _between
-from salad_eval.errors import UserInputError
+from salad_eval.errors import SaladError, UserInputError
 from salad_eval.gap.compare import ColumnChange, ComparisonRow
+from salad_eval.pipeline import session
+from salad_eval.pipeline.engines import EngineChoice
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
 from salad_eval.report import load_report
@@ -260,6 +262,26 @@ def test_a_run_says_what_each_column_cost(salad: Salad, runs: Path) -> None:
 
 def _unit(folder: Path, step: str) -> float:
     return float(json.loads((folder / "steps.json").read_text())["steps"][step]["seconds_a_unit"])
+
+
+def test_a_cluster_is_asked_for_by_name_and_address(
+    salad: Salad, tmp_path: Path, stand_ins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[EngineChoice] = []
+
+    def refuse(choice: EngineChoice, *_: object) -> None:
+        asked.append(choice)
+        raise SaladError("no cluster today")
+
+    monkeypatch.setattr(session, "open_engine", refuse)
+    (tmp_path / "plan.json").write_text(json.dumps(plan_of(tmp_path, "here", limit=4)))
+    shown = salad(
+        "run", "--plan", tmp_path / "plan.json", "--engine", "ray", "--address", "head:6379", "--set", "engine.gpus=0.5"
+    )
+    assert (shown.code, asked) == (1, [EngineChoice(name="ray", address="head:6379", gpus=0.5)])
+    shown = salad("run", "--plan", tmp_path / "plan.json", "--address", "head:6379")
+    assert shown.code == 2
+    assert "say --engine ray" in shown.err
 
 
 def test_what_a_plan_named_from_its_folder_is_found_from_another(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,6 +84,27 @@ def test_what_may_take_the_process_with_it_is_never_done_here() -> None:
     assert [one.value for one in found[0]] == [*(13 * n for n in range(13)), None]
     assert os.getpid() not in {one.process for one in found[0]}
     assert list(WorkerProcesses(1, apart=True).map(Work(multiply, Times(1)), [])) == []
+
+
+def test_kept_workers_stay_for_the_next_work_until_the_end() -> None:
+    crew = WorkerProcesses(1, apart=True, keep=True)
+    found = [one for factor in (2, 3) for part in crew.map(Work(multiply, Times(factor)), chunks(2, 1)) for one in part]
+    assert [one.value for one in found] == [0, 2, 4, 0, 3, 6]
+    (process,) = {one.process for one in found}
+    crew.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    assert [one.value for part in crew.map(Work(multiply, Times(5)), chunks(2)) for one in part] == [0, 5]
+    crew.close()
+
+
+def test_a_kept_worker_that_has_gone_is_replaced() -> None:
+    crew = WorkerProcesses(1, apart=True, keep=True)
+    (before,) = (one for part in crew.map(Work(multiply, Times(2)), [[Number(1)]]) for one in part)
+    os.kill(before.process, signal.SIGKILL)
+    (after,) = (one for part in crew.map(Work(multiply, Times(2)), [[Number(4)]]) for one in part)
+    assert after.value == 8
+    crew.close()
 
 
 @pytest.mark.parametrize("crew", [InProcess(), WorkerProcesses(2)])

@@ -304,9 +304,9 @@ def test_unknown_names_are_told_before_anything_is_spoken(store: AudioStore) -> 
 
 def test_an_engine_that_cannot_start_in_a_worker_is_named(store: AudioStore) -> None:
     setup = render.SpeakSetup(PluginRef("salad.tts", "odd-tones", {"start": "die"}), str(store.root), 0)
-    process = Worker(render.speak, setup)
+    process = Worker()
     try:
-        process.start()
+        process.take_up(render.speak, setup)
         with pytest.raises(WorkerDied, match="exit code 3: no licence"):
             process.ask([SpeechRequest("odd-tones", "low", "fine", CLEAN)])
     finally:

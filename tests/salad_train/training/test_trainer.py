@@ -38,7 +38,7 @@ from salad_train.training.train import train
 from salad_train.training.trainer import SaladTrainer, step_sentence, training_arguments
 from tests.helpers import speech_llm_world as world
 from tests.helpers.places import CHECKOUT
-from tests.helpers.train_worker import CASES, PLAN, TEXT, micro_batch, run, student
+from tests.helpers.train_worker import CASES, PLAN, TEXT, batches_of, micro_batch, run, student
 
 LORA = LoraPlan(4, 8)
 Weights = dict[str, torch.Tensor]
@@ -798,9 +798,10 @@ def test_a_tensorboard_run_is_written(tmp_path: Path) -> None:
 
 
 def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path: Path) -> None:
-    """DDP, and FSDP2 with the whole LM and with LoRA, each with steps in which only one of the processes has speech, and with
+    """DDP, also with a teacher whose states the first process keeps for both, and FSDP2 with the whole LM
+    and with LoRA, each with steps in which only one of the processes has speech, and with
     one of text alone; and checkpoints that a run of another kind goes on from."""
-    cases = ("ddp", "fsdp2", "fsdp2-lora")
+    cases = ("ddp", "ddp-states", "fsdp2", "fsdp2-lora")
     plans = {case: changed(**CASES[case]) for case in cases}
     single = {case: dataclasses.replace(plan, micro_batches=2 * plan.micro_batches) for case, plan in plans.items()}
     # FSDP2 goes on from where a single process was stopped.
@@ -814,7 +815,8 @@ def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path: Path) ->
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-4000:]
     for case in cases:
-        expected = run(single[case], tmp_path / f"single-{case}")
+        batches = batches_of(case, single[case], tmp_path / f"single-{case}-kept")
+        expected = run(single[case], tmp_path / f"single-{case}", batches)
         assert furthest(load_file(tmp_path / f"{case}.safetensors"), expected) < 1e-6, case
         theirs, ours = (read_jsonl(tmp_path / name / "train.jsonl", StepLog) for name in (case, f"single-{case}"))
         for a, b in zip(theirs, ours, strict=True):
@@ -823,5 +825,5 @@ def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path: Path) ->
         # A single process goes on from their last checkpoint.
         last = newest_checkpoint(tmp_path / case / "checkpoints")
         assert last is not None
-        assert read_state(last).step == {"ddp": 2, "fsdp2": 3, "fsdp2-lora": 1}[case]
-        assert furthest(run(single[case], tmp_path / case), expected) < 1e-6, case
+        assert read_state(last).step == {"ddp": 2, "ddp-states": 2, "fsdp2": 3, "fsdp2-lora": 1}[case]
+        assert furthest(run(single[case], tmp_path / case, batches), expected) < 1e-6, case
