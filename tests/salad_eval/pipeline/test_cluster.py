@@ -7,9 +7,8 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +21,11 @@ from salad_eval.pipeline.cluster import Cluster, Need, RayWorkers
 from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
-from salad_eval.pipeline.tools import Tools
+from tests.helpers.squares import Number, Place, Square, square
 
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'salad-gap[ray]'")
 
 TIMEOUT = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Square:
-    value: int | None
-    how: str = ""
-
-
-def square(tools: Tools, setup: Place, chunk: Sequence[Number]) -> list[Square]:
-    """Says in a file which process squares what; a negative number ends it. A process waits at a number whose gate is shut."""
-    folder = Path(setup.folder)
-    for number in chunk:
-        if number.value < 0:
-            os._exit(7)
-        if number.value > 1_000_000:
-            raise UserInputError(f"{number.value} is too large.")
-        (folder / f"begun-{number.value}-{os.getpid()}-{os.getppid()}").touch()
-        while (folder / f"gate-{number.value}").exists():
-            time.sleep(0.02)
-    return [Square(number.value**2) for number in chunk]
 
 
 def gone(number: Number, how: str) -> Square:

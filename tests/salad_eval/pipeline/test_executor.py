@@ -4,42 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 
 from salad_eval.errors import SaladError, UserInputError
 from salad_eval.pipeline import divergence, executor, render, respond, transcribe
 from salad_eval.pipeline.executor import Executor, InProcess, Work, WorkerProcesses
-from salad_eval.pipeline.tools import Tools
 from salad_eval.pipeline.worker import classes_of
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    factor: int
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    value: int | None
-    process: int
-    how: str = ""
-
-
-def multiply(tools: Tools, setup: Times, chunk: Sequence[Number]) -> list[Product]:
-    for number in chunk:
-        if number.value == 13 and os.environ.get("OMP_NUM_THREADS") == "1" and setup.factor == 13:
-            os._exit(5)
-        if number.value < 0:
-            raise UserInputError(f"{number.value} is below 0.")
-    return [Product(setup.factor * number.value, os.getpid()) for number in chunk]
+from tests.helpers.products import Number, Product, Times, multiply
 
 
 def lost(number: Number, how: str) -> Product:
