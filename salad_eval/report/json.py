@@ -9,6 +9,7 @@ lies beside it, in ``costs.json``.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import replace
 from functools import cache
@@ -115,10 +116,25 @@ def validate(data: object, where: str) -> None:
             f"{where}: schema_version is {data['schema_version']!r}; expected {' or '.join(READ_VERSIONS)}. "
             "Make the report again, or read it with the version that wrote it."
         )
+    if (place := _not_finite(data)) is not None:
+        raise DataError(f"{where}: {place} is not a finite number; what is missing is null.")
     error = best_match(_validator().iter_errors(data))
     if error is not None:
         field = error.json_path.removeprefix("$").removeprefix(".") or "the whole file"
         raise DataError(f"{where}: {field} = {repr(error.instance)[:_SHOWN]}: {error.message[: _SHOWN * 2]}.")
+
+
+def _not_finite(data: object, place: str = "") -> str | None:
+    """Where JSON holds a number that is too large for a float, such as 1e999, which readers take for infinity."""
+    if isinstance(data, float):
+        return None if math.isfinite(data) else place or "the whole file"
+    if isinstance(data, dict):
+        parts = ((f"{place}.{key}" if place else str(key), value) for key, value in data.items())
+    elif isinstance(data, list):
+        parts = ((f"{place}[{number}]", value) for number, value in enumerate(data))
+    else:
+        return None
+    return next((found for name, value in parts if (found := _not_finite(value, name)) is not None), None)
 
 
 @cache

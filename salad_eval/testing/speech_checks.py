@@ -236,12 +236,13 @@ class SpeechSystemChecks:
 
     def test_with_and_without_a_cached_prefix(self, system: SpeechLLMSystem, monkeypatch: pytest.MonkeyPatch) -> None:
         from salad_eval.systems import branching
+        from salad_eval.systems.passes import CacheUnusable
 
         assert branching.can_branch(system.llm.language_model(has_audio=True)) == self.can_branch
         cached = system.loglikelihoods(self.requests())
 
         def unusable(*args: object, **kwargs: object) -> Any:
-            raise branching._CacheUnusable
+            raise CacheUnusable
 
         monkeypatch.setattr(branching, "_score_cached", unusable)
         uncached = system.loglikelihoods(self.requests())

@@ -203,7 +203,13 @@ def test_malformed_reports_are_refused_by_field_and_value(change: Callable[[Any]
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not JSON"), ('{"seed": NaN}', "NaN"), ("[]", "the whole file"), ("\ud800", "not JSON|cannot be read")],
+    [
+        ("{", "not JSON"),
+        ('{"seed": NaN}', "NaN"),
+        ('{"overall": [{"n": -1e999}]}', r"overall\[0\]\.n is not a finite number"),
+        ("[]", "the whole file"),
+        ("\ud800", "not JSON|cannot be read"),
+    ],
 )
 def test_files_that_are_no_report_are_refused(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "gap_report.json"

@@ -1,0 +1,151 @@
+"""A prompt and all that may follow it in one row of one pass: a tree, laid flat.
+
+Each branch stands behind the prompt at the positions that it would have by itself, and a mask lets it look at the prompt and itself
+alone (Cai et al. 2024, *Medusa*, verify drafts so). Against branches on copies of the prompt's cache, that is one pass in place of
+several, with less padding.
+
+A model has to take such a mask, and positions that stand twice. Which do is not in a list: each is shown a small tree, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers.cache_utils import Cache
+
+from salad_eval.systems.passes import Place, Traits, branched, device_of, forward, new_cache, padded
+
+WIDEST = 2048  # positions that one of a tree looks at, at most: its mask and attention grow with the square
+_CLOSE = 0.1  # of the difference that a neglected mask or neglected positions make
+_PAD, _PROMPT = -1, 0
+
+_seen: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A prompt's last positions, at least one, and the tokens of each branch behind them."""
+
+    prompt: Sequence[int]
+    branches: Sequence[Sequence[int]]
+
+    @property
+    def tokens(self) -> list[int]:
+        return [*self.prompt, *(token for branch in self.branches for token in branch)]
+
+    @property
+    def width(self) -> int:
+        return len(self.prompt) + sum(map(len, self.branches))
+
+    def starts(self, width: int) -> list[int]:
+        """Columns of the branches' first tokens, and of where the last ends, in a row of ``width`` with its padding on the left. The
+        prompt ends before the first."""
+        lengths = map(len, self.branches)
+        return list(accumulate(lengths, initial=width - self.width + len(self.prompt)))
+
+
+def layout(trees: Sequence[Tree], n_shared: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions (B, W), counted from the shared ones on, and whether one may look at another: (B, W, n_shared + W)."""
+    width = max(tree.width for tree in trees)
+    positions = torch.zeros(len(trees), width, dtype=torch.long)
+    part = torch.full((len(trees), width), _PAD)
+    for row, tree in enumerate(trees):
+        first = width - tree.width
+        starts = tree.starts(width)
+        positions[row, first : starts[0]] = torch.arange(n_shared, n_shared + len(tree.prompt))
+        part[row, first : starts[0]] = _PROMPT
+        for number, (start, branch) in enumerate(zip(starts, tree.branches, strict=False), 1):
+            behind = n_shared + len(tree.prompt)
+            positions[row, start : start + len(branch)] = torch.arange(behind, behind + len(branch))
+            part[row, start : start + len(branch)] = number
+    asks, answers = part[:, :, None], part[:, None, :]
+    own = torch.ones(width, width, dtype=torch.bool).tril() & ((answers == _PROMPT) | (answers == asks))
+    return positions, torch.cat([torch.ones(len(trees), width, n_shared, dtype=torch.bool), own], dim=2)
+
+
+def forward_trees(
+    lm: Any,
+    traits: Traits,
+    trees: Sequence[Tree],
+    n_shared: int,
+    shared: Cache | None,
+    wanted: Sequence[Place],
+) -> torch.Tensor:
+    """Logits (places, V) of one pass over trees that go on from the same ``n_shared`` positions, which are in a cache of one row."""
+    device = device_of(lm)
+    inputs, _ = padded(lm, [torch.tensor(tree.tokens) for tree in trees], device, left=True)
+    positions, looks = (part.to(device) for part in layout(trees, n_shared))
+    cache = None if shared is None else branched(shared, torch.zeros(len(trees), dtype=torch.long, device=device))
+    logits, _ = forward(lm, traits, inputs, mask=_added(lm, looks), positions=positions, cache=cache, wanted=wanted)
+    return logits
+
+
+def _added(lm: Any, looks: torch.Tensor) -> torch.Tensor:
+    """What is added to the attention's scores, of shape (B, 1, W, cached + W)."""
+    dtype = next(iter(lm.get_input_embeddings().parameters())).dtype
+    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    nothing = torch.zeros(looks.shape, dtype=dtype, device=looks.device)
+    return nothing.masked_fill_(~looks, torch.finfo(dtype).min)[:, None]
+
+
+# --- which models read them ------------------------------------------------------------------------------------------
+
+
+def are_read_by(lm: Any, traits: Traits) -> bool:
+    """Whether a model gives what is in a tree the logits that it has by itself. Seen once by a small one, and kept with the model."""
+    try:
+        known = _seen.get(lm)
+        if known is None:
+            known = _seen[lm] = _is_read_right(lm, traits)
+    except TypeError:  # no weak reference is to be had, so neither is a place to keep it
+        return False
+    return known
+
+
+def _is_read_right(lm: Any, traits: Traits) -> bool:
+    """Closer to the branch by itself than to what comes of a mask or of positions that the model does not heed, by far."""
+    n_tokens = lm.get_input_embeddings().num_embeddings
+    tokens = [(17 * n + 5) % n_tokens for n in range(9)]
+    before, tree = tokens[:2], Tree(tokens[2:4], [tokens[4:6], tokens[6:9]])
+    last = [(0, tree.width - n) for n in (3, 2, 1)]  # the second branch
+    device = device_of(lm)
+    ids = torch.tensor([tree.tokens], device=device)
+    positions, looks = (part.to(device) for part in layout([tree], 0))
+
+    def logits(mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return forward(lm, traits, ids, mask=mask, positions=positions, cache=None, wanted=last)[0].float()
+
+    def alone(sequence: list[int]) -> torch.Tensor:
+        inputs = torch.tensor([sequence], device=device)
+        places = [(0, len(sequence) - n) for n in (3, 2, 1)]
+        counted = torch.arange(len(sequence), device=device)[None]
+        mask = torch.ones_like(inputs)
+        return forward(lm, traits, inputs, mask=mask, positions=counted, cache=None, wanted=places)[0].float()
+
+    try:
+        neglected = [
+            logits(torch.ones_like(ids), positions),  # the mask
+            logits(_added(lm, looks), torch.arange(tree.width, device=device)[None]),  # the positions
+        ]
+        expected = alone([*tree.prompt, *tree.branches[1]])
+        begun = torch.tensor([before], device=device)
+        _, cache = forward(
+            lm, traits, begun, mask=torch.ones_like(begun), positions=torch.arange(2, device=device)[None],
+            cache=new_cache(lm), wanted=[(0, 1)],
+        )  # fmt: skip
+        pairs = [
+            (forward_trees(lm, traits, [tree], 0, None, last).float(), expected),
+            (
+                forward_trees(lm, traits, [tree], 2, cache, last).float(),
+                alone([*before, *tree.prompt, *tree.branches[1]]),
+            ),
+        ]
+    except Exception:  # each model refuses what it does not take in its own way
+        return False
+    least = min(float((other - expected).abs().max()) for other in neglected)
+    return all(float((found - wanted).abs().max()) <= _CLOSE * least for found, wanted in pairs)
