@@ -135,7 +135,7 @@ def _tell_cost(plan: Any, *, ask: bool) -> None:
     told = counted(plan)
     print(
         f"{told.n_items} questions, {told.n_recordings} recordings, {duration(told.seconds_of_sound)} of speech, "
-        f"{told.calls:,} calls to served models, about {told.tokens:,} tokens of text.",
+        f"{told.calls:,} calls to served models, about {told.tokens:,} tokens.",
         flush=True,
     )
     if told.calls and ask and sys.stdin.isatty() and not typer.confirm("Go on?"):

@@ -21,7 +21,7 @@ from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import STEP as RENDER
 from salad_eval.pipeline.render import jobs_for
 from salad_eval.pipeline.run import run, steps_of
-from salad_eval.types import LOGPROB_SCORES, Item
+from salad_eval.types import LOGPROB_SCORES, GapReport, Item
 
 BYTES_A_SAMPLE = 2
 LETTERS_A_SECOND = 14.0  # of plain speech, where nothing was spoken to measure it
@@ -45,7 +45,9 @@ class StepEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """``tokens``: read by the models, about; ``seconds_of_sound`` and ``disk_bytes``: of recordings that are not in the store yet, too."""
+    """``tokens``: read by the columns, about: as in the small runs, or letters by four where nothing was run.
+
+    ``seconds_of_sound`` and ``disk_bytes``: of recordings that are not in the store yet, too."""
 
     n_items: int
     n_rejects: int
@@ -113,9 +115,10 @@ def _estimated(plan: Plan, *, measure: bool) -> Estimated:
     n_recordings = len(jobs) + len(recorded)
     a_letter, rate = 1 / LETTERS_A_SECOND, float(RATE_HZ)
     timed: Mapping[str, _Runs] = {}
+    a_question: Mapping[str, float] = {}
     measured_on = 0
     if measure:
-        timed, (a_letter, rate), measured_on = _measured(plan)
+        timed, (a_letter, rate), a_question, measured_on = _measured(plan)
     seconds = letters * a_letter
     lost = {reject.item_id for reject in (*unspeakable, *unheard)}
     items = [item for item in benchmark.items if item.id not in lost]
@@ -126,7 +129,7 @@ def _estimated(plan: Plan, *, measure: bool) -> Estimated:
         n_recordings=n_recordings,
         seconds_of_sound=seconds,
         disk_bytes=round(seconds * rate * BYTES_A_SAMPLE),
-        tokens=round(_letters_read(items, plan) / LETTERS_A_TOKEN),
+        tokens=_tokens(items, plan, a_question),
         steps=steps,
         measured_on=measured_on,
     )
@@ -196,6 +199,14 @@ def _calls(name: str, units: int, plan: Plan, benchmark: Benchmark, items: list[
     return round(units * options / len(items))
 
 
+def _tokens(items: list[Item], plan: Plan, a_question: Mapping[str, float]) -> int:
+    """Read by all columns; ``a_question``: what each was seen to read of one, by its name."""
+    if not a_question:
+        return round(_letters_read(items, plan) / LETTERS_A_TOKEN)
+    asked = {column.name: len(items) * (1 if column.form == "text" else _n_renderings(plan)) for column in COLUMNS}
+    return round(sum(a_question.get(name, 0.0) * n for name, n in asked.items()))
+
+
 def _letters_read(items: list[Item], plan: Plan) -> int:
     """Letters of all prompts and options that are read as text; sound is no text."""
     whole = sum(len(item.context) + sum(map(len, item.choices)) for item in items)
@@ -206,10 +217,11 @@ def _letters_read(items: list[Item], plan: Plan) -> int:
     return asked + sum(unspoken for control in CONTROLS if control.name in plan.controls)
 
 
-def _measured(plan: Plan) -> tuple[Mapping[str, _Runs], tuple[float, float], int]:
-    """Each step of three small runs, seconds of sound a letter and its rate, and how many items were asked."""
+def _measured(plan: Plan) -> tuple[Mapping[str, _Runs], tuple[float, float], Mapping[str, float], int]:
+    """Each step of three small runs, seconds of sound a letter and its rate, tokens a question, and how many items were asked."""
     found: list[dict[str, _Timed]] = []
     a_letter, rate, n_items = 1 / LETTERS_A_SECOND, float(RATE_HZ), 0
+    a_question: Mapping[str, float] = {}
     an_item = min(_n_renderings(plan), MOST_RENDERINGS_AS_ONE)
     with tempfile.TemporaryDirectory(prefix="salad-dry-run-") as place:
         for number, renderings in enumerate((FIRST, FEW, MORE)):
@@ -234,9 +246,15 @@ def _measured(plan: Plan) -> tuple[Mapping[str, _Runs], tuple[float, float], int
             if letters:
                 a_letter, rate = sum(one.seconds for one in said) / letters, float(said[0].sample_rate_hz)
             n_items += report.overall.n_items
+            a_question = _read_of_a_question(report)
             seconds = {name: took.get(name, 0.0) for name in steps_of(plan)}
             seconds[REPORT] = max(0.0, whole - sum(seconds.values()))
             n = len(made.items)
             found.append({name: _Timed(units_of(name, plan, n, len(said)), took) for name, took in seconds.items()})
     first, few, more = found
-    return {name: _Runs(first[name], few[name], more[name]) for name in first}, (a_letter, rate), n_items
+    return {name: _Runs(first[name], few[name], more[name]) for name in first}, (a_letter, rate), a_question, n_items
+
+
+def _read_of_a_question(report: GapReport) -> Mapping[str, float]:
+    costs = report.costs.columns if report.costs is not None else ()
+    return {cost.column: cost.tokens.read / cost.n_questions for cost in costs if cost.tokens and cost.n_questions}

@@ -26,7 +26,7 @@ def estimate_terminal(found: Estimated) -> RenderableType:
     head = (
         f"{found.n_items:,} items ({found.n_rejects:,} rejected), {found.n_recordings:,} recordings, "
         f"{duration(found.seconds_of_sound)} of sound, {found.disk_bytes / 1e6:,.1f} MB on disk, "
-        f"about {found.tokens:,} tokens of text read, {found.calls:,} calls to served models."
+        f"about {found.tokens:,} tokens read, {found.calls:,} calls to served models."
     )
     if found.seconds is None:
         foot = "Not timed: a served model takes part, and each question to it is paid for."

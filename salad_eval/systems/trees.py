@@ -109,7 +109,9 @@ def are_read_by(lm: Any, traits: Traits) -> bool:
 
 def _is_read_right(lm: Any, traits: Traits) -> bool:
     """Closer to the branch by itself than to what comes of a mask or of positions that the model does not heed, by far."""
-    n_tokens = lm.get_input_embeddings().num_embeddings
+    n_tokens = getattr(lm.get_input_embeddings(), "num_embeddings", 0)
+    if not n_tokens:  # a family's own embeddings, which hold more than a row a token
+        return False
     tokens = [(17 * n + 5) % n_tokens for n in range(9)]
     before, tree = tokens[:2], Tree(tokens[2:4], [tokens[4:6], tokens[6:9]])
     last = [(0, tree.width - n) for n in (3, 2, 1)]  # the second branch
