@@ -55,7 +55,7 @@ def run_command(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Where the work is done: local, or ray for a Ray cluster.")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster: auto, or HOST:PORT; one for this run alone if not given.")
+        str | None, typer.Option(help="Of the Ray cluster: auto, or HOST:PORT; one for this call alone if not given.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME if not given.")] = None,
     again: Annotated[

@@ -8,5 +8,7 @@ and sound. Those behind a server are in ``served``; speech LLMs of transformers,
     prompts.py    text to token ids, as lm-eval's ``hf`` makes them
     chat.py       a request as the conversation that a chat template renders
     branching.py  many continuations of one prompt, with the prompt computed once
+    trees.py      a prompt with all its continuations in one row, for models that read it
+    passes.py     a forward pass, and what one has to know of a model before it
     shared_prefixes.py  which prompts are computed together
 """

@@ -19,7 +19,7 @@ def synthesise(
     out: Annotated[Path, typer.Option(help="Gets synthesis.jsonl and synthesis.json.")],
     engine: Annotated[
         str | None,
-        typer.Option(help="Where voices speak: local, or ray for a Ray cluster, with as many as it has room for."),
+        typer.Option(help="Where the work is done: local, or ray for a Ray cluster."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster: auto, or HOST:PORT; one for this call alone if not given.")
