@@ -17,17 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BoardLine:
-    """A run. ``against``: held against its group's baseline; ``None`` for the baseline itself and where ``why_not`` says why."""
+    """A run, by its own name, or by its folder's where another run of the group has the same. ``against``: held against its group's baseline; ``None`` for the baseline itself and where ``why_not`` says why."""
 
     path: Path
+    name: str
     report: GapReport
     is_baseline: bool
     against: Against | None
     why_not: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.report.names.run or self.path.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +86,16 @@ def _group(tasks: tuple[str, ...], split: str, runs: Sequence[FinishedRun], base
             why_not[id(run)] = "shares no question with the baseline"
     held = dict(zip(found, against(list(found.values())), strict=True))
     lines = [
-        BoardLine(run.path, run.report, run is first, held.get(id(run)), why_not.get(id(run), "")) for run in ordered
+        BoardLine(run.path, name, run.report, run is first, held.get(id(run)), why_not.get(id(run), ""))
+        for run, name in zip(ordered, _names(ordered), strict=True)
     ]
     return BoardGroup(tasks, split, tuple(lines))
+
+
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
+    folders = [run.path.parent.name if run.path.suffix == ".json" else run.path.name for run in runs]
+    own = [run.report.names.run or folder for run, folder in zip(runs, folders, strict=True)]
+    return [folder if own.count(name) > 1 else name for name, folder in zip(own, folders, strict=True)]
 
 
 def _listed(left_out: Mapping[str, str]) -> str:

@@ -143,6 +143,7 @@ def test_a_board_has_a_line_a_run(salad: Salad, runs: Path, tmp_path: Path) -> N
     assert "a report without its run" in page
     assert f"left out: {tmp_path / 'empty'}" in shown.out
     assert page.index(">monday<") < page.index(">tuesday<") < page.index(">wednesday<"), "the oldest first"
+    assert ">lone</th>" in page, "of two runs of one name each goes by its folder's"
     assert 'class="trend"' in page
     links = [part.partition('"')[0] for part in page.split('<a href="')[1:]]
     assert all((tmp_path / link).resolve().is_file() for link in links)
