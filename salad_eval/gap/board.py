@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BoardLine:
-    """A run, by its own name, or by its folder's where another run of the group has the same. ``against``: held against its group's baseline; ``None`` for the baseline itself and where ``why_not`` says why."""
+    """A run, by its own name, or by its folder's where another run of the group has the same.
+
+    ``against``: held against its group's baseline; ``None`` for the baseline itself and where ``why_not`` says why."""
 
     path: Path
     name: str
