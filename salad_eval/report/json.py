@@ -126,8 +126,12 @@ def validate(data: object, where: str) -> None:
 
 def _not_finite(data: object, place: str = "") -> str | None:
     """Where JSON holds a number that is too large for a float, such as 1e999, which readers take for infinity."""
-    if isinstance(data, float):
-        return None if math.isfinite(data) else place or "the whole file"
+    if isinstance(data, int | float):
+        try:
+            finite = math.isfinite(data)
+        except OverflowError:  # an integer of hundreds of digits
+            finite = False
+        return None if finite else place or "the whole file"
     if isinstance(data, dict):
         parts = ((f"{place}.{key}" if place else str(key), value) for key, value in data.items())
     elif isinstance(data, list):

@@ -207,6 +207,7 @@ def test_malformed_reports_are_refused_by_field_and_value(change: Callable[[Any]
         ("{", "not JSON"),
         ('{"seed": NaN}', "NaN"),
         ('{"overall": [{"n": -1e999}]}', r"overall\[0\]\.n is not a finite number"),
+        (f'{{"seed": 1{"0" * 400}}}', "seed is not a finite number"),
         ("[]", "the whole file"),
         ("\ud800", "not JSON|cannot be read"),
     ],
