@@ -37,9 +37,8 @@ INSTALL = "pip install 'salad-gap[ray]'"
 EMBEDDED = "local"  # Ray's word for a cluster of its own, on this machine
 ADDRESS_VARIABLE = "RAY_ADDRESS"  # a job that `ray job submit` started finds its cluster there
 MOST_LOSSES = 4  # of one chunk, or of actors before one is ready; what is lost so often is not lost by chance
-_OBJECT_STORE_BYTES = (
-    128 << 20
-)  # of an embedded cluster; chunks and results are small, and Ray would take a third of the memory
+# Of an embedded cluster; chunks and results are small, and Ray would take a third of the memory.
+_OBJECT_STORE_BYTES = 128 << 20
 
 
 # --- on a node -------------------------------------------------------------------------------------------------------

@@ -359,14 +359,15 @@ def _score_cached(
     for group in _groups(traits, prefixes, longest):
         shared = _run_shared(lm, traits, prefixes, group)
         widths = {i: len(prefixes[i]) - group.shared + asked[i].n_fed for i in group.members}
-        as_trees = [
-            i for i in group.members if _is_tree(lm, traits, prefixes[i], group.shared + widths[i], max_batch_tokens)
-        ]
+        as_trees: list[int] = []
+        others: list[int] = []
+        for i in group.members:
+            fits = _is_tree(lm, traits, prefixes[i], group.shared + widths[i], max_batch_tokens)
+            (as_trees if fits else others).append(i)
         own = [widths[i] for i in as_trees]
         for batch in batches(own, [group.shared] * len(own), max_batch_tokens):
             members = [asked[as_trees[i]] for i in batch]
             yield *_score_trees(lm, traits, prefixes, shared, members, read), len(members)
-        others = [i for i in group.members if i not in set(as_trees)]
         for requests, state in _prefilled(lm, traits, prefixes, shared, others, max_batch_tokens, longest):
             members = [asked[i] for i in requests]
             for slots, values in _score_after(lm, traits, state, members, read, max_batch_tokens):

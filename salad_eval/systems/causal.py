@@ -72,7 +72,8 @@ class CausalSystem:
         self.tokenizer = llm.tokenizer
         self.batch_tokens = batch_tokens or default_batch_tokens(llm.model)
         self.batch_seconds = batch_seconds
-        own_length = prompts.max_length(llm.language_model(has_audio=llm.hears).config, self.tokenizer)
+        self._lms: dict[bool, Any] = {}
+        own_length = prompts.max_length(self._language_model(has_audio=llm.hears).config, self.tokenizer)
         self.max_length = own_length if max_length is None else min(own_length, max_length)
         self._ends = llm.ends
         self._heard: OrderedDict[str, torch.Tensor] = OrderedDict()
@@ -172,9 +173,15 @@ class CausalSystem:
         for has_audio in (False, True):
             places = [place for place, request in enumerate(requests) if request.has_audio == has_audio]
             if places:
-                lm = self.llm.language_model(has_audio=has_audio)
+                lm = self._language_model(has_audio=has_audio)
                 found.update(zip(places, answer(lm, [requests[place] for place in places]), strict=True))
         return [found[place] for place in range(len(requests))]
+
+    def _language_model(self, *, has_audio: bool) -> Any:
+        """The same object at each call: what was seen of a model (``trees``) is kept with it."""
+        if has_audio not in self._lms:
+            self._lms[has_audio] = self.llm.language_model(has_audio=has_audio)
+        return self._lms[has_audio]
 
     def _within_memory(self, prefixes: Sequence[torch.Tensor], run: Callable[[int], T]) -> T:
         """What ``run`` gives with a budget of positions; a smaller one from now on where memory does not hold it."""

@@ -100,6 +100,12 @@ def device_of(lm: Any) -> torch.device:
     return next(iter(lm.get_input_embeddings().parameters())).device
 
 
+def dtype_of(lm: Any, otherwise: torch.dtype) -> torch.dtype:
+    """What the model computes in; ``otherwise``: where its embeddings are quantised, and do not say."""
+    dtype: torch.dtype = next(iter(lm.get_input_embeddings().parameters())).dtype
+    return dtype if dtype.is_floating_point else otherwise
+
+
 # --- batches -------------------------------------------------------------------------------------------------------------
 
 
@@ -211,9 +217,8 @@ def padded(
     if like.dim() == 1:
         inputs = torch.zeros(len(sequences), width, dtype=torch.long)
     else:
-        dtype = next(iter(lm.get_input_embeddings().parameters())).dtype
-        dtype = dtype if dtype.is_floating_point else like.dtype
-        inputs = torch.zeros(len(sequences), width, like.shape[-1], dtype=dtype, device=like.device)
+        shape = (len(sequences), width, like.shape[-1])
+        inputs = torch.zeros(shape, dtype=dtype_of(lm, like.dtype), device=like.device)
     mask = torch.zeros(len(sequences), width, dtype=torch.long)
     for row, sequence in enumerate(sequences):
         place = slice(width - len(sequence), width) if left else slice(0, len(sequence))

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers.cache_utils import Cache
 
-from salad_eval.systems.passes import Place, Traits, branched, device_of, forward, new_cache, padded
+from salad_eval.systems.passes import Place, Traits, branched, device_of, dtype_of, forward, new_cache, padded
 
 WIDEST = 2048  # positions that one of a tree looks at, at most: its mask and attention grow with the square
 _CLOSE = 0.1  # of the difference that a neglected mask or neglected positions make
@@ -56,11 +56,10 @@ def layout(trees: Sequence[Tree], n_shared: int) -> tuple[torch.Tensor, torch.Te
     part = torch.full((len(trees), width), _PAD)
     for row, tree in enumerate(trees):
         first = width - tree.width
-        starts = tree.starts(width)
-        positions[row, first : starts[0]] = torch.arange(n_shared, n_shared + len(tree.prompt))
+        starts, behind = tree.starts(width), n_shared + len(tree.prompt)
+        positions[row, first : starts[0]] = torch.arange(n_shared, behind)
         part[row, first : starts[0]] = _PROMPT
         for number, (start, branch) in enumerate(zip(starts, tree.branches, strict=False), 1):
-            behind = n_shared + len(tree.prompt)
             positions[row, start : start + len(branch)] = torch.arange(behind, behind + len(branch))
             part[row, start : start + len(branch)] = number
     asks, answers = part[:, :, None], part[:, None, :]
@@ -87,8 +86,7 @@ def forward_trees(
 
 def _added(lm: Any, looks: torch.Tensor) -> torch.Tensor:
     """What is added to the attention's scores, of shape (B, 1, W, cached + W)."""
-    dtype = next(iter(lm.get_input_embeddings().parameters())).dtype
-    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    dtype = dtype_of(lm, torch.get_default_dtype())
     nothing = torch.zeros(looks.shape, dtype=dtype, device=looks.device)
     return nothing.masked_fill_(~looks, torch.finfo(dtype).min)[:, None]
 
@@ -112,42 +110,36 @@ def _is_read_right(lm: Any, traits: Traits) -> bool:
     n_tokens = getattr(lm.get_input_embeddings(), "num_embeddings", 0)
     if not n_tokens:  # a family's own embeddings, which hold more than a row a token
         return False
-    tokens = [(17 * n + 5) % n_tokens for n in range(9)]
-    before, tree = tokens[:2], Tree(tokens[2:4], [tokens[4:6], tokens[6:9]])
-    last = [(0, tree.width - n) for n in (3, 2, 1)]  # the second branch
+    tokens = [(17 * n + 5) % n_tokens for n in range(10)]
+    before, tree = tokens[:3], Tree(tokens[3:5], [tokens[5:7], tokens[7:]])
+    alone = [*tree.prompt, *tree.branches[1]]
     device = device_of(lm)
-    ids = torch.tensor([tree.tokens], device=device)
     positions, looks = (part.to(device) for part in layout([tree], 0))
 
-    def logits(mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        return forward(lm, traits, ids, mask=mask, positions=positions, cache=None, wanted=last)[0].float()
+    def ends(tokens: Sequence[int]) -> list[Place]:
+        return [(0, len(tokens) - n) for n in (3, 2, 1)]  # where the second branch stands
 
-    def alone(sequence: list[int]) -> torch.Tensor:
-        inputs = torch.tensor([sequence], device=device)
-        places = [(0, len(sequence) - n) for n in (3, 2, 1)]
-        counted = torch.arange(len(sequence), device=device)[None]
-        mask = torch.ones_like(inputs)
-        return forward(lm, traits, inputs, mask=mask, positions=counted, cache=None, wanted=places)[0].float()
+    def run(tokens: Sequence[int], cache: Cache | None = None, **other: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """As a sequence like any other, but for what is given."""
+        inputs = torch.tensor([tokens], device=device)
+        usual = {"mask": torch.ones_like(inputs), "positions": torch.arange(len(tokens), device=device)[None]}
+        return forward(lm, traits, inputs, cache=cache, wanted=ends(tokens), **{**usual, **other})
+
+    def as_tree(n_shared: int, cache: Cache | None) -> torch.Tensor:
+        return forward_trees(lm, traits, [tree], n_shared, cache, ends(tree.tokens))
 
     try:
-        neglected = [
-            logits(torch.ones_like(ids), positions),  # the mask
-            logits(_added(lm, looks), torch.arange(tree.width, device=device)[None]),  # the positions
-        ]
-        expected = alone([*tree.prompt, *tree.branches[1]])
-        begun = torch.tensor([before], device=device)
-        _, cache = forward(
-            lm, traits, begun, mask=torch.ones_like(begun), positions=torch.arange(2, device=device)[None],
-            cache=new_cache(lm), wanted=[(0, 1)],
-        )  # fmt: skip
-        pairs = [
-            (forward_trees(lm, traits, [tree], 0, None, last).float(), expected),
-            (
-                forward_trees(lm, traits, [tree], 2, cache, last).float(),
-                alone([*before, *tree.prompt, *tree.branches[1]]),
-            ),
-        ]
+        expected, _ = run(alone)
+        without_mask, _ = run(tree.tokens, positions=positions)
+        without_positions, _ = run(tree.tokens, mask=_added(lm, looks))
+        behind, _ = run([*before, *alone])
+        _, cache = run(before, new_cache(lm))
+        errors = (_distance(as_tree(0, None), expected), _distance(as_tree(len(before), cache), behind))
     except Exception:  # each model refuses what it does not take in its own way
         return False
-    least = min(float((other - expected).abs().max()) for other in neglected)
-    return all(float((found - wanted).abs().max()) <= _CLOSE * least for found, wanted in pairs)
+    least = min(_distance(without_mask, expected), _distance(without_positions, expected))
+    return max(errors) <= _CLOSE * least
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one.float() - other.float()).abs().max())

@@ -10,16 +10,12 @@ from pathlib import Path
 
 from salad_eval.errors import UserInputError
 from salad_eval.pipeline.tools import Tools
+from tests.helpers.products import Number
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    value: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from salad_eval.pipeline.cluster import Cluster, Need, RayWorkers
 from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
-from tests.helpers.squares import Number, Place, Square, square
+from tests.helpers.products import Number
+from tests.helpers.squares import Place, Square, square
 
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'salad-gap[ray]'")
 

@@ -115,17 +115,20 @@ def test_what_is_too_wide_for_a_tree_is_branched(monkeypatch: pytest.MonkeyPatch
 # --- passes ----------------------------------------------------------------------------------------------------------
 
 
+def logits_of(lm: Any, ids: torch.Tensor, wanted: list[tuple[int, int]]) -> torch.Tensor:
+    """Of one pass over rows without padding."""
+    positions = torch.arange(ids.shape[1]).expand_as(ids)
+    return forward(lm, traits_of(lm), ids, mask=torch.ones_like(ids), positions=positions, cache=None, wanted=wanted)[0]
+
+
 def test_the_head_is_run_on_what_is_wanted_alone() -> None:
     lm: Any = build("llama", torch.float32)
     given: list[tuple[int, ...]] = []
     lm.lm_head.register_forward_hook(lambda module, inputs, output: given.append(tuple(inputs[0].shape)))
     ids = torch.randint(1, VOCABULARY, (3, 7), generator=torch.Generator().manual_seed(0))
     wanted = [(2, 4), (0, 6), (1, 3)]
-    positions = torch.arange(7).expand(3, 7)
     with torch.inference_mode():
-        logits, _ = forward(
-            lm, traits_of(lm), ids, mask=torch.ones_like(ids), positions=positions, cache=None, wanted=wanted
-        )
+        logits = logits_of(lm, ids, wanted)
         whole = lm(input_ids=ids).logits
     assert given == [(1, 3, 32), (3, 7, 32)]  # and once the pass is over, all again
     torch.testing.assert_close(logits, torch.stack([whole[place] for place in wanted]))
@@ -135,25 +138,9 @@ def test_a_head_that_cannot_be_had_is_read_behind() -> None:
     lm: Any = build("llama", torch.float32)
     ids = torch.tensor([[3, 1, 4, 1, 5]])
     with torch.inference_mode():
-        expected, _ = forward(
-            lm,
-            traits_of(lm),
-            ids,
-            mask=torch.ones_like(ids),
-            positions=torch.arange(5)[None],
-            cache=None,
-            wanted=[(0, 2)],
-        )
+        expected = logits_of(lm, ids, [(0, 2)])
         lm.get_output_embeddings = lambda: None
-        found, _ = forward(
-            lm,
-            traits_of(lm),
-            ids,
-            mask=torch.ones_like(ids),
-            positions=torch.arange(5)[None],
-            cache=None,
-            wanted=[(0, 2)],
-        )
+        found = logits_of(lm, ids, [(0, 2)])
     torch.testing.assert_close(found, expected)
     assert device_of(lm).type == "cpu"
 

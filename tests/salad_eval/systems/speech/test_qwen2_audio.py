@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import (
     Qwen2AudioConfig,
@@ -15,7 +16,10 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from salad_eval.systems import trees
+from salad_eval.systems.speech.system import SpeechLLMSystem
 from salad_eval.testing.speech_checks import SpeechSystemChecks
+from salad_eval.types import Request, TextSegment
 from tests.helpers.qwen_world import qwen_config, qwen_tokenizer
 
 
@@ -44,3 +48,13 @@ class TestQwen2Audio(SpeechSystemChecks):
         text.model.load_state_dict(model.model.language_model.state_dict())
         text.lm_head.load_state_dict(model.lm_head.state_dict())
         text.save_pretrained(folder)
+
+    def test_its_language_model_is_shown_a_tree_once(
+        self, system: SpeechLLMSystem, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shown: list[Any] = []
+        original = trees._is_read_right
+        monkeypatch.setattr(trees, "_is_read_right", lambda lm, traits: shown.append(lm) or original(lm, traits))
+        asked = [Request("a", (TextSegment("Which planet has rings?"),), (" the planet Saturn", " Mars"))]
+        assert system.loglikelihoods(asked) == system.loglikelihoods(asked)
+        assert len(shown) <= 1  # none, where another test has asked it
