@@ -172,12 +172,12 @@ def position_measures(
         if batch.encoder_lengths is None and torch.equal(batch.input_ids, batch.teacher_ids):
             mixed = pure  # a batch of text: c is w
         else:
-            embeds = model.embed(
+            placed = model.embed(
                 batch.input_ids,
                 encoder_hidden_states=batch.encoder_hidden_states,
                 encoder_lengths=batch.encoder_lengths,
             )
-            mixed = model.hidden_states(embeds).flatten(0, 1)[batch.student]
+            mixed = model.hidden_states(placed).flatten(0, 1)[batch.student]
         if not isinstance(teacher, CachedPositions):
             base = teacher.base_model(input_ids=batch.teacher_ids, use_cache=False).last_hidden_state
             base = base.flatten(0, 1)[batch.teacher]

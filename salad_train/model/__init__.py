@@ -3,6 +3,7 @@ the package alone does not.
 
     modeling_salad.py      frozen audio encoder → frame stacking → causal adapter → causal LM
     configuration_salad.py its configuration
+    readout.py             what the LM reads of an adapter that was taught by CTC
     processing_salad.py    text with placeholders and sound → inputs
     audio_encoders.py      any audio encoder behind one face
     loading.py             its parts and the whole, with errors that say what is wrong

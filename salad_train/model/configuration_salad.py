@@ -52,6 +52,8 @@ class SaladConfig(PretrainedConfig):
         encoder_dtype: in which the frozen encoder computes: "float32" (or what it is loaded in) or "bfloat16".
         mimi_latents: what is read from a Mimi codec: its quantised latents, or those before quantisation.
         mimi_quantizers: how many of Mimi's codebooks the quantised latents use; ``None`` is all of them.
+        ctc_tokens: above 0, the LM reads what CTC writes of the adapter's output with so many tokens, and no blanks (``CtcReadout``);
+            0: it reads the adapter's output at every position.
     """
 
     model_type: ClassVar[str] = "salad"
@@ -73,10 +75,13 @@ class SaladConfig(PretrainedConfig):
         mimi_quantizers: int | None = None,
         encoder_windows: list[float] | None = None,
         encoder_dtype: str = "float32",
+        ctc_tokens: int = 0,
         **kwargs: Any,
     ) -> None:
         if stack_frames < 1:
             raise ValueError(f"stack_frames is {stack_frames}; expected an integer of at least 1.")
+        if ctc_tokens < 0:
+            raise ValueError(f"ctc_tokens is {ctc_tokens}; expected a number of tokens from 0.")
         if mimi_latents not in ("quantized", "continuous"):
             raise ValueError(f"mimi_latents is {mimi_latents!r}; expected 'quantized' or 'continuous'.")
         self.audio_config = _sub_config(audio_config, "parakeet_encoder")
@@ -94,6 +99,7 @@ class SaladConfig(PretrainedConfig):
         self.mimi_quantizers = mimi_quantizers
         self.encoder_windows = None if encoder_windows is None else [float(seconds) for seconds in encoder_windows]
         self.encoder_dtype = encoder_dtype
+        self.ctc_tokens = ctc_tokens
         # Read by generation and by trainers on the outermost configuration.
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(self.text_config, name, None))

@@ -7,7 +7,7 @@ Llama decoder, the encoder and the LM are any that transformers can build.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -23,6 +23,15 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from salad_eval.errors import ModelError
 from salad_train.model.audio_encoders import build_encoder, encode, encoder_config, encoder_of, spec_of, stack
 from salad_train.model.configuration_salad import SaladAdapterConfig, SaladConfig
+from salad_train.model.readout import CtcReadout
+
+
+class Placed(NamedTuple):
+    """Input embeddings (batch, length, LM width) with recordings in their places, and which of them the LM reads, (batch, length);
+    ``None``: all. A position that is left out takes no place in the LM's sequence."""
+
+    embeds: torch.Tensor
+    read: torch.Tensor | None
 
 
 class SaladAdapter(nn.Module):
@@ -71,6 +80,8 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         self.spec = spec_of(audio_config, config.length_geometry, config.encoder_windows, config.encoder_dtype)
         self.encoder = build_encoder(audio_config)
         self.adapter = self._new_adapter()
+        tokens, width = config.ctc_tokens, config.text_config.hidden_size
+        self.readout: CtcReadout | None = CtcReadout(tokens, width) if tokens else None
         self.language_model: Any = AutoModelForCausalLM.from_config(config.text_config)
         self.freeze_encoder()
         self.post_init()
@@ -136,6 +147,11 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         self.encoder.eval()  # frozen means its normalisation statistics and dropout too
         return self
 
+    def read_by(self, readout: CtcReadout) -> None:
+        """From now on the LM reads what ``readout`` makes of the adapter's output."""
+        self.readout = readout
+        self.config.ctc_tokens = len(readout.ids)
+
     # --- parts -------------------------------------------------------------------------------------------------------
 
     def get_input_embeddings(self) -> Any:
@@ -169,15 +185,14 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
             mimi_quantizers=self.config.mimi_quantizers,
         )
 
-    def get_audio_features(
+    def adapted(
         self,
         input_features: torch.Tensor | None = None,
         input_features_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_lengths: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the LM reads for each recording: (n, positions, LM width) and lengths (n,), from features or from
-        encoder output."""
+        """The adapter's output for each recording, (n, positions, LM width), and lengths (n,), from features or from encoder output."""
         if input_features is not None:
             if input_features_mask is None:
                 raise ModelError(
@@ -192,6 +207,24 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         weight = self.adapter.input_projection.weight
         return self.adapter(frames.to(device=weight.device, dtype=weight.dtype)), lengths.to(weight.device)
 
+    def get_audio_features(
+        self,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_lengths: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the LM reads for each recording, (n, most, LM width), and how many rows of each, (n,): the adapter's output, or what
+        CTC writes of it."""
+        adapted = self.adapted(input_features, input_features_mask, encoder_hidden_states, encoder_lengths)
+        return self._read_out(*adapted)
+
+    def _read_out(self, heard: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.readout is None:
+            return heard, lengths
+        rows: tuple[torch.Tensor, torch.Tensor] = self.readout(heard, lengths, self.get_input_embeddings().weight)
+        return rows
+
     def embed(
         self,
         input_ids: torch.Tensor,
@@ -199,8 +232,9 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         input_features_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_lengths: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Input embeddings (batch, length, LM width) with the recordings in the places of ``audio_token_id``.
+    ) -> Placed:
+        """Input embeddings with the recordings in the places of ``audio_token_id``; what CTC leaves out of a recording is the end of
+        its places.
 
         Raises ``ModelError`` where audio positions and audio do not match exactly: an LM that did not hear must not
         answer.
@@ -211,29 +245,36 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         if input_features is None and encoder_hidden_states is None:
             if n_places:
                 raise ModelError(f"input_ids hold {n_places} audio positions, but no audio was passed.")
-            return embeds
-        features, lengths = self.get_audio_features(
-            input_features, input_features_mask, encoder_hidden_states, encoder_lengths
-        )
-        real = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
-        heard = features[real].to(embeds)
-        if len(heard) != n_places:
+            return Placed(embeds, None)
+        adapted, lengths = self.adapted(input_features, input_features_mask, encoder_hidden_states, encoder_lengths)
+        if int(lengths.sum()) != n_places:
             raise ModelError(
-                f"{len(lengths)} recordings give {len(heard)} audio positions, but input_ids hold {n_places}. "
+                f"{len(lengths)} recordings give {int(lengths.sum())} audio positions, but input_ids hold {n_places}. "
                 "Build both with the same SaladProcessor."
             )
-        return embeds.masked_scatter(is_audio[..., None], heard)
+        features, counts = self._read_out(adapted, lengths)
+        heard = features[_first(counts, features.shape[1])].to(embeds)
+        if self.readout is None:
+            return Placed(embeds.masked_scatter(is_audio[..., None], heard), None)
+        filled = is_audio.masked_scatter(is_audio, _first(counts, adapted.shape[1])[_first(lengths, adapted.shape[1])])
+        return Placed(embeds.masked_scatter(filled[..., None], heard), filled | ~is_audio)
 
     # --- language model ----------------------------------------------------------------------------------------------
 
-    def hidden_states(self, inputs_embeds: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    def hidden_states(self, placed: Placed) -> torch.Tensor:
         """The LM's last hidden states (batch, length, LM width), before the output head: for losses that never hold
-        all logits."""
+        all logits. That of a position that is left out is that of the one read before it."""
+        embeds, read = placed
         decoder = self.language_model.base_model
-        output: torch.Tensor = decoder(
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
-        return output
+        if read is None:
+            output: torch.Tensor = decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
+            return output
+        counts = read.sum(1)
+        packed = embeds.new_zeros(len(embeds), int(counts.max()), embeds.shape[-1])
+        packed[_first(counts, packed.shape[1])] = embeds[read]
+        hidden: torch.Tensor = decoder(inputs_embeds=packed, use_cache=False).last_hidden_state
+        place = (read.cumsum(1) - 1).clamp(min=0)
+        return hidden.gather(1, place[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def forward(
         self,
@@ -255,13 +296,16 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
-            inputs_embeds = self.embed(
+            inputs_embeds, read = self.embed(
                 cast(torch.Tensor, input_ids),
                 input_features,
                 input_features_mask,
                 encoder_hidden_states,
                 encoder_lengths,
             )
+            if read is not None:
+                attention_mask = _attended(read, attention_mask)
+                position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0) if position_ids is None else position_ids
         elif input_features is not None or encoder_hidden_states is not None:
             raise ValueError("audio can only be placed into input_ids; inputs_embeds must hold it already.")
         if labels is not None and input_ids is not None:
@@ -294,5 +338,17 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
                 raise ValueError("audio can only be placed into input_ids; pass them too.")
             return super().generate(generation_config=generation_config, **kwargs)  # type: ignore[misc]
         if kwargs.get("inputs_embeds") is None:
-            kwargs["inputs_embeds"] = self.embed(input_ids, **audio)
+            kwargs["inputs_embeds"], read = self.embed(input_ids, **audio)
+            if read is not None:
+                kwargs["attention_mask"] = _attended(read, kwargs.get("attention_mask"))
         return super().generate(generation_config=generation_config, input_ids=input_ids, **kwargs)  # type: ignore[misc]
+
+
+def _first(counts: torch.Tensor, width: int) -> torch.Tensor:
+    """(n, width) true in the first ``counts[i]`` places of row i."""
+    return torch.arange(width, device=counts.device) < counts[:, None]
+
+
+def _attended(read: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """An attention mask (batch, length) in which positions that are not read are as padding."""
+    return read.long() if mask is None else mask * read

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from salad_train.model.modeling_salad import SaladForConditionalGeneration
+from salad_train.model.modeling_salad import Placed, SaladForConditionalGeneration
 from salad_train.training.batches import Batch
 from salad_train.training.objective import (
     CachedPositions,
@@ -41,7 +41,7 @@ def student_positions(
     ``through_adapter``: let a batch of text, too, go through the adapter, to no effect. Where parameters are sharded, all
     processes must gather the same ones in the same order, whatever their batches hold.
     """
-    embeds = model.embed(
+    embeds, read = model.embed(
         batch.input_ids, encoder_hidden_states=batch.encoder_hidden_states, encoder_lengths=batch.encoder_lengths
     )
     if through_adapter and batch.encoder_lengths is None:
@@ -52,7 +52,7 @@ def student_positions(
             encoder_hidden_states=silence, encoder_lengths=batch.input_ids.new_tensor([model.config.stack_frames])
         )
         embeds = embeds + 0.0 * heard.sum().to(embeds.dtype)
-    return model.hidden_states(embeds).flatten(0, 1)[batch.student]
+    return model.hidden_states(Placed(embeds, read)).flatten(0, 1)[batch.student]
 
 
 @torch.no_grad()

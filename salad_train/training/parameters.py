@@ -14,6 +14,8 @@ def prepare_tuning(model: SaladForConditionalGeneration, plan: TrainPlan) -> Non
     """Set ``requires_grad`` as ``plan.tune`` says, putting LoRA into the LM where it asks for it and there is none yet."""
     model.freeze_encoder()
     model.adapter.requires_grad_(True)
+    if model.readout is not None:
+        model.readout.requires_grad_(False)  # CTC alone can teach what a blank is
     if plan.tune == "lora":
         if not has_lora(model.language_model):
             add_lora(model.language_model, plan.lora, plan.seed)

@@ -121,7 +121,10 @@ class WarmStartPlan:
         warmup_steps: linear from 0 to the rate.
         weight_decay: of the adapter's matrices.
         limits: how large a batch of spoken spans is, in positions of the adapter.
-        held_out: spans that are not trained on, by which ``missed`` in the log is measured.
+        held_out: spans that are not trained on, by which ``missed`` in the log is measured; nor is what says the same.
+        held_out_voices: who says those spans; empty: ``voices``.
+        readout: what the LM reads from then on: "all", the adapter's output at every position, or "ctc", what CTC writes of it, which
+            leaves blank positions and repeats out (``CtcReadout``).
         log_every: steps between lines of the log.
         checkpoint_every: steps between resumable checkpoints; 0 keeps only the last.
     """
@@ -132,6 +135,8 @@ class WarmStartPlan:
     weight_decay: float = 0.01
     limits: BatchLimits = BatchLimits(tokens=2048, sequences=32)
     held_out: int = 200
+    held_out_voices: tuple[str, ...] = ()
+    readout: Literal["all", "ctc"] = "all"
     log_every: int = 50
     checkpoint_every: int = 500
 

@@ -27,11 +27,11 @@ from salad_train.training.mixture import Mixture
 from salad_train.training.processes import first_process_first, is_first, wait_for_all
 from salad_train.training.saving import as_stored
 from salad_train.training.train import train
-from salad_train.training.warm_start import heard_spans, warm_start
+from salad_train.training.warm_start import HeardSpan, heard_spans, warm_start
 
 if TYPE_CHECKING:
     from salad_train.training.teacher_cache import TeacherCache, TeacherStates
-from salad_train.training.stage_plan import Stage1Plan, Stage2Plan, StagePlan, claim
+from salad_train.training.stage_plan import Stage1Plan, Stage2Plan, StagePlan, WarmStartPlan, claim
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +114,9 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
         spoken = speak_documents(heard, plan, model, processor, store)
         if plan.warm_start is not None:
             cut = cut_documents(heard.documents, processor.tokenizer, plan, heard.preferred)
-            warm_start(model, heard_spans(cut, heard.speaker, plan, store), store, plan, out / "warm_start")
+            spans = heard_spans(cut, heard.speaker, plan.voices, plan, store)
+            held_out = held_out_spans(cut, heard.speaker, plan, plan.warm_start, model, processor, store)
+            warm_start(model, spans, held_out, store, plan, out / "warm_start")
         texts = texts_of(read, processor, plan)
         taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher")
     batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
@@ -281,6 +283,27 @@ def speak_documents(
         raise DataError(f"none of {len(cut)} cut documents could be spoken ({left_out}).")
     used = {key for example in examples for key in example.recordings}
     return Spoken(tuple(examples), left_out, math.fsum(store.seconds(key) for key in used))
+
+
+def held_out_spans(
+    cut: Sequence[tuple[int, Interleaved]],
+    speaker: Speaker,
+    plan: Stage1Plan,
+    warm: WarmStartPlan,
+    model: SaladForConditionalGeneration,
+    processor: SaladProcessor,
+    store: FrameStore,
+) -> list[HeardSpan]:
+    """What the warm start is measured by: the spans of the first documents, spoken and encoded in the voices that are held out."""
+    first = cut[: warm.held_out]
+    voices = warm.held_out_voices or plan.voices
+    wanted = [
+        utterance
+        for epoch, document in first
+        for utterance in utterances_of(document, voice_for(document.document_id, epoch, voices, plan.train.seed))
+    ]
+    fill_store(store, wanted, speaker, lambda audios: encoder_frames(model, processor, audios))
+    return heard_spans(first, speaker, voices, plan, store)
 
 
 def texts_of(documents: Sequence[DocumentLike], processor: SaladProcessor, plan: StagePlan) -> list[Example]:

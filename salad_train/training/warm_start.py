@@ -1,11 +1,11 @@
 """A warm start of the adapter, before Stage I: it learns to write what is said in the base LLM's own input embeddings.
 
-The adapter alone is trained, by CTC (Graves et al., 2006). The score of a token at a position is the product of the adapter's output
-there with the token's embedding, brought to length 1; that of CTC's blank is the product with a vector that is learned and thrown away
-afterwards. No forward pass of the LLM is needed, so a step costs what the adapter costs. **This is ours**: the paper (arXiv 2510.13632)
-begins Stage I with a fresh adapter.
+The adapter alone is trained, by CTC (Graves et al., 2006), whose scores are products of its output with the LLM's embeddings
+(``CtcReadout``). No forward pass of the LLM is needed, so a step costs what the adapter costs. **This is ours**: the paper
+(arXiv 2510.13632) begins Stage I with a fresh adapter.
 
-At the end the adapter's output is brought to the size of the LLM's embeddings by one factor, which its last layer takes in.
+At the end the adapter's output is brought to the size of the LLM's embeddings by one factor, which its last layer takes in. The LLM
+then reads that output at every position, or what CTC writes of it (``readout: ctc``).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from salad_eval.errors import DataError, ModelError
 from salad_eval.progress import track
 from salad_eval.records import JsonlLog, remove_unfinished, write_jsonl
 from salad_train.model import SaladForConditionalGeneration
+from salad_train.model.readout import CtcReadout
 from salad_train.speech.interleave import Interleaved
 from salad_train.speech.utterances import Speaker, utterances_of, voice_for
 from salad_train.training.batches import BatchOrder
@@ -42,8 +43,6 @@ from salad_train.training.checkpoints import (
 from salad_train.training.frames import FrameStore, pad_frames
 from salad_train.training.optim import ParameterGroup, RateSchedule, make_optimizer
 from salad_train.training.stage_plan import Stage1Plan, WarmStartPlan
-
-FIRST_LOGIT = 10.0  # of a token whose embedding the untrained adapter's output points along
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +70,13 @@ class WarmStartLog:
     missed: float
 
 
-class TokenScores(nn.Module):
-    """Log-probabilities of CTC's blank (0) and of the tokens ``ids`` (1, 2, …) at each position."""
-
-    def __init__(self, embeddings: torch.Tensor, ids: Sequence[int], seed: int) -> None:
-        super().__init__()
-        rows = embeddings.detach().float()[list(ids)]
-        self.size = float(rows.norm(dim=1).mean())
-        self.register_buffer("directions", nn.functional.normalize(rows, dim=1), persistent=False)
-        drawn = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed))
-        self.blank = nn.Parameter((drawn / drawn.norm()).to(rows.device))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_LOGIT / self.size), device=rows.device))
-
-    def forward(self, heard: torch.Tensor) -> torch.Tensor:
-        """(n, positions, LM width) → (n, positions, 1 + tokens)."""
-        directions: torch.Tensor = torch.cat([self.blank[None], self.directions])  # type: ignore[list-item]
-        return (heard.float() @ directions.T * self.log_scale.exp()).log_softmax(-1)
-
-
 def heard_spans(
-    cut: Sequence[tuple[int, Interleaved]], speaker: Speaker, plan: Stage1Plan, store: FrameStore
+    cut: Sequence[tuple[int, Interleaved]], speaker: Speaker, voices: Sequence[str], plan: Stage1Plan, store: FrameStore
 ) -> list[HeardSpan]:
-    """The spoken spans of cut documents, each once; those whose sound is not in ``store`` are left out."""
+    """The spans of cut documents as ``voices`` say them, each once; those whose sound is not in ``store`` are left out."""
     found: dict[HeardSpan, None] = {}
     for epoch, document in cut:
-        voice = voice_for(document.document_id, epoch, plan.voices, plan.train.seed)
+        voice = voice_for(document.document_id, epoch, voices, plan.train.seed)
         for span, utterance in zip(document.speech, utterances_of(document, voice), strict=True):
             key = speaker.key(utterance)
             if key in store:
@@ -105,29 +86,36 @@ def heard_spans(
 
 
 def warm_start(
-    model: SaladForConditionalGeneration, spans: Sequence[HeardSpan], store: FrameStore, plan: Stage1Plan, out: Path
+    model: SaladForConditionalGeneration,
+    spans: Sequence[HeardSpan],
+    held_out: Sequence[HeardSpan],
+    store: FrameStore,
+    plan: Stage1Plan,
+    out: Path,
 ) -> None:
     """Train ``model``'s adapter in place, or on from the last checkpoint in ``out``; one that is finished is taken as it is.
 
+    ``held_out``: spans by which it is measured; what says the same is not trained on.
     Writes ``out/log.jsonl`` and ``out/step-…``. Raises ``DataError`` where there are too few spans, and ``ModelError`` where the loss is
     not finite.
     """
     asked = plan.warm_start
     if asked is None:
         return
-    training = _Training(model, spans, store, plan, asked)
+    training = _Training(model, spans, held_out, store, plan, asked)
     out.mkdir(parents=True, exist_ok=True)
     remove_unfinished(out)
     first = training.resume(out)
     log = out / "log.jsonl"
     write_jsonl(log, [line for line in JsonlLog(log, WarmStartLog).read() if line.step <= first])
-    if first >= asked.steps:
-        return
-    with JsonlLog(log, WarmStartLog) as file:
-        for line in training.run(first, out):
-            file.append(line)
-    training.bring_to_size()
-    training.save(out, asked.steps)
+    if first < asked.steps:
+        with JsonlLog(log, WarmStartLog) as file:
+            for line in training.run(first, out):
+                file.append(line)
+        training.bring_to_size()
+        training.save(out, asked.steps)
+    if asked.readout == "ctc":
+        model.read_by(training.scores)
 
 
 class _Training:
@@ -137,24 +125,28 @@ class _Training:
         self,
         model: SaladForConditionalGeneration,
         spans: Sequence[HeardSpan],
+        held_out: Sequence[HeardSpan],
         store: FrameStore,
         plan: Stage1Plan,
         asked: WarmStartPlan,
     ) -> None:
+        self.held_out = [span for span in held_out if span.fits][: asked.held_out]
+        kept = {span.ids for span in self.held_out}
         fitting = [span for span in spans if span.fits]
-        self.held_out, self.spans = fitting[: asked.held_out], fitting[asked.held_out :]
+        self.spans = [span for span in fitting if span.ids not in kept]
         if not self.spans or not self.held_out:
             raise DataError(
                 f"warm_start: {len(fitting)} of {len(spans)} spoken spans have a position for each of their tokens, and "
-                f"{asked.held_out} are held out; expected more. Lower stage1.stack_frames or warm_start.held_out, or give more documents."
+                f"{len(self.held_out)} of {asked.held_out} are held out; expected more. Lower stage1.stack_frames or "
+                "warm_start.held_out, or give more documents."
             )
         self.model, self.store, self.plan, self.asked = model, store, plan, asked
         self.device = torch.device(resolve_device(plan.device))
         model.adapter.to(self.device).requires_grad_(True)
-        embeddings = model.get_input_embeddings().weight.detach()
-        self.ids = sorted({token for span in fitting for token in span.ids})
+        self.embeddings = model.get_input_embeddings().weight.detach().to(self.device)
+        self.ids = sorted({token for span in self.spans for token in span.ids})
         self.place = {token: k + 1 for k, token in enumerate(self.ids)}
-        self.scores = TokenScores(embeddings.to(self.device), self.ids, plan.train.seed)
+        self.scores = CtcReadout.fresh(self.embeddings, self.ids, plan.train.seed)
         self.teacher = teacher_fingerprint(model.language_model)
         self.order = BatchOrder([span.positions for span in self.spans], asked.limits, seed=plan.train.seed)
         self.parameters = dict(nn.ModuleDict({"adapter": model.adapter, "scores": self.scores}).named_parameters())
@@ -209,13 +201,13 @@ class _Training:
 
     def _logprobs(self, spans: Sequence[HeardSpan]) -> tuple[torch.Tensor, torch.Tensor]:
         heard, lengths = self._heard(spans)
-        return self.scores(heard), lengths.cpu()
+        return self.scores.scores(heard, self.embeddings), lengths.cpu()
 
     def _heard(self, spans: Sequence[HeardSpan]) -> tuple[torch.Tensor, torch.Tensor]:
         frames, n_frames = pad_frames([self.store.get(span.key) for span in spans])
         bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16) if self.plan.train.bf16 else nullcontext()
         with bf16:
-            return self.model.get_audio_features(
+            return self.model.adapted(
                 encoder_hidden_states=frames.to(self.device), encoder_lengths=n_frames.to(self.device)
             )
 
@@ -237,13 +229,13 @@ class _Training:
         sizes = []
         for batch in self.asked.limits.batches([span.positions for span in self.held_out]):
             heard, lengths = self._heard([self.held_out[k] for k in batch])
-            best = self.scores(heard).argmax(-1)
+            best = self.scores.scores(heard, self.embeddings).argmax(-1)
             real = torch.arange(heard.shape[1], device=self.device) < lengths[:, None]
             sizes.append(heard.float().norm(dim=-1)[real & (best > 0)])
         written: Any = torch.cat(sizes)
         if not len(written):
             return
-        factor = self.scores.size / float(written.mean())
+        factor = self.scores.size(self.embeddings) / float(written.mean())
         self.model.adapter.output_projection.weight.mul_(factor)
         self.model.adapter.output_projection.bias.mul_(factor)
         self.scores.log_scale.sub_(math.log(factor))

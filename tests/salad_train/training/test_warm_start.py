@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from salad_eval.errors import DataError, UserInputError
 from salad_eval.records import read_jsonl
+from salad_train.model.loading import load_salad
+from salad_train.model.readout import CtcReadout
 from salad_train.training import stages
 from salad_train.training.batches import BatchLimits
 from salad_train.training.checkpoints import read_state
 from salad_train.training.stage_plan import Stage1Plan, WarmStartPlan
 from salad_train.training.warm_start import (
     HeardSpan,
-    TokenScores,
     WarmStartLog,
     _Training,
     collapsed,
@@ -38,14 +40,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return world.save_parts(tmp_path_factory.mktemp("parts"), "llama", "parakeet")
 
 
-def prepared(plan: Stage1Plan, folder: Path, n: int = 12) -> tuple[Any, list[HeardSpan], Any]:
-    """A fresh student, its spoken spans and the store of their frames."""
+def prepared(plan: Stage1Plan, folder: Path, n: int = 12) -> tuple[Any, list[HeardSpan], list[HeardSpan], Any]:
+    """A fresh student, its spoken spans, those that are held out, and the store of their frames."""
     model, processor, _ = stages.build(plan)
+    assert plan.warm_start
     store = stages.open_store(folder / "frames", model)
     source = heard(world.documents(n))
     stages.speak_documents(source, plan, model, processor, store)
     cut = stages.cut_documents(source.documents, processor.tokenizer, plan)
-    return model, heard_spans(cut, source.speaker, plan, store), store
+    held_out = stages.held_out_spans(cut, source.speaker, plan, plan.warm_start, model, processor, store)
+    return model, heard_spans(cut, source.speaker, plan.voices, plan, store), held_out, store
 
 
 def state(model: Any) -> dict[str, torch.Tensor]:
@@ -79,10 +83,10 @@ def test_a_span_needs_a_position_a_token_and_one_between_equal_ones(
 
 def test_scores_are_those_of_the_embeddings_that_are_pointed_along() -> None:
     embeddings = torch.eye(4, 5) * torch.tensor([[1.0], [2.0], [4.0], [8.0]])
-    scores = TokenScores(embeddings, [1, 3], seed=0)
-    assert scores.size == 5.0  # of the two rows: 2 and 8
-    pointing = embeddings[[1, 3]] / embeddings[[1, 3]].norm(dim=1, keepdim=True) * scores.size
-    found = scores(pointing[None])[0]
+    scores = CtcReadout.fresh(embeddings, [1, 3], seed=0)
+    assert scores.size(embeddings) == 5.0  # of the two rows: 2 and 8
+    pointing = embeddings[[1, 3]] / embeddings[[1, 3]].norm(dim=1, keepdim=True) * 5.0
+    found = scores.scores(pointing[None], embeddings)[0]
     assert found.argmax(-1).tolist() == [1, 2]
     assert torch.allclose(found.exp().sum(-1), torch.ones(2), atol=1e-6)
     own, other = found[0, 1], found[0, 2]
@@ -90,8 +94,8 @@ def test_scores_are_those_of_the_embeddings_that_are_pointed_along() -> None:
 
 
 def test_spans_are_the_spoken_tokens_of_the_documents(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    plan = plan_for(folders)
-    _, spans, store = prepared(plan, tmp_path, n=4)
+    plan = plan_for(folders, warm_start=WARM)
+    _, spans, _, store = prepared(plan, tmp_path, n=4)
     said = {world.tokenizer().decode(span.ids).strip() for span in spans}
     texts = [document.text for document in world.documents(4)]
     assert said
@@ -105,9 +109,9 @@ def test_it_learns_to_write_what_is_said_and_moves_nothing_but_the_adapter(
 ) -> None:
     warm = dataclasses.replace(WARM, steps=60, log_every=30, lr=1e-2)
     plan = plan_for(folders, stack=1, warm_start=warm)
-    model, spans, store = prepared(plan, tmp_path)
+    model, spans, held_out, store = prepared(plan, tmp_path)
     before = state(model)
-    warm_start(model, spans, store, plan, tmp_path / "warm")
+    warm_start(model, spans, held_out, store, plan, tmp_path / "warm")
     first, last = read_jsonl(tmp_path / "warm" / "log.jsonl", WarmStartLog)
     assert (first.step, last.step) == (30, 60)
     assert last.loss < 0.8 * first.loss
@@ -120,8 +124,8 @@ def test_a_killed_warm_start_goes_on_to_the_bit(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_for(folders, stack=1, warm_start=WARM)
-    model, spans, store = prepared(plan, tmp_path)
-    warm_start(model, spans, store, plan, tmp_path / "whole")
+    model, spans, held_out, store = prepared(plan, tmp_path)
+    warm_start(model, spans, held_out, store, plan, tmp_path / "whole")
     step = _Training._step
 
     def killed_at_five(training: _Training, batch: Sequence[HeardSpan], number: int) -> tuple[float, int]:
@@ -131,13 +135,13 @@ def test_a_killed_warm_start_goes_on_to_the_bit(
 
     monkeypatch.setattr(_Training, "_step", killed_at_five)
     with pytest.raises(KeyboardInterrupt):
-        warm_start(stages.build(plan)[0], spans, store, plan, tmp_path / "killed")
+        warm_start(stages.build(plan)[0], spans, held_out, store, plan, tmp_path / "killed")
     monkeypatch.undo()
     assert [read_state(folder).step for folder in (tmp_path / "killed").glob("step-*")] == [4]
     resumed = stages.build(plan)[0]
-    warm_start(resumed, spans, store, plan, tmp_path / "killed")
+    warm_start(resumed, spans, held_out, store, plan, tmp_path / "killed")
     finished = stages.build(plan)[0]
-    warm_start(finished, spans, store, plan, tmp_path / "whole")  # done already: it is taken as it is
+    warm_start(finished, spans, held_out, store, plan, tmp_path / "whole")  # done already: it is taken as it is
     whole = state(model)
     for other in (resumed, finished):
         assert all(torch.equal(tensor, whole[name]) for name, tensor in state(other).items())
@@ -153,11 +157,36 @@ def test_stage_one_begins_with_it(folders: tuple[Path, Path], tmp_path: Path) ->
     assert (tmp_path / "model").is_dir()
 
 
+def test_other_voices_say_what_is_held_out_and_nobody_else_says_it(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    plan = plan_for(folders, stack=1, warm_start=dataclasses.replace(WARM, held_out_voices=("c",)))
+    model, spans, held_out, store = prepared(plan, tmp_path)
+    assert plan.warm_start
+    assert not {span.key for span in held_out} & {span.key for span in spans}
+    training = _Training(model, spans, held_out, store, plan, plan.warm_start)
+    assert len(training.held_out) == WARM.held_out
+    assert {span.ids for span in training.held_out} <= {span.ids for span in spans}  # the training voices say it, too,
+    assert not {span.ids for span in training.held_out} & {
+        span.ids for span in training.spans
+    }  # and are not trained on it
+
+
+def test_stage_one_goes_on_by_what_ctc_writes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    plan = plan_for(folders, steps=2, warm_start=dataclasses.replace(WARM, readout="ctc"))
+    folder = run(plan, tmp_path, n=4)
+    model, _ = load_salad(str(folder))
+    kept = load_file(tmp_path / "warm_start" / "step-0000006" / "model.safetensors")
+    assert model.readout
+    assert model.config.ctc_tokens == len(model.readout.ids) > 0
+    assert torch.equal(model.readout.blank, kept["scores.blank"])  # CTC alone teaches it
+    weight = "adapter.output_projection.weight"
+    assert not torch.equal(model.adapter.output_projection.weight, kept[weight])  # Stage I does move the adapter
+
+
 def test_too_few_spans_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     plan = plan_for(folders, stack=1, warm_start=dataclasses.replace(WARM, held_out=1000))
-    model, spans, store = prepared(plan, tmp_path, n=2)
+    model, spans, held_out, store = prepared(plan, tmp_path, n=2)
     with pytest.raises(DataError, match=r"warm_start: \d+ of \d+ spoken spans .* 1000 are held out"):
-        warm_start(model, spans, store, plan, tmp_path / "warm")
+        warm_start(model, spans, held_out, store, plan, tmp_path / "warm")
 
 
 @pytest.mark.parametrize(
