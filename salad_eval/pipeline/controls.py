@@ -119,6 +119,14 @@ def _unasked(item: Item) -> Question:
 
 
 def _silence(rendering: Rendering, store: AudioStore) -> Rendering:
-    """As long as what it stands for."""
-    silence = Audio(np.zeros(rendering.n_samples, dtype=np.float32), rendering.sample_rate_hz)
-    return replace(rendering, sha256=store.put(silence), spoken_text="")
+    """Near as long as what it stands for."""
+    n_samples = silent_samples(rendering.n_samples, rendering.sample_rate_hz)
+    silence = Audio(np.zeros(n_samples, dtype=np.float32), rendering.sample_rate_hz)
+    return replace(rendering, sha256=store.put(silence), n_samples=n_samples, spoken_text="")
+
+
+def silent_samples(n_samples: int, sample_rate_hz: int) -> int:
+    """The half seconds in a recording: then a few silences stand for all recordings, and each is encoded once. Rounded down, so that
+    none is longer than an encoder's limit; a recording shorter than one keeps its length."""
+    step = sample_rate_hz // 2
+    return n_samples // step * step or n_samples

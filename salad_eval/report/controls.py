@@ -16,7 +16,7 @@ CONTROL_TITLES: Mapping[tuple[ControlName, ColumnName], str] = {
 }
 CONTROL_MEANINGS: Mapping[ControlName, str] = {
     "floor": "the prompt without what is spoken; the options alone speak",
-    "silent": "silence of the same length in the sound's place",
+    "silent": "silence of the same length, to the half second, in the sound's place",
     "swapped": "the sound of another item of the task in its place",
 }
 

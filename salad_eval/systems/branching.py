@@ -38,6 +38,7 @@ from salad_eval.systems.passes import (
     branched,
     checked,
     device_of,
+    followed_by,
     forward,
     new_cache,
     of_equal_rope,
@@ -376,12 +377,11 @@ def _score_cached(
 
 
 def _is_tree(lm: Any, traits: Traits, prefix: torch.Tensor, width: int, max_batch_tokens: int) -> bool:
-    """Whether a prompt of token ids goes into one row with all its branches; ``width``: of all that its positions look at."""
+    """Whether a prompt goes into one row with all its branches; ``width``: of all that its positions look at."""
     return (
-        prefix.dim() == 1
-        and width <= min(trees.WIDEST, max_batch_tokens)
+        width <= min(trees.WIDEST, max_batch_tokens)
         and traits.branches_up_to(width)
-        and trees.are_read_by(lm, traits)
+        and trees.are_read_by(lm, traits, prefix.dim())
     )
 
 
@@ -394,10 +394,7 @@ def _score_trees(
     read: _Read,
 ) -> tuple[list[_Slot], np.ndarray]:
     """Prompts with all their branches in one pass."""
-    made = [
-        trees.Tree(prefixes[one.request][shared.n :].tolist(), [branch.fed for branch in one.branches])
-        for one in members
-    ]
+    made = [trees.Tree(prefixes[one.request][shared.n :], [branch.fed for branch in one.branches]) for one in members]
     width, reading = max(tree.width for tree in made), _Reading()
     for row, (one, tree) in enumerate(zip(members, made, strict=True)):
         starts = tree.starts(width)
@@ -448,15 +445,6 @@ def _score_branches(
 # --- scoring without a cache -----------------------------------------------------------------------------------------
 
 
-def _with_tokens(lm: Any, prefix: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
-    """``prefix`` followed by ``tokens``, as ids or as embeddings, whichever the prefix is."""
-    ids = torch.tensor(list(tokens), dtype=torch.long)
-    if prefix.dim() == 1:
-        return torch.cat([prefix.cpu().long(), ids])
-    embedded = lm.get_input_embeddings()(ids.to(device_of(lm)))
-    return torch.cat([prefix.to(embedded.device, embedded.dtype), embedded])
-
-
 def _score_uncached(
     lm: Any,
     traits: Traits,
@@ -486,7 +474,7 @@ def _score_uncached(
         )
         for batch in together:
             chosen = [waiting[i] for i in batch]
-            sequences = [_with_tokens(lm, prefixes[b.request], b.fed) for b in chosen]
+            sequences = [followed_by(lm, prefixes[b.request], b.fed) for b in chosen]
             inputs, mask = padded(lm, sequences, device, left=False)
             positions = torch.arange(inputs.shape[1], device=device)[None].expand(len(chosen), -1)
             reading = _Reading()
@@ -572,7 +560,7 @@ def _greedy_uncached(
         ):
             alive = [indices[i] for i in batch]
             while alive:
-                sequences = [_with_tokens(lm, prefixes[i], outputs[i]) for i in alive]
+                sequences = [followed_by(lm, prefixes[i], outputs[i]) for i in alive]
                 going: list[int] = []
                 for part in of_equal_rope([len(sequence) for sequence in sequences], traits.rope_limit):
                     tokens = _next_tokens(lm, traits, [sequences[row] for row in part], device)

@@ -227,6 +227,15 @@ def padded(
     return inputs.to(device), mask.to(device)
 
 
+def followed_by(lm: Any, prompt: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+    """A prompt and tokens after it, as ids or as embeddings, whichever the prompt is."""
+    ids = torch.tensor(tokens, dtype=torch.long, device=device_of(lm))
+    if prompt.dim() == 1:
+        return torch.cat([prompt.to(ids), ids])
+    embedded = lm.get_input_embeddings()(ids)
+    return torch.cat([prompt.to(embedded), embedded])
+
+
 def branched(cache: Cache, rows: torch.Tensor) -> Cache:
     """A cache whose batch is ``rows`` of ``cache``. The original stays as it is: layers grow by concatenation, never in
     place.

@@ -18,25 +18,37 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers.cache_utils import Cache
 
-from salad_eval.systems.passes import Place, Traits, branched, device_of, dtype_of, forward, new_cache, padded
+from salad_eval.systems.passes import (
+    Place,
+    Traits,
+    branched,
+    device_of,
+    dtype_of,
+    followed_by,
+    forward,
+    new_cache,
+    padded,
+)
 
 WIDEST = 2048  # positions that one of a tree looks at, at most: its mask and attention grow with the square
+IDS, EMBEDDINGS = 1, 2  # dimensions of a prompt
 _CLOSE = 0.1  # of the difference that a neglected mask or neglected positions make
 _PAD, _PROMPT = -1, 0
 
-_seen: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_seen: WeakKeyDictionary[Any, dict[int, bool]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A prompt's last positions, at least one, and the tokens of each branch behind them."""
+    """A prompt's last positions, at least one, as ids (T,) or embeddings (T, d), and the tokens of each branch behind them."""
 
-    prompt: Sequence[int]
+    prompt: torch.Tensor
     branches: Sequence[Sequence[int]]
 
     @property
     def tokens(self) -> list[int]:
-        return [*self.prompt, *(token for branch in self.branches for token in branch)]
+        """Of the branches, one after the other."""
+        return [token for branch in self.branches for token in branch]
 
     @property
     def width(self) -> int:
@@ -77,7 +89,7 @@ def forward_trees(
 ) -> torch.Tensor:
     """Logits (places, V) of one pass over trees that go on from the same ``n_shared`` positions, which are in a cache of one row."""
     device = device_of(lm)
-    inputs, _ = padded(lm, [torch.tensor(tree.tokens) for tree in trees], device, left=True)
+    inputs, _ = padded(lm, [followed_by(lm, tree.prompt, tree.tokens) for tree in trees], device, left=True)
     positions, looks = (part.to(device) for part in layout(trees, n_shared))
     cache = None if shared is None else branched(shared, torch.zeros(len(trees), dtype=torch.long, device=device))
     logits, _ = forward(lm, traits, inputs, mask=_added(lm, looks), positions=positions, cache=cache, wanted=wanted)
@@ -94,47 +106,63 @@ def _added(lm: Any, looks: torch.Tensor) -> torch.Tensor:
 # --- which models read them ------------------------------------------------------------------------------------------
 
 
-def are_read_by(lm: Any, traits: Traits) -> bool:
-    """Whether a model gives what is in a tree the logits that it has by itself. Seen once by a small one, and kept with the model."""
+def are_read_by(lm: Any, traits: Traits, kind: int = IDS) -> bool:
+    """Whether a model gives what is in a tree the logits that branches on a cache have; ``kind``: dimensions of the prompt. Seen once by
+    a small one, and kept with the model."""
     try:
-        known = _seen.get(lm)
-        if known is None:
-            known = _seen[lm] = _is_read_right(lm, traits)
+        known = _seen.setdefault(lm, {})
     except TypeError:  # no weak reference is to be had, so neither is a place to keep it
         return False
-    return known
+    if kind not in known:
+        known[kind] = _is_read_right(lm, traits, kind)
+    return known[kind]
 
 
-def _is_read_right(lm: Any, traits: Traits) -> bool:
-    """Closer to the branch by itself than to what comes of a mask or of positions that the model does not heed, by far."""
+def _is_read_right(lm: Any, traits: Traits, kind: int) -> bool:
+    """Closer to a branch on its prompt's cache than to what comes of a mask or of positions that the model does not heed, by far."""
     n_tokens = getattr(lm.get_input_embeddings(), "num_embeddings", 0)
     if not n_tokens:  # a family's own embeddings, which hold more than a row a token
         return False
     tokens = [(17 * n + 5) % n_tokens for n in range(10)]
-    before, tree = tokens[:3], Tree(tokens[3:5], [tokens[5:7], tokens[7:]])
-    alone = [*tree.prompt, *tree.branches[1]]
     device = device_of(lm)
+
+    def prompt_of(tokens: Sequence[int]) -> torch.Tensor:
+        ids = torch.tensor(tokens, device=device)
+        return ids if kind == IDS else lm.get_input_embeddings()(ids)
+
+    shared, own, branches = tokens[:3], tokens[3:5], [tokens[5:7], tokens[7:]]
+    tree = Tree(prompt_of(own), branches)
+    flat = followed_by(lm, tree.prompt, tree.tokens)
     positions, looks = (part.to(device) for part in layout([tree], 0))
 
-    def ends(tokens: Sequence[int]) -> list[Place]:
-        return [(0, len(tokens) - n) for n in (3, 2, 1)]  # where the second branch stands
+    def ends(width: int) -> list[Place]:
+        return [(0, max(0, width - n)) for n in (3, 2, 1)]  # where the second branch stands
 
-    def run(tokens: Sequence[int], cache: Cache | None = None, **other: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    def run(inputs: torch.Tensor, cache: Cache | None = None, **other: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """As a sequence like any other, but for what is given."""
-        inputs = torch.tensor([tokens], device=device)
-        usual = {"mask": torch.ones_like(inputs), "positions": torch.arange(len(tokens), device=device)[None]}
-        return forward(lm, traits, inputs, cache=cache, wanted=ends(tokens), **{**usual, **other})
+        n_cached, width = (0 if cache is None else cache.get_seq_length()), len(inputs)
+        usual = {
+            "mask": torch.ones(1, n_cached + width, dtype=torch.long, device=device),
+            "positions": torch.arange(n_cached, n_cached + width, device=device)[None],
+        }
+        return forward(lm, traits, inputs[None], cache=cache, wanted=ends(width), **{**usual, **other})
+
+    def branched_after(prompt: Sequence[int]) -> torch.Tensor:
+        _, cache = run(prompt_of(prompt), new_cache(lm))
+        return run(torch.tensor(branches[1], device=device), cache)[0]
 
     def as_tree(n_shared: int, cache: Cache | None) -> torch.Tensor:
-        return forward_trees(lm, traits, [tree], n_shared, cache, ends(tree.tokens))
+        return forward_trees(lm, traits, [tree], n_shared, cache, ends(tree.width))
 
     try:
-        expected, _ = run(alone)
-        without_mask, _ = run(tree.tokens, positions=positions)
-        without_positions, _ = run(tree.tokens, mask=_added(lm, looks))
-        behind, _ = run([*before, *alone])
-        _, cache = run(before, new_cache(lm))
-        errors = (_distance(as_tree(0, None), expected), _distance(as_tree(len(before), cache), behind))
+        expected = branched_after(own)
+        without_mask, _ = run(flat, positions=positions)
+        without_positions, _ = run(flat, mask=_added(lm, looks))
+        _, cache = run(prompt_of(shared), new_cache(lm))
+        errors = (
+            _distance(as_tree(0, None), expected),
+            _distance(as_tree(len(shared), cache), branched_after([*shared, *own])),
+        )
     except Exception:  # each model refuses what it does not take in its own way
         return False
     least = min(_distance(without_mask, expected), _distance(without_positions, expected))

@@ -11,7 +11,7 @@ import pytest
 
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
-from salad_eval.pipeline.controls import questions_of
+from salad_eval.pipeline.controls import questions_of, silent_samples
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
 from salad_eval.pipeline.speech import Speech
@@ -45,6 +45,14 @@ def test_the_floor_leaves_out_what_is_spoken(store: AudioStore) -> None:
         assert request.text == question.item.context.replace(question.item.part_text(question.item.spoken_parts[0]), "")
         assert not request.has_audio
         assert request.continuations == question.item.continuations
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "rate", "expected"),
+    [(800, 16_000, 800), (8_000, 16_000, 8_000), (15_999, 16_000, 8_000), (40_100, 16_000, 40_000), (30, 11, 30)],
+)
+def test_silences_are_of_whole_half_seconds(n_samples: int, rate: int, expected: int) -> None:
+    assert silent_samples(n_samples, rate) == expected
 
 
 def test_silence_is_as_long_as_what_it_stands_for_and_clean(store: AudioStore) -> None:

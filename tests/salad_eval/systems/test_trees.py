@@ -9,19 +9,19 @@ import torch
 
 from salad_eval.systems.branching import continuation_logprobs
 from salad_eval.systems.passes import batches, device_of, forward, traits_of
-from salad_eval.systems.trees import Tree, are_read_by, layout
+from salad_eval.systems.trees import EMBEDDINGS, IDS, Tree, are_read_by, layout
 from tests.salad_eval.systems.test_branching import VOCABULARY, build, largest_difference, world
 
-TREE = Tree([11, 12], [[21], [31, 32]])
+TREE = Tree(torch.tensor([11, 12]), [[21], [31, 32]])
 
 
 def test_a_tree_is_laid_behind_its_padding() -> None:
-    assert (TREE.tokens, TREE.width) == ([11, 12, 21, 31, 32], 5)
+    assert (TREE.tokens, TREE.width) == ([21, 31, 32], 5)
     assert TREE.starts(6) == [3, 4, 6]
 
 
 def test_branches_stand_where_they_would_alone_and_look_at_the_prompt_and_themselves() -> None:
-    positions, looks = layout([TREE, Tree([13], [])], n_shared=2)
+    positions, looks = layout([TREE, Tree(torch.tensor([13]), [])], n_shared=2)
     assert positions.tolist() == [[2, 3, 4, 4, 5], [0, 0, 0, 0, 2]]
     table = ["".join(".x"[bit] for bit in row) for row in looks[0].int().tolist()]
     assert table == [
@@ -33,7 +33,9 @@ def test_branches_stand_where_they_would_alone_and_look_at_the_prompt_and_themse
         "xx" "xx.xx",
     ]  # fmt: skip
     assert looks[1, -1].int().tolist() == [1, 1, 0, 0, 0, 0, 1]  # no padding is looked at
-    assert layout([TREE, Tree([13], [])], n_shared=0)[1].any(-1).all()  # a row that looks at nothing has no softmax
+    assert (
+        layout([TREE, Tree(torch.tensor([13]), [])], n_shared=0)[1].any(-1).all()
+    )  # a row that looks at nothing has no softmax
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -43,7 +45,8 @@ def test_branches_stand_where_they_would_alone_and_look_at_the_prompt_and_themse
 def test_models_that_read_trees(kind: str, read: bool, dtype: torch.dtype) -> None:
     lm = build(kind, dtype)
     with torch.inference_mode():
-        assert (traits_of(lm).branchable and are_read_by(lm, traits_of(lm))) == read
+        for prompt in (IDS, EMBEDDINGS):
+            assert (traits_of(lm).branchable and are_read_by(lm, traits_of(lm), prompt)) == read
 
 
 class Careless(torch.nn.Module):
@@ -58,23 +61,26 @@ class Careless(torch.nn.Module):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         position_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         past_key_values: Any = None,
         **kwargs: Any,
     ) -> Any:
+        n_rows, width = position_ids.shape
         if attention_mask.dim() == 4:
             self.n_trees += 1
             if self.neglect == "refuses":
                 raise ValueError("a mask of four dimensions")
             if self.neglect == "mask":
-                attention_mask = torch.ones(len(input_ids), attention_mask.shape[-1], dtype=torch.long)
+                attention_mask = torch.ones(n_rows, attention_mask.shape[-1], dtype=torch.long)
             if self.neglect == "positions":
-                start = attention_mask.shape[-1] - input_ids.shape[1]
-                position_ids = torch.arange(start, attention_mask.shape[-1])[None].expand_as(input_ids)
+                start = attention_mask.shape[-1] - width
+                position_ids = torch.arange(start, attention_mask.shape[-1])[None].expand(n_rows, -1)
         return self.lm(
             input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
@@ -82,12 +88,15 @@ class Careless(torch.nn.Module):
         )
 
 
+@pytest.mark.parametrize("kind", [IDS, EMBEDDINGS])
 @pytest.mark.parametrize(
     ("neglect", "read"), [("nothing", True), ("mask", False), ("positions", False), ("refuses", False)]
 )
-def test_a_model_that_does_not_is_seen_once_and_scored_in_another_way(neglect: str, read: bool) -> None:
+def test_a_model_that_does_not_is_seen_once_and_scored_in_another_way(neglect: str, read: bool, kind: int) -> None:
     lm = Careless(build("llama"), neglect)
     prefixes, continuations = world()
+    if kind == EMBEDDINGS:
+        prefixes = [lm.get_input_embeddings()(prefix).detach() for prefix in prefixes]
     assert largest_difference_of(lm, prefixes, continuations) < 1e-5
     seen = lm.n_trees
     assert seen
