@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from salad_eval.checkpoints import library_versions, model_identity
+from salad_eval.checkpoints import library_versions, load_causal_lm, model_identity
 from tests.helpers.tiny_causal_lm import save_tiny_llama
 
 
@@ -147,3 +147,18 @@ def test_a_hub_id_is_itself_and_its_commit() -> None:
 
 def test_libraries_are_named_with_their_versions() -> None:
     assert library_versions("torch", "no-such-package-at-all") == f"torch={torch.__version__.partition('+')[0]}"
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux says which file a page of memory is of")
+@pytest.mark.parametrize(("dtype", "shared"), [("float32", True), ("auto", True), ("bfloat16", False)])
+def test_weights_read_as_they_were_saved_are_pages_of_their_file(folder: Path, dtype: str, shared: bool) -> None:
+    """Which all processes that look at them share."""
+    model, _ = load_causal_lm(str(folder), dtype=dtype, device="cpu")
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    pages = [line[0].split("-") for line in lines if line[-1] == str(folder / "model.safetensors")]
+    ranges = [(int(start, 16), int(end, 16)) for start, end in pages]
+    mapped = {any(start <= weight.data_ptr() < end for start, end in ranges) for weight in model.parameters()}
+    assert mapped == {shared}
