@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ from salad_train.training.objective import (
     position_chunks,
     position_divergences,
 )
+from salad_train.training.precision import autocast
 from salad_train.training.teacher_cache import TeacherCache
 from salad_train.types import Divergences
 
@@ -106,7 +107,8 @@ def measure(
         examples: cut documents as ``stages.speak_documents`` makes them (or pure text, for F alone: M is then 0).
         store: the encoder's output for their recordings.
         groups: document id → group; ``None`` takes each example's domain.
-        bf16: run the models under bfloat16 autocast. Logits and divergences stay in float32; expect differences of some 1e-3 nats.
+        bf16: run the models under bfloat16 autocast, where the device multiplies it. Logits and divergences stay in float32;
+            expect differences of some 1e-3 nats.
     """
     documents = measure_documents(model, teacher, examples, store, limits=limits, bf16=bf16, chunk_logits=chunk_logits)
     return summarise(documents, groups)
@@ -167,7 +169,7 @@ def position_measures(
     """
     device = model.get_input_embeddings().weight.device
     batch = batch.to(device)
-    with torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+    with autocast(device, bf16=bf16):
         pure = model.hidden_states(model.embed(batch.teacher_ids)).flatten(0, 1)[batch.teacher]
         if batch.encoder_lengths is None and torch.equal(batch.input_ids, batch.teacher_ids):
             mixed = pure  # a batch of text: c is w

@@ -40,7 +40,7 @@ class ProbePlan:
 
     Attributes:
         documents_per_cluster: drawn without replacement, but never more than half of a cluster (and at least one).
-        bf16: whether the models are read under bfloat16 autocast.
+        bf16: whether the models are read under bfloat16 autocast, where the device multiplies it.
     """
 
     documents_per_cluster: int = 16

@@ -3,6 +3,7 @@
 stages.py        both stages, as the method section reads: start here
 stage_plan.py    what they depend on, typed
 plan.py          steps, rates and their schedule, precision
+precision.py     bfloat16 where the device multiplies it
 warm_start.py    the adapter's own start, by CTC against the LLM's embeddings
 train.py         a student trained by a plan
 trainer.py       ``SaladTrainer``: the training loop

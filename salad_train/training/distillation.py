@@ -7,7 +7,6 @@ chance (dropout, if a model has any) is seeded by the step.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from salad_train.training.objective import (
     check_head,
     objective,
 )
+from salad_train.training.precision import autocast
 
 
 def frozen_copy(lm: Any) -> Any:
@@ -74,11 +74,11 @@ def batch_objective(
 ) -> Objective:
     """The loss of one batch; see ``objective``, and ``cached_objective`` for a batch that brings the teacher's distributions. A batch
     that brings the teacher's last hidden states is scored as if it had read along."""
-    device = batch.input_ids.device.type
-    with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
+    device = batch.input_ids.device
+    with autocast(device, bf16=bf16):
         ours = student_positions(model, batch, through_adapter=through_adapter)
         theirs = teacher_positions(teacher, batch) if batch.taught is None else batch.taught
-    with torch.autocast(device, enabled=False):  # the loss keeps its own precision under anybody's autocast
+    with torch.autocast(device.type, enabled=False):  # the loss keeps its own precision under anybody's autocast
         if isinstance(theirs, CachedPositions):
             return cached_objective(
                 ours,

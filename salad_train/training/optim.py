@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from salad_train.training.precision import multiplies_bfloat16
+
 
 @dataclass(frozen=True, eq=False)
 class ParameterGroup:
@@ -130,7 +132,7 @@ def orthogonalised(
     if tall:
         x = x.mT
     x = x / torch.stack([one.norm() for one in x]).clamp(min=eps)[:, None, None]  # so that no singular value is above 1
-    carrier = x.dtype if _multiplies_bfloat16(x.device) else torch.float32
+    carrier = x.dtype if multiplies_bfloat16(x.device) else torch.float32
     x = x.to(carrier)
     for _ in range(n_iterations):
         gram = _as_bfloat16(torch.bmm(x, x.mT))
@@ -143,15 +145,6 @@ def orthogonalised(
 def _as_bfloat16(x: torch.Tensor) -> torch.Tensor:
     """Rounded to what bfloat16 can hold, in the dtype it has."""
     return x.bfloat16().to(x.dtype)
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are this device's own. PyTorch has no public names for it on a CPU; where its own are missing,
-    assume not: float32 is right everywhere."""
-    if device.type != "cpu":
-        return True
-    questions = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(ask() for ask in questions if ask is not None)
 
 
 _MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {

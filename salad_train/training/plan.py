@@ -33,7 +33,8 @@ class TrainPlan:
             to 0.
         decay_share: share of the steps in which the rate falls.
         micro_batches: batches accumulated to a step, in each process.
-        bf16: run the models under bfloat16 autocast (weights, optimiser and loss stay in float32).
+        bf16: run the models under bfloat16 autocast (weights, optimiser and loss stay in float32). A processor without bfloat16
+            products of its own runs them in float32, which is several times faster there.
         log_every: steps between lines of the log.
         checkpoint_every: steps between resumable checkpoints; 0 keeps only the one before the decay.
         gradient_checkpointing: hold the inputs of the layers only, and compute the rest again in the backward pass.

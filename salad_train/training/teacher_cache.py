@@ -33,7 +33,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +48,7 @@ from salad_train.training.batches import BatchLimits, Example
 from salad_train.training.checkpoints import teacher_fingerprint
 from salad_train.training.frames import FrameStore, checksum, damaged
 from salad_train.training.objective import CachedPositions, LogitHead, check_head, position_chunks
+from salad_train.training.precision import autocast, in_bfloat16
 
 Keep = Literal["top", "sampled"]
 FINGERPRINT_SAMPLES = 4096  # values of each parameter: a cache outlives the run that made it
@@ -93,7 +93,7 @@ def spec_for(
         vocabulary=vocabulary,
         keep=keep,
         k=k,
-        precision="bfloat16" if bf16 else "float32",
+        precision=_precision(teacher, bf16),
         seed=seed if keep == "sampled" else 0,
     )
 
@@ -321,6 +321,12 @@ def _read(teacher: Any, texts: Sequence[np.ndarray], spec: CacheSpec, chunk_logi
     return found
 
 
+def _precision(teacher: Any, bf16: bool) -> Literal["float32", "bfloat16"]:
+    """Of the teacher's arithmetic where it stands, if ``bf16`` is asked for or not."""
+    device = teacher.get_input_embeddings().weight.device
+    return "bfloat16" if in_bfloat16(device, asked=bf16) else "float32"
+
+
 @torch.no_grad()
 def _last_hidden(teacher: Any, texts: Sequence[np.ndarray], bf16: bool) -> torch.Tensor:
     """(texts, longest, width) from one padded batch."""
@@ -328,7 +334,7 @@ def _last_hidden(teacher: Any, texts: Sequence[np.ndarray], bf16: bool) -> torch
     padded = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)  # on the right: a causal LM never sees it
     for row, ids in zip(padded, texts, strict=True):
         row[: len(ids)] = ids
-    with torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
+    with autocast(device, bf16=bf16):
         hidden: torch.Tensor = teacher.base_model(
             input_ids=torch.from_numpy(padded).to(device), use_cache=False
         ).last_hidden_state
@@ -344,10 +350,9 @@ class TeacherStates:
 
     def __init__(self, folder: Path, teacher: Any, *, bf16: bool = False) -> None:
         self.folder, self._teacher, self._bf16 = Path(folder), teacher, bf16
-        precision = "bfloat16" if bf16 else "float32"
         width = int(LogitHead.of(teacher).weight.shape[1])
         fingerprint = teacher_fingerprint(teacher, FINGERPRINT_SAMPLES)
-        self._store = FrameStore(self.folder, width, f"teacher {fingerprint}, {precision}")
+        self._store = FrameStore(self.folder, width, f"teacher {fingerprint}, {_precision(teacher, bf16)}")
 
     def fill(
         self, texts: Iterable[np.ndarray], *, limits: BatchLimits = BatchLimits(tokens=4096, sequences=256)

@@ -45,6 +45,7 @@ from salad_train.training.lora import merged_state_dict
 from salad_train.training.optim import CombinedOptimizer, RateSchedule, make_optimizer
 from salad_train.training.parameters import parameter_groups, prepare_tuning
 from salad_train.training.plan import StepLog, TrainPlan
+from salad_train.training.precision import in_bfloat16
 
 TELL_SECONDS = 30.0  # between two lines for people
 
@@ -138,6 +139,9 @@ class SaladTrainer(Trainer):
         prepare_tuning(model.student, plan)
         if plan.gradient_checkpointing:
             model.activation_checkpointing_enable()
+        if args.bf16 and not in_bfloat16(args.device, asked=args.bf16):
+            args.mixed_precision = "no"
+            tell("bf16: this processor multiplies no bfloat16 of its own; float32 is faster here, and taken")
         self.plan, self.batches, self.init_moments = plan, batches, init_moments
         self.teacher_id = teacher_fingerprint(model.teacher)
         self._window = _Window()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from salad_train.training.checkpoints import (
 )
 from salad_train.training.frames import FrameStore, pad_frames
 from salad_train.training.optim import ParameterGroup, RateSchedule, make_optimizer
+from salad_train.training.precision import autocast
 from salad_train.training.stage_plan import Stage1Plan, WarmStartPlan
 
 
@@ -205,8 +205,7 @@ class _Training:
 
     def _heard(self, spans: Sequence[HeardSpan]) -> tuple[torch.Tensor, torch.Tensor]:
         frames, n_frames = pad_frames([self.store.get(span.key) for span in spans])
-        bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16) if self.plan.train.bf16 else nullcontext()
-        with bf16:
+        with autocast(self.device, bf16=self.plan.train.bf16):
             return self.model.adapted(
                 encoder_hidden_states=frames.to(self.device), encoder_lengths=n_frames.to(self.device)
             )

@@ -26,6 +26,7 @@ from salad_train.measure import (
     summarise,
 )
 from salad_train.speech.interleave import Interleaved, InterleaveSpec, WordRange, as_text, interleave
+from salad_train.training import precision
 from salad_train.training.batches import BatchLimits, Example, collate, make_example
 from salad_train.training.distillation import frozen_copy
 from salad_train.training.frames import FrameStore
@@ -187,7 +188,8 @@ def test_an_unmoved_llm_forgets_nothing_and_d_is_m(small: World) -> None:
     assert found.misalignment.value > 1e-2
 
 
-def test_bfloat16_is_near(small: World) -> None:
+def test_bfloat16_is_near(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda _: True)
     exact = pooled(measure_documents(small.model, small.teacher, small.examples, small.store))
     rough = pooled(measure_documents(small.model, small.teacher, small.examples, small.store, bf16=True))
     assert rough.distillation.value == pytest.approx(exact.distillation.value, rel=0.1)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_train.speech.interleave import as_text
-from salad_train.training import teacher_cache
+from salad_train.training import precision, teacher_cache
 from salad_train.training.batches import BatchLimits, Example, collate, make_example
 from salad_train.training.objective import (
     LogitHead,
@@ -178,8 +178,9 @@ def test_kept_states_are_those_of_reading_along_in_the_order_of_a_batch(
 
 
 def test_kept_states_are_gone_on_with_and_refused_for_another_teacher(
-    tmp_path: Path, teacher: Any, student: Any, examples: list[Example]
+    tmp_path: Path, teacher: Any, student: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda _: True)
     assert TeacherStates(tmp_path, teacher).fill(texts(examples)[:2]) == 2
     again = TeacherStates(tmp_path, teacher)
     with pytest.raises(DataError, match=r"does not hold document 'doc-2'"):

@@ -26,7 +26,7 @@ from transformers import TrainerCallback
 
 from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_eval.records import from_json, read_jsonl, to_json
-from salad_train.training import checkpoints, optim
+from salad_train.training import checkpoints, optim, precision
 from salad_train.training.batches import Batch
 from salad_train.training.checkpoints import newest_checkpoint, read_state, whole_state_dict
 from salad_train.training.distillation import Distillation, batch_objective, frozen_copy
@@ -168,7 +168,20 @@ def test_recomputing_activations_changes_nothing(tmp_path: Path) -> None:
         assert any(getattr(module, "gradient_checkpointing", False) for module in part.modules())
 
 
-def test_bfloat16_stays_near_and_keeps_weights_and_moments_in_float32(tmp_path: Path) -> None:
+def test_bfloat16_that_a_processor_only_emulates_is_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda _: False)
+    plain = run(PLAN, tmp_path / "a")
+    assert "bf16" not in capsys.readouterr().err
+    assert same(plain, run(changed(bf16=True), tmp_path / "b"))
+    assert "float32 is faster here" in capsys.readouterr().err
+
+
+def test_bfloat16_stays_near_and_keeps_weights_and_moments_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda _: True)
     exact, near = run(PLAN, tmp_path / "a"), run(changed(bf16=True), tmp_path / "b")
     assert 0 < furthest(exact, near) < 4 * 2e-3  # no step moves a weight by much more than the learning rate
     checkpoint = newest_checkpoint(tmp_path / "b" / "checkpoints")
@@ -570,7 +583,7 @@ def test_combined_optimisers_step_as_they_would_alone_and_keep_their_state() -> 
 def test_stacked_matrices_move_as_torchs_muon_moves_them_one_by_one(
     ns_steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optim, "_multiplies_bfloat16", lambda _: True)  # products as torch's own makes them
+    monkeypatch.setattr(optim, "multiplies_bfloat16", lambda _: True)  # products as torch's own makes them
     generator = torch.Generator().manual_seed(1)
     shapes = [(8, 8), (24, 8), (8, 24), (8, 8), (24, 8), (8, 8)]
     one_by_one, stacked = (
@@ -609,7 +622,7 @@ def test_bfloat16_carried_by_float32_moves_matrices_alike(monkeypatch: pytest.Mo
         matrices = torch.randn(shape, generator=generator)
         found = []
         for own in (True, False):
-            monkeypatch.setattr(optim, "_multiplies_bfloat16", lambda _, own=own: own)
+            monkeypatch.setattr(optim, "multiplies_bfloat16", lambda _, own=own: own)
             found.append(optim.orthogonalised(matrices, (3.4445, -4.775, 2.0315), n_iterations=5, eps=1e-7).float())
         assert (found[0] == found[1]).float().mean() > 0.8
         assert torch.allclose(*found, rtol=0, atol=2**-7)
