@@ -27,12 +27,13 @@ from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run as run_evaluation
 from salad_eval.records import whole_folder, write_json
 from salad_eval.report.comparison import ComparisonFiles, write_comparison
-from salad_eval.types import GapReport, Item
+from salad_eval.types import ControlName, GapReport, Item
 from salad_eval.validation import dotted, parse, read_table, with_overrides
+from salad_train.corpus.documents import file_in_use, write_documents
 from salad_train.corpus.sources import documents_of
 from salad_train.recipe import Recipe, load_recipe, stage2_data, voice_of
 from salad_train.selection.files import SelectPlan, read_selection, write_selection
-from salad_train.selection.select import Voice, open_readers, read_steering, select
+from salad_train.selection.select import CORPUS, Voice, needs_probes, open_readers, read_steering, select
 from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
 from salad_train.training.stage_plan import Stage2Plan
@@ -53,6 +54,8 @@ class LoopPlan:
         settings: keys of the recipe to be set otherwise, such as ``stage2: {train: {steps: 100}}``.
         evaluation: a preset of ``salad run`` or a plan file; its adapted system is replaced by the model of the round.
         steer: settings of the evaluation that steers (dotted keys), such as fewer voices or items, to save time.
+        controls: what is asked without the question of the models before and after, as the key of ``salad run`` has it; none by
+            default, since whether the benchmark has room for a gap is no matter of a round. What steers asks none.
         select: one round's selection; each round has its budget, and takes no document a second time.
         rounds: how often; each is steered by the model of the one before.
         trainer: a plug-in of ``salad.trainers``.
@@ -65,6 +68,7 @@ class LoopPlan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 1
     steer: Mapping[str, Any] = field(default_factory=dict)
+    controls: tuple[ControlName, ...] = ()
     trainer: str = "hf"
     trainer_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,14 +110,16 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
         tell("measuring the model as it is, on the test split")
         evaluate_model(plan, recipe, model, MEASURE_ON, out / "before", out / "questions")
         tell("reading the corpus")
-        corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe))
+        with file_in_use(out / CORPUS) as kept:
+            corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe), kept_in=kept)
         shared = stage2_data(recipe, (), audio=audio, work=out / "frames", frames=out / "frames")
         for number in range(1, plan.rounds + 1):
             turn = Turn(plan, round_plan(recipe.stage2, model, number), folder, f"round-{number}", voice)
             tell(f"round {number} of {plan.rounds}: where is the gap? (validation split)")
-            evaluate_model(plan, recipe, model, STEER_ON, turn.path / "validation", out / "questions", plan.steer)
+            steer = {"controls": (), **plan.steer}
+            evaluate_model(plan, recipe, model, STEER_ON, turn.path / "validation", out / "questions", steer)
             tell(f"round {number}: what to speak?")
-            selection = chosen(turn, _without(corpus, trained_on))
+            selection = chosen(turn, _without(corpus, trained_on, turn.path / CORPUS))
             selections.append(selection)
             tell(f"round {number}: speaking {selection.budget_seconds:,.0f} s")
             trained_on += spoken(turn, selection)
@@ -177,6 +183,7 @@ def evaluate_model(
 ) -> GapReport:
     """The gap report of a model. ``frames`` keeps the questions' encoded sound, which all models of a loop share."""
     changes = {
+        "controls": plan.controls,
         **(settings or {}),
         "split": split,
         "out": str(out),
@@ -210,17 +217,18 @@ def chosen(turn: Turn, corpus: Corpus) -> Selection:
     """The round's selection, steered by its validation report."""
     steering = read_steering(turn.path / "validation")
     plan = turn.plan.select
+    signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
 
     def make(out: Path) -> Selection:
-        readers = open_readers(turn.stage)
-        voice = Voice(turn.stage, turn.voice, readers.processor.tokenizer)
+        readers = open_readers(turn.stage) if needs_probes(signal) else None
+        voice = Voice(turn.stage, turn.voice, tokenizer_of(turn.stage))
         selection = select(plan, corpus, voice, out, readers=readers, steering=steering)
         write_selection(selection, out)
         return selection
 
     made_of = turn.made_of(
         selection=digest(plan),
-        signal=plugins.create("salad.signals", plan.signal, plan.signal_options).fingerprint(),
+        signal=signal.fingerprint(),
         embedder=plugins.create("salad.embedders", plan.embedder, plan.embedder_options).fingerprint(),
         corpus=corpus.fingerprint,
         report=digest(dataclasses.replace(steering.report, created="", costs=None)),
@@ -294,12 +302,13 @@ def story(recipe: Recipe, selections: Sequence[Selection]) -> list[str]:
     return lines
 
 
-def _without(corpus: Corpus, documents: Sequence[TextDocument]) -> Corpus:
-    """The corpus less what was selected in earlier rounds."""
+def _without(corpus: Corpus, documents: Sequence[TextDocument], path: Path) -> Corpus:
+    """The corpus less what was selected in earlier rounds; ``path``: where it may lie while it is made."""
     from salad_train.corpus.filters import corpus_fingerprint
 
     taken = {document.id for document in documents}
     if not taken:
         return corpus
-    left = tuple(document for document in corpus.documents if document.id not in taken)
+    with file_in_use(path) as kept:
+        left = write_documents(kept, (document for document in corpus.documents if document.id not in taken))
     return Corpus(left, corpus.rejects, corpus_fingerprint(left))

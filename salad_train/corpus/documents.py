@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -27,6 +28,16 @@ def write_documents(path: Path, documents: Iterable[TextDocument]) -> StoredDocu
             columns = {name: [getattr(one, name) for one in batch] for name in _schema().names}
             writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=_schema()))
     return StoredDocuments(path)
+
+
+@contextmanager
+def file_in_use(path: Path) -> Iterator[Path]:
+    """A name for a file that is written and opened in the block, and has none after it: what was opened stays readable until this
+    process ends, however it ends."""
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _schema() -> pa.Schema:

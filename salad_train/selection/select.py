@@ -17,7 +17,7 @@ from salad_eval.identity import digest
 from salad_eval.pipeline.folder import RunFolder
 from salad_eval.report.json import load_report
 from salad_eval.types import ASR, GapReport, Item
-from salad_train.corpus.documents import Texts
+from salad_train.corpus.documents import Texts, file_in_use
 from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
 from salad_train.selection.signals import Gap
 from salad_train.selection.terms import unknown_words
@@ -106,11 +106,8 @@ def select_from_run(
     signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
     check_steering(plan, signal, steering)
     items = [*(steering.items if steering is not None else ()), *(item for path in avoid for item in read_items(path))]
-    kept = out / CORPUS
-    try:
+    with file_in_use(out / CORPUS) as kept:
         corpus = documents_of(recipe.corpus, against=items, kept_in=kept)
-    finally:
-        kept.unlink(missing_ok=True)  # what is open stays readable until this process ends, however it ends
     check_corpus(plan, corpus)
     stage = recipe.stage2
     readers = open_readers(stage) if needs_probes(signal) or asr is not None else None

@@ -53,7 +53,8 @@ class TTSSpeaker:
         return span_key(utterance.text, f"{self._fingerprint}:{utterance.voice}")
 
     def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
-        """What is in the store of each utterance after saying it; ``None`` where it cannot be said."""
+        """What is in the store of each utterance after saying it, as soon as it is said; ``None`` where it cannot be. Whoever has
+        enough takes no more: little is said ahead. Ask for many at once: each call may start workers."""
         jobs: dict[int, RenderJob] = {}
         for k, utterance in enumerate(utterances):
             with suppress(Unspeakable):
@@ -66,9 +67,9 @@ class TTSSpeaker:
             executor=self._executor,
             tools=self._tools,
         )
-        said = {int(o.item_id): o for o in outcomes if isinstance(o, Rendering)}
         for k in range(len(utterances)):
-            yield said.get(k)
+            outcome = next(outcomes) if k in jobs else None
+            yield outcome if isinstance(outcome, Rendering) else None
 
     def speak(self, utterances: Sequence[Utterance]) -> Iterator[Audio | None]:
         for rendering in self.render(utterances):

@@ -16,13 +16,13 @@ from salad_eval.records import read_jsonl, to_json, write_json, write_jsonl
 from salad_eval.types import Rendering
 from salad_train.speech.interleave import Interleaved, interleave
 from salad_train.speech.speaker import TTSSpeaker
-from salad_train.speech.utterances import utterances_of, voice_for
+from salad_train.speech.utterances import Utterance, utterances_of, voice_for
 from salad_train.training.stage_plan import Stage2Plan, StagePlan
 from salad_train.training.stages import borders_of
 from salad_train.types import SelectedDocument, Selection, SpokenDocument, SpokenSpan, TextDocument
 
 TOLERANCE = 0.01  # of the budget
-BLOCK = 64  # documents spoken at a time
+BLOCK = 64  # documents after which it is seen whether the budget is met
 FILE, STATED = "synthesis.jsonl", "synthesis.json"
 
 
@@ -59,9 +59,12 @@ def synthesise(selection: Selection, plan: StagePlan, tokenizer: Any, speaker: T
     taken: list[SpokenDocument] = []
     left_out: dict[str, int] = {}
     seconds = 0.0
-    blocks = [selection.documents[i : i + BLOCK] for i in range(0, len(selection.documents), BLOCK)]
-    for block in track(blocks, "speaking the selection"):
-        for spoken, reason in _speak_block(block, plan, tokenizer, speaker):
+    cut = [one for chosen in selection.documents for one in _cut(chosen, plan, tokenizer)]
+    rendered = speaker.render([utterance for one in cut for utterance in one.utterances])
+    n = BLOCK * plan.cuts
+    for block in track([cut[i : i + n] for i in range(0, len(cut), n)], "speaking the selection"):
+        for one in block:
+            spoken, reason = _spoken(one, [next(rendered) for _ in one.utterances])
             if spoken is not None and seconds + spoken.seconds > budget * (1 + TOLERANCE / 2):
                 spoken, reason = None, "over_budget"
             if spoken is None:
@@ -76,43 +79,45 @@ def synthesise(selection: Selection, plan: StagePlan, tokenizer: Any, speaker: T
     return Synthesis(tuple(taken), budget, left_out)
 
 
-def _speak_block(
-    block: Sequence[SelectedDocument], plan: StagePlan, tokenizer: Any, speaker: TTSSpeaker
-) -> Iterator[tuple[SpokenDocument | None, str]]:
-    """Each document as it will be trained on, or why not."""
-    seed = plan.train.seed
-    cut = [
-        (chosen, epoch, interleave(
-            chosen.document, tokenizer, plan.interleave, seed=seed, epoch=epoch,
-            preferred=borders_of(chosen.document), append_eos=plan.append_eos,
-        ))
-        for chosen in block
-        for epoch in range(plan.cuts)
-    ]  # fmt: skip
-    voices = [voice_for(chosen.document.id, epoch, plan.voices, seed) for chosen, epoch, _ in cut]
-    spans = [utterances_of(one, voice) for (_, _, one), voice in zip(cut, voices, strict=True)]
-    rendered = speaker.render([utterance for of_one in spans for utterance in of_one])
-    for (chosen, _, one), voice, of_one in zip(cut, voices, spans, strict=True):
-        sounds = [next(rendered) for _ in of_one]
-        if not of_one:
-            yield None, "not_cut"
-        elif any(sound is None for sound in sounds):
-            yield None, "not_spoken"
-        else:
-            yield _spoken(chosen, one, voice, [sound for sound in sounds if sound is not None]), ""
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A selected document as it will be trained on in one epoch, and what of it is to be said in which voice."""
+
+    chosen: SelectedDocument
+    interleaved: Interleaved
+    voice: str
+    utterances: Sequence[Utterance]
 
 
-def _spoken(chosen: SelectedDocument, one: Interleaved, voice: str, sounds: Sequence[Rendering]) -> SpokenDocument:
-    remaining = iter(sounds)
+def _cut(chosen: SelectedDocument, plan: StagePlan, tokenizer: Any) -> Iterator[_Cut]:
+    """A document in each of the plan's cuts."""
+    document, seed = chosen.document, plan.train.seed
+    for epoch in range(plan.cuts):
+        cut = interleave(
+            document, tokenizer, plan.interleave, seed=seed, epoch=epoch,
+            preferred=borders_of(document), append_eos=plan.append_eos,
+        )  # fmt: skip
+        voice = voice_for(document.id, epoch, plan.voices, seed)
+        yield _Cut(chosen, cut, voice, utterances_of(cut, voice))
+
+
+def _spoken(cut: _Cut, sounds: Sequence[Rendering | None]) -> tuple[SpokenDocument | None, str]:
+    """The document with its sounds, or why there is none."""
+    said = [sound for sound in sounds if sound is not None]
+    if not sounds:
+        return None, "not_cut"
+    if len(said) < len(sounds):
+        return None, "not_spoken"
+    remaining = iter(said)
     spans = []
-    for span in one.spans:
+    for span in cut.interleaved.spans:
         if span.modality == "text":
             spans.append(SpokenSpan(span.text))
         else:
             sound = next(remaining)
             spans.append(SpokenSpan(span.text, sound.sha256, sound.seconds))
-    document = chosen.document
-    return SpokenDocument(document.id, document.domain, chosen.cluster, chosen.weight, voice, tuple(spans))
+    document, chosen = cut.chosen.document, cut.chosen
+    return SpokenDocument(document.id, document.domain, chosen.cluster, chosen.weight, cut.voice, tuple(spans)), ""
 
 
 def tokenizer_of(plan: Stage2Plan) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -154,8 +155,9 @@ def fill_store(
     missing = [(key, utterance) for key, utterance in keyed.items() if key not in store]
     failures: dict[str, str] = {}
     blocks = [missing[i : i + block] for i in range(0, len(missing), block)]
-    for part in track(blocks, "speaking and encoding"):
-        audios = list(speaker.speak([utterance for _, utterance in part]))
+    said = iter(speaker.speak([utterance for _, utterance in missing]))  # in one go: voices work ahead of the encoder
+    for number, part in enumerate(track(blocks, "speaking and encoding"), start=1):
+        audios = list(itertools.islice(said, len(part) if number < len(blocks) else None))
         if len(audios) != len(part):
             raise AudioError(f"the voice gave {len(audios)} sounds for {len(part)} texts; expected one each.")
         good: list[tuple[str, Audio]] = []

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, UserInputError
+from salad_eval.pipeline.render import RenderJob
 from salad_eval.tts.espeak import Pyttsx3TTS
+from salad_eval.types import Audio, Reject, Rendering
+from salad_train.speech import speaker as speakers
+from salad_train.speech import synthesise as synthesising
 from salad_train.speech.interleave import InterleaveSpec, WordRange
 from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import Synthesis, read_synthesis, spoken_documents, synthesise, write_synthesis
@@ -53,6 +59,31 @@ def test_the_budget_is_met_within_a_hundredth(speaker: TTSSpeaker, whole: Synthe
     assert [d.document_id for d in found.documents] == [
         i for i in drawn if i in {d.document_id for d in found.documents}
     ]
+
+
+def test_a_selection_is_asked_for_once_and_little_is_said_beyond_the_budget(
+    tmp_path: Path, whole: Synthesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    said: list[str] = []
+
+    def render(jobs: list[RenderJob], **more: Any) -> Iterator[Rendering | Reject]:
+        asked.append(len(jobs))
+        return render_all(jobs, **more)
+
+    def speak(self: Pyttsx3TTS, text: str, voice: str) -> Audio:
+        said.append(text)
+        return speak_one(self, text, voice)
+
+    render_all, speak_one = speakers.render, Pyttsx3TTS.speak
+    monkeypatch.setattr(speakers, "render", render)
+    monkeypatch.setattr(Pyttsx3TTS, "speak", speak)
+    monkeypatch.setattr(synthesising, "BLOCK", 4)
+    chosen = selection([doc.text for doc in tiny.documents(60)], 0.3 * whole.seconds)
+    found = synthesise(chosen, PLAN, tiny.tokenizer(), TTSSpeaker(AudioStore(tmp_path)))
+    heard = sum(span.sha256 is not None for document in found.documents for span in document.spans)
+    (n,) = asked
+    assert heard <= len(said) < 0.6 * n
 
 
 def test_a_selection_that_holds_too_little_says_so(whole: Synthesis) -> None:
