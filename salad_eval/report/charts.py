@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from salad_eval.gap.compare import ComparisonRow
-from salad_eval.report.svg import bar, element, line, mark, share, text
+from salad_eval.report.svg import bar, element, line, mark, share, text, text_width
 from salad_eval.report.wording import COLUMN_WORDS, TAXONOMY_TITLES, causes, one_line, percent, stands_out
 from salad_eval.types import COLUMNS, ColumnName, Estimate, GapRow
 
@@ -22,6 +23,8 @@ SHAPES: Mapping[ColumnName, str] = {
 # What is heard lies on top of what is read; the others below both.
 ON_TOP_LAST: tuple[ColumnName, ...] = ("base_transcript", "adapted_text", "base_text", "adapted_speech")
 _NEAR = 0.16  # marks whose labels would touch
+_NARROWEST = 340  # of the loss bar, in pixels: on a page of 390
+_LABEL = 14.6  # size of its labels, in pixels; they are bold, which takes about an eighth more
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -76,7 +79,8 @@ def _span(first: float, last: float, class_: str) -> Markup:
 
 def _labelled(one: Mark, y: float, anchor: str | None, *, up: bool) -> list[Markup]:
     ends = (26, 60) if up else (34, 68)
-    held = anchor or ("start" if one.value < 0.08 else "end" if one.value > 0.92 else "middle")
+    half = text_width(one.word, _LABEL) / 2 / _NARROWEST
+    held = anchor or ("start" if one.value < half else "end" if one.value > 1 - half else "middle")
     return [
         line(share(one.value), ends[0], share(one.value), ends[1], f"tick {one.class_}"),
         text(one.word, share(one.value), y, class_=f"label {one.class_}", anchor=held),
@@ -215,10 +219,15 @@ class Point:
     row: GapRow
 
 
-WIDTH, HEIGHT = 520, 320
+WIDTH, HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 40
-_LETTER = 6.3  # width of a letter of a label, about
+_NAME = 12.5  # size of a name
 _MOST_NAMED = 20
+_AROUND = (
+    (1, 0, "start"), (-1, 0, "end"), (0, -1, "middle"), (0, 1, "middle"),
+    (1, -1, "start"), (1, 1, "start"), (-1, -1, "end"), (-1, 1, "end"),
+)  # fmt: skip
+_REACHES = (8.0, 20.0, 34.0)  # from a point to its name; from the second on with a line between
 
 
 def scatter(points: Sequence[Point], x_title: str, y_title: str, words: str, x_factor: float = 100.0) -> Markup:
@@ -272,20 +281,22 @@ _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def _names(points: Sequence[tuple[str, float, float]]) -> list[Markup]:
-    """Names beside their points, each at the first free place; of many points, or where no place is free, none."""
+    """Names around their points, each at the nearest free place within the plot; of many points, or where no place is free, none."""
     taken: list[_Box] = [(x - 5, y - 5, x + 5, y + 5) for _, x, y in points]
     drawn = []
     for name, x, y in points[:_MOST_NAMED]:
         word = one_line(name, 22)
-        width = _LETTER * len(word)
-        places = [(x + 8, y + 4, "start"), (x - 8, y + 4, "end"), (x, y - 9, "middle"), (x, y + 17, "middle")]
-        for across, down, anchor in places:
+        width = text_width(word, _NAME)
+        for reach, (right, down, anchor) in itertools.product(_REACHES, _AROUND):
+            across, foot = x + right * reach, y + 4 + down * (reach + 5)
             left = across - {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor] * width
-            box = (left, down - 10, left + width, down + 3)
+            box = (left, foot - 10, left + width, foot + 3)
             inside = box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - _BOTTOM
             if inside and not any(_touch(box, other) for other in taken):
                 taken.append(box)
-                drawn.append(text(word, across, down, class_="name", anchor=anchor))
+                if reach > _REACHES[0]:
+                    drawn.append(line(x + right * 5, y + down * 5, across, foot - 4 - down * 5, "leader"))
+                drawn.append(text(word, across, foot, class_="name", anchor=anchor))
                 break
     return drawn
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from salad_eval.gap.compare import BOTH, Against, ColumnChange, Comparison, ComparisonRow, Flip
 from salad_eval.gap.items import HeardItem
 from salad_eval.report.markdown import escape_markdown
-from salad_eval.report.terminal import SHORT_TITLES, narrow_table, to_copy
+from salad_eval.report.terminal import SHORT_TITLES, FirstThatFits, narrow_table, to_copy, without_adapted_text
 from salad_eval.report.wording import (
     COLUMN_TITLES,
     MISSING,
@@ -27,8 +27,10 @@ from salad_eval.report.wording import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from salad_eval.report.page import PageItems
+    from salad_eval.types import ColumnName
 
 LOST, WON = "lost", "won"
 FLIP_TITLES = {LOST: "lost: the first run understood it", WON: "won: only the second run understands it"}
@@ -140,7 +142,25 @@ def comparison_terminal(comparison: Comparison) -> RenderableType:
     from rich.text import Text
 
     columns = list(comparison.overall.columns)
-    table = narrow_table("domain", ("n", *(SHORT_TITLES[column] for column in columns), "gap A → B", "change", "95%"))
+    foot = [
+        "Second minus first, in percentage points. Columns: above 0, the second answers more. Gap: below 0, the "
+        "second's is smaller. * q < 0.05.",
+    ]
+    return Group(
+        Text("\n".join(map(printable, comparison_headline(comparison)))),
+        Text(),
+        FirstThatFits([_differences(comparison, columns), _differences(comparison, without_adapted_text(columns))]),
+        Text("\n".join(foot), style="dim"),
+        to_copy(f"A: {comparison.signature_a}"),
+        to_copy(f"B: {comparison.signature_b}"),
+    )
+
+
+def _differences(comparison: Comparison, columns: Sequence[ColumnName]) -> Table:
+    from rich.text import Text
+
+    titles = [SHORT_TITLES[column] for column in columns]
+    table = narrow_table("\ndomain", ("\nn", *titles, "gap\nA → B", "\nchange", "\n95%"))
 
     def cells(row: ComparisonRow) -> list[Text]:
         texts = [
@@ -157,18 +177,7 @@ def comparison_terminal(comparison: Comparison) -> RenderableType:
         table.add_row(*cells(row))
     table.add_section()
     table.add_row(*cells(comparison.overall), style="bold")
-    foot = [
-        "Second minus first, in percentage points. Columns: above 0, the second answers more. Gap: below 0, the "
-        "second's is smaller. * q < 0.05.",
-    ]
-    return Group(
-        Text("\n".join(map(printable, comparison_headline(comparison)))),
-        Text(),
-        table,
-        Text("\n".join(foot), style="dim"),
-        to_copy(f"A: {comparison.signature_a}"),
-        to_copy(f"B: {comparison.signature_b}"),
-    )
+    return table
 
 
 def against_terminal(found: Sequence[Against]) -> RenderableType:

@@ -3,6 +3,8 @@ as large as the page's; colours are the style sheet's, by class."""
 
 from __future__ import annotations
 
+from unicodedata import east_asian_width
+
 from markupsafe import Markup, escape
 
 
@@ -38,6 +40,23 @@ def bar(low: float, high: float, y: float, height: float, class_: str, **more: o
 
 def circle(x: object, y: object, class_: str, r: float = 4.5) -> Markup:
     return element("circle", cx=x, cy=y, r=r, class_=class_)
+
+
+_WIDTHS = {
+    letter: width
+    for letters, width in (
+        ("ijlI.,:;'|!", 0.35),
+        ("frt()[]/- ", 0.42),
+        ("mwMW@%", 1.0),
+        ("ABCDEFGHJKLNOPQRSTUVXYZ&+=", 0.79),
+    )
+    for letter in letters
+}  # of a letter, by its size: those of DejaVu Sans, the widest of the usual fonts; another lower-case letter or digit is 0.64
+
+
+def text_width(content: str, size: float) -> float:
+    """No less than the width of a line of text of that size, in the same unit."""
+    return size * sum(_WIDTHS.get(letter, 1.0 if east_asian_width(letter) in "WF" else 0.64) for letter in content)
 
 
 _SHAPES = {

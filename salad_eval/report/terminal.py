@@ -35,7 +35,6 @@ SHORT_TITLES: dict[ColumnName, str] = {
     "adapted_text": "adapt\nreads",
     "adapted_speech": "\nhears",
 }
-WIDE = 92  # terminal columns that all of the table needs, with names of usual length
 
 
 def narrow_table(first: str, titles: Sequence[str]) -> Table:
@@ -51,12 +50,28 @@ def narrow_table(first: str, titles: Sequence[str]) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstThatFits:
+    """A rich renderable: the first of some tables, the widest first, that the terminal has room for without breaking a name; else the
+    last."""
+
+    tables: Sequence[Table]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+
+        def needs(table: Table) -> int:
+            return Measurement.get(console, options.update(max_width=10_000), table).maximum
+
+        yield next((table for table in self.tables if needs(table) <= options.max_width), self.tables[-1])
+
+
+@dataclass(frozen=True, slots=True)
 class ReportTable:
     """A rich renderable: the headline, one line a domain (largest gap first), the overall line, rejects, what the columns cost, and
     the signature.
 
-    Names are shown as they are: rich's markup in them has no effect. Fits 80 columns; below ``WIDE`` WER and M are
-    left out.
+    Names are shown as they are: rich's markup in them has no effect. Where there is no room WER and M are left out, then what the
+    adapted model reads, which is what the base model reads less what was forgotten: so it fits 80 columns.
     """
 
     report: GapReport
@@ -64,32 +79,42 @@ class ReportTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        report, wide = self.report, options.max_width >= WIDE
+        report = self.report
         columns = [column for column in COLUMNS if column in report.overall.accuracy]
-        titles = [
-            "\nn",
-            *(SHORT_TITLES[column] for column in columns),
-            "\ngap",
-            "\n95%",
-            "for-\nget",
-            "mis-\nalign",
-            "\nq",
-        ]
-        table = narrow_table("\ndomain", [*titles, "\nWER", "\nM"] if wide else titles)
-        rows = shown(report)
-        for row in by_gap(rows.domains):
-            style = "bold" if stands_out(row) and row.gap.value > 0 else None
-            table.add_row(*map(Text, _cells(row, columns, wide)), style=style)
-        table.add_section()
-        table.add_row(*map(Text, _cells(rows.overall, columns, wide)), style="bold")
         yield Text(" ".join(headline(report)) + "\n")
-        yield table
+        yield FirstThatFits(
+            [
+                _domains(report, columns, wide=True),
+                _domains(report, columns, wide=False),
+                _domains(report, without_adapted_text(columns), wide=False),
+            ]
+        )
         yield Text(_footnote(report), style="dim")
         if (costs := cost_table(report)) is not None:
             yield Text()
             yield _costs(costs)
             yield Text()
         yield to_copy(report.signature)
+
+
+def without_adapted_text(columns: Sequence[ColumnName]) -> list[ColumnName]:
+    return [column for column in columns if column != "adapted_text"]
+
+
+def _domains(report: GapReport, columns: Sequence[ColumnName], *, wide: bool) -> Table:
+    """``wide``: with WER and M."""
+    from rich.text import Text
+
+    accuracies = [SHORT_TITLES[column] for column in columns]
+    titles = ["\nn", *accuracies, "\ngap", "\n95%", "for-\nget", "mis-\nalign", "\nq"]
+    table = narrow_table("\ndomain", [*titles, "\nWER", "\nM"] if wide else titles)
+    rows = shown(report)
+    for row in by_gap(rows.domains):
+        style = "bold" if stands_out(row) and row.gap.value > 0 else None
+        table.add_row(*map(Text, _cells(row, columns, wide)), style=style)
+    table.add_section()
+    table.add_row(*map(Text, _cells(rows.overall, columns, wide)), style="bold")
+    return table
 
 
 def _costs(costs: CostTable) -> Table:

@@ -342,6 +342,14 @@ def test_nothing_is_cut_off(chrome: Chrome, page: str, width: int) -> None:
             ".map(s => s.getAttribute('aria-label'))",
         )
         assert width < 1280 or not wider
+        labels = js(
+            chrome,
+            "return [...document.querySelectorAll('svg.scatter text, svg.loss text')].map(text => {"
+            "const a = text.getBoundingClientRect(), b = text.closest('svg').getBoundingClientRect();"
+            "return [text.textContent, a.left - b.left, b.right - a.right, b.bottom - a.bottom] })",
+        )
+        assert labels
+        assert not [label for label in labels if min(label[1:]) < -1]
     finally:
         chrome.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",

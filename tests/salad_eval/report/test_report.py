@@ -301,7 +301,7 @@ def test_a_gap_that_is_not_split_is_shown_as_one(tmp_path: Path) -> None:
         assert "lost in adaptation" in page
         assert "forgotten |" not in page
     (domain,) = [line for line in printed(made, 80).splitlines() if line.startswith("A ")]
-    assert domain.count(MISSING) == 2, "neither forgetting nor misalignment"
+    assert domain.count(MISSING) == 3, "neither forgetting nor misalignment, nor M"
     titles = {figure.name: figure.title for figure in render_figures(made)}
     assert titles["decomposition"] == "Gap"
 
@@ -390,6 +390,7 @@ def test_terminal_table_fits_80_columns_uncut() -> None:
         assert "…" not in text
         (heads,) = (line for line in text.splitlines() if line.startswith("domain"))
         assert heads.split()[-1] == last
+        assert any(line.startswith("everyday physics  ") for line in text.splitlines()), "a name is whole"
     (row,) = (line for line in text.splitlines() if line.startswith("everyday physics"))
     row = row.replace("everyday physics", "A")
     assert row.split()[:6] == ["A", "2", "100.0", "75.0", "50.0", "25.0"]
