@@ -124,6 +124,29 @@ def build_report(
     )
 
 
+def n_rows(items: Sequence[Item], slice_fields: Sequence[str], voices: Sequence[str], conditions: Sequence[str]) -> int:
+    """How many rows a report of these items in these voices and conditions has. Each is resampled: a report takes as long as it has rows,
+    and hardly longer of more items."""
+    domains = len({item.domain for item in items})
+    known = {
+        "voice": len(voices),
+        **dict.fromkeys(CONDITION, len(conditions)),
+        "task": len({item.task for item in items}),
+    }
+    slices = sum(
+        known[field] if field in known else len({item.fields.get(field, NO_VALUE) for item in items})
+        for field in slice_fields
+    )
+    by_condition = len(conditions) * (1 + domains) if len(conditions) > 1 else 0
+    cells = len(voices) * len(conditions) if _has_grid(len(voices), len(conditions)) else 0
+    return 1 + domains + slices + by_condition + cells
+
+
+def _has_grid(n_voices: int, n_conditions: int) -> bool:
+    """Whether voices times conditions are several and not too many."""
+    return n_voices * n_conditions > 1 and n_voices <= MOST_GRID_VOICES
+
+
 def _left_out(items: Sequence[Item], rejects: Sequence[Reject], asked: RunProtocol) -> LeftOut:
     """Every question counts once, whatever it was rejected for."""
     known = {item.id for item in items}
@@ -167,9 +190,7 @@ def _slices(
 
 
 def _grid(paired: Paired, asked: RunProtocol, row: Callable[[str, str, np.ndarray], ReportRow]) -> tuple[GridCell, ...]:
-    """Voices times conditions, where there are several and not too many."""
-    voices, conditions = set(paired.voices), set(paired.perturbations)
-    if len(voices) * len(conditions) < 2 or len(voices) > MOST_GRID_VOICES:
+    if not _has_grid(len(set(paired.voices)), len(set(paired.perturbations))):
         return ()
     return grid(paired, lambda name, mask: row("cell", name, mask).row, seed=asked.seed, n_resamples=asked.n_resamples)
 

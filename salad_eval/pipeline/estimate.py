@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from salad_eval import progress
 from salad_eval.benchmarks.recordings import recorded_jobs
+from salad_eval.gap.report import n_rows
 from salad_eval.pipeline.columns import COLUMNS
 from salad_eval.pipeline.controls import CONTROLS
 from salad_eval.pipeline.engines import EngineChoice
 from salad_eval.pipeline.executor import WORKER_START_SECONDS
 from salad_eval.pipeline.finished import read_run
-from salad_eval.pipeline.items import Benchmark, read_benchmark
+from salad_eval.pipeline.items import Benchmark, read_benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import STEP as RENDER
 from salad_eval.pipeline.render import jobs_for
@@ -24,7 +25,7 @@ from salad_eval.pipeline.run import run, steps_of
 from salad_eval.types import LOGPROB_SCORES, GapReport, Item
 
 BYTES_A_SAMPLE = 2
-LETTERS_A_SECOND = 14.0  # of plain speech, where nothing was spoken to measure it
+LETTERS_A_SECOND = 14.0  # of plain speech, about
 RATE_HZ = 16_000
 LETTERS_A_TOKEN = 4.0  # of English, about
 FIRST, FEW, MORE = 1, 8, 24  # renderings a task, about, of the three runs that the time is taken from
@@ -35,7 +36,8 @@ SERVED = "openai-"
 
 @dataclass(frozen=True, slots=True)
 class StepEstimate:
-    """``units``: recordings or questions; ``calls``: to a served model, 0 where it is local; ``seconds``: ``None`` where not timed."""
+    """``units``: recordings, questions or rows of the report; ``calls``: to a served model, 0 where it is local; ``seconds``: ``None``
+    where not timed."""
 
     name: str
     units: int
@@ -66,6 +68,41 @@ class Estimated:
     @property
     def calls(self) -> int:
         return sum(step.calls for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """How much there is to do."""
+
+    n_items: int
+    n_recordings: int
+    n_rows: int  # of the report
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """What was seen of a few units, that differ in length from all: ``value`` a unit, of so many letters each."""
+
+    value: float
+    letters: float
+
+    def at(self, letters: float, a_letter: float) -> float:
+        """Of a unit with ``letters``: what was seen, and ``a_letter`` for each that it has more."""
+        return max(0.0, self.value + (letters - self.letters) * a_letter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Three small runs: their steps; seconds of a recording; samples a second; tokens read of a question, by column; items asked."""
+
+    steps: Mapping[str, _Runs]
+    sound: _Mean
+    rate_hz: int
+    read: Mapping[str, _Mean]
+    n_items: int
+
+
+_UNSEEN = _Seen({}, _Mean(0.0, 0.0), RATE_HZ, {}, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +149,28 @@ def _estimated(plan: Plan, *, measure: bool) -> Estimated:
     jobs, unspeakable = jobs_for(benchmark.items, plan.voices, plan.conditions)
     recorded, unheard = recorded_jobs(benchmark.items, plan.conditions)
     letters = sum(len(job.spoken_text) for job in jobs)
-    n_recordings = len(jobs) + len(recorded)
-    a_letter, rate = 1 / LETTERS_A_SECOND, float(RATE_HZ)
-    timed: Mapping[str, _Runs] = {}
-    a_question: Mapping[str, float] = {}
-    measured_on = 0
-    if measure:
-        timed, (a_letter, rate), a_question, measured_on = _measured(plan)
-    seconds = letters * a_letter
+    seen = _seen(plan, benchmark) if measure else _UNSEEN
+    seconds = len(jobs) * seen.sound.at(letters / max(1, len(jobs)), 1 / LETTERS_A_SECOND)
     lost = {reject.item_id for reject in (*unspeakable, *unheard)}
     items = [item for item in benchmark.items if item.id not in lost]
-    steps = tuple(_step(name, plan, benchmark, items, n_recordings, timed) for name in (*steps_of(plan), REPORT))
+    size = _size(plan, benchmark, items, len(jobs) + len(recorded))
+    steps = tuple(_step(name, plan, benchmark, items, size, seen.steps) for name in (*steps_of(plan), REPORT))
     return Estimated(
         n_items=len(items),
         n_rejects=len(benchmark.rejects) + len(lost),
-        n_recordings=n_recordings,
+        n_recordings=size.n_recordings,
         seconds_of_sound=seconds,
-        disk_bytes=round(seconds * rate * BYTES_A_SAMPLE),
-        tokens=_tokens(items, plan, a_question),
+        disk_bytes=round(seconds * seen.rate_hz * BYTES_A_SAMPLE),
+        tokens=_tokens(items, plan, seen.read),
         steps=steps,
-        measured_on=measured_on,
+        measured_on=seen.n_items,
     )
+
+
+def _size(plan: Plan, benchmark: Benchmark, items: Sequence[Item], n_recordings: int) -> _Size:
+    voices = voices_heard(plan, items)
+    rows = n_rows(items, slice_fields(plan, benchmark), voices, plan.conditions)
+    return _Size(len(items), n_recordings, rows)
 
 
 def served(plan: Plan) -> bool:
@@ -145,15 +183,15 @@ def _n_renderings(plan: Plan) -> int:
     return max(1, len(plan.voices)) * len(plan.conditions)
 
 
-def units_of(name: str, plan: Plan, n_items: int, n_recordings: int) -> int:
-    """How many recordings or questions a step has."""
-    spoken = n_items * _n_renderings(plan)
+def _units(name: str, plan: Plan, size: _Size) -> int:
+    """How many recordings, questions or rows a step has."""
+    n_items, spoken = size.n_items, size.n_items * _n_renderings(plan)
     if name in ("render", "transcribe", "limits"):
-        return n_recordings
+        return size.n_recordings
     if name == "comparable":
         return 1
     if name == REPORT:
-        return n_items
+        return size.n_rows
     if name == "score":
         return sum(n_items if column.form == "text" else spoken for column in COLUMNS)
     column = next((column for column in COLUMNS if name.endswith(f".{column.name}")), None)
@@ -167,10 +205,10 @@ def _step(
     plan: Plan,
     benchmark: Benchmark,
     items: list[Item],
-    n_recordings: int,
+    size: _Size,
     timed: Mapping[str, _Runs],
 ) -> StepEstimate:
-    units = units_of(name, plan, len(items), n_recordings)
+    units = _units(name, plan, size)
     workers = min(plan.n_workers, os.cpu_count() or 1) if name == RENDER.name else 1
     return StepEstimate(
         name, units, _calls(name, units, plan, benchmark, items), _seconds(units, timed.get(name), workers)
@@ -199,12 +237,18 @@ def _calls(name: str, units: int, plan: Plan, benchmark: Benchmark, items: list[
     return round(units * options / len(items))
 
 
-def _tokens(items: list[Item], plan: Plan, a_question: Mapping[str, float]) -> int:
-    """Read by all columns; ``a_question``: what each was seen to read of one, by its name."""
-    if not a_question:
+def _tokens(items: list[Item], plan: Plan, read: Mapping[str, _Mean]) -> int:
+    """Read by all columns; ``read``: what each was seen to read of a question, by its name."""
+    if not read:
         return round(_letters_read(items, plan) / LETTERS_A_TOKEN)
     asked = {column.name: len(items) * (1 if column.form == "text" else _n_renderings(plan)) for column in COLUMNS}
-    return round(sum(a_question.get(name, 0.0) * n for name, n in asked.items()))
+    letters = _letters(items)
+    return round(sum(read[name].at(letters, 1 / LETTERS_A_TOKEN) * n for name, n in asked.items() if name in read))
+
+
+def _letters(items: Sequence[Item]) -> float:
+    """Of a question with its options, in the mean."""
+    return sum(len(item.context) + sum(map(len, item.choices)) for item in items) / max(1, len(items))
 
 
 def _letters_read(items: list[Item], plan: Plan) -> int:
@@ -217,11 +261,11 @@ def _letters_read(items: list[Item], plan: Plan) -> int:
     return asked + sum(unspoken for control in CONTROLS if control.name in plan.controls)
 
 
-def _measured(plan: Plan) -> tuple[Mapping[str, _Runs], tuple[float, float], Mapping[str, float], int]:
-    """Each step of three small runs, seconds of sound a letter and its rate, tokens a question, and how many items were asked."""
+def _seen(plan: Plan, benchmark: Benchmark) -> _Seen:
+    """Runs of a few items, each larger than the one before. Sound and tokens are those of the last."""
     found: list[dict[str, _Timed]] = []
-    a_letter, rate, n_items = 1 / LETTERS_A_SECOND, float(RATE_HZ), 0
-    a_question: Mapping[str, float] = {}
+    sound, rate, n_items = _Mean(0.0, 0.0), RATE_HZ, 0
+    read: Mapping[str, _Mean] = {}
     an_item = min(_n_renderings(plan), MOST_RENDERINGS_AS_ONE)
     with tempfile.TemporaryDirectory(prefix="salad-dry-run-") as place:
         for number, renderings in enumerate((FIRST, FEW, MORE)):
@@ -242,19 +286,23 @@ def _measured(plan: Plan) -> tuple[Mapping[str, _Runs], tuple[float, float], Map
             whole = time.monotonic() - began
             made = read_run(small.folder)
             said = made.renderings()
-            letters = sum(len(one.spoken_text) for one in said)
-            if letters:
-                a_letter, rate = sum(one.seconds for one in said) / letters, float(said[0].sample_rate_hz)
+            if spoken := [one for one in said if one.spoken_text]:
+                seconds, letters = sum(one.seconds for one in spoken), sum(len(one.spoken_text) for one in spoken)
+                sound, rate = _Mean(seconds / len(spoken), letters / len(spoken)), spoken[0].sample_rate_hz
             n_items += report.overall.n_items
-            a_question = _read_of_a_question(report)
-            seconds = {name: took.get(name, 0.0) for name in steps_of(plan)}
-            seconds[REPORT] = max(0.0, whole - sum(seconds.values()))
-            n = len(made.items)
-            found.append({name: _Timed(units_of(name, plan, n, len(said)), took) for name, took in seconds.items()})
+            read = _read_of_a_question(report, _letters(made.items))
+            by_step = {name: took.get(name, 0.0) for name in steps_of(plan)}
+            by_step[REPORT] = max(0.0, whole - sum(by_step.values()))
+            size = _size(plan, benchmark, made.items, len(said))
+            found.append({name: _Timed(_units(name, plan, size), seconds) for name, seconds in by_step.items()})
     first, few, more = found
-    return {name: _Runs(first[name], few[name], more[name]) for name in first}, (a_letter, rate), a_question, n_items
+    return _Seen({name: _Runs(first[name], few[name], more[name]) for name in first}, sound, rate, read, n_items)
 
 
-def _read_of_a_question(report: GapReport) -> Mapping[str, float]:
+def _read_of_a_question(report: GapReport, letters: float) -> Mapping[str, _Mean]:
     costs = report.costs.columns if report.costs is not None else ()
-    return {cost.column: cost.tokens.read / cost.n_questions for cost in costs if cost.tokens and cost.n_questions}
+    return {
+        cost.column: _Mean(cost.tokens.read / cost.n_questions, letters)
+        for cost in costs
+        if cost.tokens and cost.n_questions
+    }
