@@ -25,11 +25,12 @@ from salad_eval.pipeline.run import run, steps_of
 from salad_eval.types import LOGPROB_SCORES, GapReport, Item
 
 BYTES_A_SAMPLE = 2
-LETTERS_A_SECOND = 14.0  # of plain speech, about
+LETTERS_A_SECOND = 16.0  # of synthetic speech, about
 RATE_HZ = 16_000
 LETTERS_A_TOKEN = 4.0  # of English, about
 FIRST, FEW, MORE = 1, 8, 24  # renderings a task, about, of the three runs that the time is taken from
 MOST_RENDERINGS_AS_ONE = 4  # of an item, as far as these three go
+NOT_BY_LENGTH = ("score", "comparable", "report")  # steps that do not take longer of longer questions
 REPORT = "report"  # what is neither a step nor in one: reading the tasks, intervals, pages
 SERVED = "openai-"
 
@@ -77,6 +78,7 @@ class _Size:
     n_items: int
     n_recordings: int
     n_rows: int  # of the report
+    letters: float  # of a question with its options, in the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,9 @@ _UNSEEN = _Seen({}, _Mean(0.0, 0.0), RATE_HZ, {}, 0)
 
 @dataclass(frozen=True, slots=True)
 class _Timed:
-    """A step of a small run."""
+    """A step of a small run; ``work`` as ``_work`` has it."""
 
-    units: int
+    work: float
     seconds: float
 
 
@@ -123,14 +125,14 @@ class _Runs:
 
     @property
     def a_unit(self) -> float:
-        """Seconds that one unit more takes."""
-        if self.more.units <= self.few.units:
-            return self.more.seconds / max(1, self.more.units)
-        return max(0.0, (self.more.seconds - self.few.seconds) / (self.more.units - self.few.units))
+        """Seconds that one unit of work more takes."""
+        if self.more.work <= self.few.work:
+            return self.more.seconds / max(1, self.more.work)
+        return max(0.0, (self.more.seconds - self.few.seconds) / (self.more.work - self.few.work))
 
     @property
     def begin(self) -> float:
-        return max(0.0, self.first.seconds - self.a_unit * self.first.units)
+        return max(0.0, self.first.seconds - self.a_unit * self.first.work)
 
 
 def estimate(plan: Plan) -> Estimated:
@@ -170,7 +172,7 @@ def _estimated(plan: Plan, *, measure: bool) -> Estimated:
 def _size(plan: Plan, benchmark: Benchmark, items: Sequence[Item], n_recordings: int) -> _Size:
     voices = voices_heard(plan, items)
     rows = n_rows(items, slice_fields(plan, benchmark), voices, plan.conditions)
-    return _Size(len(items), n_recordings, rows)
+    return _Size(len(items), n_recordings, rows, _letters(items))
 
 
 def served(plan: Plan) -> bool:
@@ -211,15 +213,24 @@ def _step(
     units = _units(name, plan, size)
     workers = min(plan.n_workers, os.cpu_count() or 1) if name == RENDER.name else 1
     return StepEstimate(
-        name, units, _calls(name, units, plan, benchmark, items), _seconds(units, timed.get(name), workers)
+        name,
+        units,
+        _calls(name, units, plan, benchmark, items),
+        _seconds(_work(name, plan, size), timed.get(name), workers),
     )
 
 
-def _seconds(units: int, timed: _Runs | None, workers: int = 1) -> float | None:
-    """A straight line: what a step takes to begin in a fresh process, and each unit, shared by worker processes where that pays."""
+def _work(name: str, plan: Plan, size: _Size) -> float:
+    """What a step's time grows with: its units, longer ones more."""
+    return _units(name, plan, size) * (1.0 if name in NOT_BY_LENGTH else size.letters)
+
+
+def _seconds(work: float, timed: _Runs | None, workers: int = 1) -> float | None:
+    """A straight line: what a step takes to begin in a fresh process, and each unit of work, shared by worker processes where that
+    pays."""
     if timed is None:
         return None
-    alone = timed.a_unit * units
+    alone = timed.a_unit * work
     shared = alone / workers + WORKER_START_SECONDS
     return timed.begin + min(alone, shared)
 
@@ -294,7 +305,7 @@ def _seen(plan: Plan, benchmark: Benchmark) -> _Seen:
             by_step = {name: took.get(name, 0.0) for name in steps_of(plan)}
             by_step[REPORT] = max(0.0, whole - sum(by_step.values()))
             size = _size(plan, benchmark, made.items, len(said))
-            found.append({name: _Timed(_units(name, plan, size), seconds) for name, seconds in by_step.items()})
+            found.append({name: _Timed(_work(name, plan, size), seconds) for name, seconds in by_step.items()})
     first, few, more = found
     return _Seen({name: _Runs(first[name], few[name], more[name]) for name in first}, sound, rate, read, n_items)
 
