@@ -226,13 +226,14 @@ def _work(name: str, plan: Plan, size: _Size) -> float:
 
 
 def _seconds(work: float, timed: _Runs | None, workers: int = 1) -> float | None:
-    """A straight line: what a step takes to begin in a fresh process, and each unit of work, shared by worker processes where that
-    pays."""
+    """A straight line: what a step takes to begin in a fresh process, and each unit of work. Where the executor shares it out, each
+    worker begins anew."""
     if timed is None:
         return None
     alone = timed.a_unit * work
-    shared = alone / workers + WORKER_START_SECONDS
-    return timed.begin + min(alone, shared)
+    if alone * (1 - 1 / workers) > WORKER_START_SECONDS:
+        return timed.begin + WORKER_START_SECONDS + timed.begin + alone / workers
+    return timed.begin + alone
 
 
 def _calls(name: str, units: int, plan: Plan, benchmark: Benchmark, items: list[Item]) -> int:

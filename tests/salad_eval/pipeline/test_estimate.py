@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from salad_eval import load_report
-from salad_eval.pipeline.estimate import REPORT, Estimated, _Runs, _seconds, _Timed, counted, estimate
+from salad_eval.pipeline.estimate import REPORT, Estimated, _Mean, _Runs, _seconds, _Timed, counted, estimate
 from salad_eval.pipeline.executor import WORKER_START_SECONDS
 from salad_eval.pipeline.finished import read_run
 from salad_eval.pipeline.plan import Plan
@@ -59,6 +59,20 @@ def test_a_served_model_is_counted_and_not_asked(fake_plan: dict[str, Any]) -> N
     assert "Not timed" in printed(told)
 
 
+def test_a_report_is_counted_by_its_rows(fake_plan: dict[str, Any]) -> None:
+    plan = Plan.from_mapping({**fake_plan, "conditions": ["clean", "telephone"]})
+    report = run(plan)
+    by_condition = sum(1 + len(one.domains) for one in report.by_condition)
+    rows = 1 + len(report.domains) + len(report.slices) + by_condition + len(report.grid)
+    assert {step.name: step.units for step in counted(plan).steps}[REPORT] == rows
+
+
+def test_what_was_seen_of_short_questions_is_more_of_longer_ones() -> None:
+    seen = _Mean(30.0, letters=80.0)
+    assert seen.at(80.0, 0.25) == 30.0
+    assert seen.at(100.0, 0.25) == 35.0
+
+
 @pytest.mark.parametrize(
     ("first", "few", "more", "units", "seconds"),
     [
@@ -77,9 +91,11 @@ def test_times_lie_on_a_line_through_small_runs(
     assert _seconds(units, None) is None
 
 
-def test_rendering_is_shared_by_workers_where_that_pays() -> None:
-    runs = _Runs(_Timed(1, 1.01), _Timed(4, 0.04), _Timed(12, 0.12))  # 10 ms each, and 1 s to begin
-    assert _seconds(1000, runs, workers=4) == pytest.approx(1.0 + 10 / 4 + WORKER_START_SECONDS)
+def test_rendering_is_shared_by_workers_as_the_executor_does() -> None:
+    runs = _Runs(
+        _Timed(1, 1.01), _Timed(4, 0.04), _Timed(12, 0.12)
+    )  # 10 ms each, and 1 s to begin, here and in each worker
+    assert _seconds(1000, runs, workers=4) == pytest.approx(1.0 + WORKER_START_SECONDS + 1.0 + 10 / 4)
     assert _seconds(20, runs, workers=4) == pytest.approx(1.2)
 
 
