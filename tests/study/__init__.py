@@ -1,0 +1,4 @@
+"""Pictures of studies on real models, which run outside the suite.
+
+warm_start.py   a warm start's curve beside what a run's columns answered
+"""
