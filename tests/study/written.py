@@ -1,17 +1,22 @@
 """What a speech LLM that reads by CTC (``readout: ctc``) writes of the questions of a run, beside what was said.
 
-    python -m tests.study.written RUN [--show N]
+    python -m tests.study.written RUN [--show N] [--trained-on QUESTIONS.jsonl --first 4000]
 
-``RUN``: the folder of a ``salad run`` whose speech LLM has such a checkpoint and keeps ``frames``. Prints the share of tokens missed (edit
-distance over tokens), of tokens that no training span had, of positions that are read, and every N-th question as it is written.
+``RUN``: the folder of a ``salad run`` whose speech LLM has such a checkpoint and keeps ``frames``. Prints the share of tokens missed
+(edit distance over tokens), of tokens that no training span had, of positions that are read, and every N-th question as it is written.
+``--trained-on``: also the share of tokens that are not written in their place, by how many of the first documents of a corpus hold them.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
+import itertools
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import jiwer
@@ -24,6 +29,8 @@ from salad_train.model.loading import load_salad
 from salad_train.model.readout import CtcReadout, written
 from salad_train.training.frames import FrameStore, pad_frames
 from salad_train.training.stages import open_store
+
+BANDS = (10, 40, 160, 640)  # documents that hold a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,43 @@ def write(
         yield Written(tuple(said), tuple(tokens), int(positions[0]), int(read.sum()))
 
 
+def counted(corpus: Path, first: int, processor: SaladProcessor) -> Counter[int]:
+    """In how many of the first documents of a corpus each token stands."""
+    found: Counter[int] = Counter()
+    with corpus.open(encoding="utf-8") as lines:
+        for line in itertools.islice(lines, first):
+            found.update(set(processor.tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]))
+    return found
+
+
+def missed_by_count(found: Sequence[Written], counts: Counter[int]) -> list[tuple[str, int, float]]:
+    """For each band of counts: its name, how many tokens said are in it, and the share of them that is not written in its place."""
+    hit: Counter[int] = Counter()
+    of: Counter[int] = Counter()
+    for one in found:
+        hits = {
+            place
+            for block in SequenceMatcher(None, one.said, one.written, autojunk=False).get_matching_blocks()
+            for place in range(block.a, block.a + block.size)
+        }
+        for place, token in enumerate(one.said):
+            band = bisect.bisect_right(BANDS, counts[token])
+            of[band] += 1
+            hit[band] += place in hits
+    names = [
+        f"under {BANDS[0]}",
+        *(f"{low} to {high - 1}" for low, high in itertools.pairwise(BANDS)),
+        f"{BANDS[-1]} or more",
+    ]
+    return [(name, of[band], 1 - hit[band] / of[band]) for band, name in enumerate(names) if of[band]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--show", type=int, default=10)
+    parser.add_argument("--trained-on", type=Path)
+    parser.add_argument("--first", type=int, default=4000)
     options = parser.parse_args()
     asked = json.loads((options.run / "plan.json").read_text(encoding="utf-8"))["adapted"]["options"]
     model, processor = load_salad(asked["pretrained"], device="cpu")
@@ -71,6 +111,9 @@ def main() -> None:
     print(f"{len(found)} recordings, {len(said):,} tokens: {missed:.1%} missed")
     print(f"in no training span: {sum(token not in known for token in said) / len(said):.1%} of the tokens")
     print(f"read: {sum(one.read for one in found) / sum(one.positions for one in found):.0%} of the positions")
+    if options.trained_on is not None:
+        for name, n, share in missed_by_count(found, counted(options.trained_on, options.first, processor)):
+            print(f"tokens in {name} of the documents trained on: {n:,}, {share:.0%} missed")
     for one in found[:: options.show]:
         print(f"  {processor.tokenizer.decode(one.said).strip()}  →  {processor.tokenizer.decode(one.written).strip()}")
 
