@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from salad_eval.audio.perturb import canonical, perturbation
-from salad_eval.audio.store import AudioStore, SpeechRequest, StoredSound
+from salad_eval.audio.store import AudioStore, SpeechRequest
 from salad_eval.benchmarks.recordings import RecordedJob, recorded_jobs, render_recorded
 from salad_eval.benchmarks.requests import build_requests
 from salad_eval.errors import LeakError, SaladError, UserInputError
@@ -25,9 +25,9 @@ from salad_eval.pipeline.apart import opened
 from salad_eval.pipeline.executor import Executor, InProcess, Work
 from salad_eval.pipeline.folder import Step
 from salad_eval.pipeline.session import Session
+from salad_eval.pipeline.speak import SpeakSetup, SpeechOutcome, speak, worker_died
 from salad_eval.pipeline.tools import PluginRef, Tools
 from salad_eval.speakable import Unspeakable, to_spoken
-from salad_eval.tts.synthesis import synthesise
 from salad_eval.types import CLEAN, Audio, AudioSegment, Failure, Item, Reject, Rendering, Transcript
 
 REQUESTS_AT_A_TIME = 16  # enough to hide the sending to a worker, few enough to lose little in a kill
@@ -84,48 +84,6 @@ def jobs_for(
 
 
 # --- rendering -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakSetup:
-    """Who speaks, where the sound is kept, and how often a failure is tried again."""
-
-    tts: PluginRef
-    store: str
-    retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechOutcome:
-    """What came of a request: a sound in the store, or why there is none."""
-
-    sound: StoredSound | None = None
-    failure: Failure | None = None
-
-
-def speak(tools: Tools, setup: SpeakSetup, chunk: Sequence[SpeechRequest]) -> list[SpeechOutcome]:
-    """The outcomes of requests, spoken a voice at a time: an engine may take long to change it.
-
-    The check is on the clean sound: a perturbation may well hide what is missing.
-    """
-    engine, store, caller = tools.plugin(setup.tts), tools.store(setup.store), tools.caller(setup.tts)
-
-    def said(requests: Sequence[SpeechRequest]) -> list[Audio | Failure]:
-        return [synthesise(engine, one.spoken_text, one.voice, setup.retries) for one in requests]
-
-    made: dict[SpeechRequest, SpeechOutcome] = {}
-    for request in sorted(chunk, key=lambda request: request.voice):
-        (found,) = caller.ask(said, [request])
-        if isinstance(found, Failure):
-            made[request] = SpeechOutcome(failure=found)
-        else:
-            made[request] = SpeechOutcome(sound=store.put_sound(perturbation(request.perturbation)(found)))
-    return [made[request] for request in chunk]
-
-
-def worker_died(who: str, request: SpeechRequest, how: str) -> SpeechOutcome:
-    said = f"{who} on {request.spoken_text!r:.80} in voice {request.voice!r}: {how}"
-    return SpeechOutcome(failure=Failure("worker_died", said))
 
 
 def render(

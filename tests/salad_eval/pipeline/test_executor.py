@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from salad_eval.errors import SaladError, UserInputError
-from salad_eval.pipeline import divergence, executor, render, respond, transcribe
+from salad_eval.pipeline import divergence, executor, render, respond, speak, transcribe
 from salad_eval.pipeline.executor import Executor, InProcess, Work, WorkerProcesses
 from salad_eval.pipeline.worker import classes_of
 from tests.helpers.products import Number, Product, Times, multiply
@@ -89,7 +89,7 @@ def test_an_error_over_there_is_the_same_error_here(crew: Executor) -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        render.speak,
+        speak.speak,
         render.take_recordings,
         transcribe.hear,
         respond.ask,

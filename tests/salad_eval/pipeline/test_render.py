@@ -15,7 +15,7 @@ import pytest
 from salad_eval.audio import sound as audio
 from salad_eval.audio.store import AudioStore, SpeechRequest
 from salad_eval.errors import AudioError, SaladError, UnknownNameError, UserInputError
-from salad_eval.pipeline import executor, render
+from salad_eval.pipeline import executor, render, speak
 from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.pipeline.render import RenderJob, jobs_for
 from salad_eval.pipeline.tools import PluginRef
@@ -303,10 +303,10 @@ def test_unknown_names_are_told_before_anything_is_spoken(store: AudioStore) -> 
 
 
 def test_an_engine_that_cannot_start_in_a_worker_is_named(store: AudioStore) -> None:
-    setup = render.SpeakSetup(PluginRef("salad.tts", "odd-tones", {"start": "die"}), str(store.root), 0)
+    setup = speak.SpeakSetup(PluginRef("salad.tts", "odd-tones", {"start": "die"}), str(store.root), 0)
     process = Worker()
     try:
-        process.take_up(render.speak, setup)
+        process.take_up(speak.speak, setup)
         with pytest.raises(WorkerDied, match="exit code 3: no licence"):
             process.ask([SpeechRequest("odd-tones", "low", "fine", CLEAN)])
     finally:
