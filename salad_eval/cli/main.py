@@ -94,6 +94,8 @@ app.add_typer(store_app, name="store")
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``salad``: every error is one message, without a traceback unless ``--debug`` asks for it."""
     args = list(sys.argv[1:] if argv is None else argv)
+    # Before torch is imported: a thread that has nothing to do sleeps, where OpenMP would have it spin and take the core from others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in args  # looked for here too, so that it may stand behind the command
     args = [arg for arg in args if arg != "--debug"]
     try:

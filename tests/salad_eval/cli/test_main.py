@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,17 @@ def plan_file(tiny_plan: dict[str, Any], tmp_path: Path) -> Path:
 
 
 # --- the command itself ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_told(monkeypatch: pytest.MonkeyPatch, said: str | None, expected: str) -> None:
+    """Where they spin, two threads on a busy machine are slower than one."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
+    if said is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == expected
 
 
 def test_help_and_version_load_nothing_heavy() -> None:
