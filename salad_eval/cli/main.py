@@ -94,8 +94,7 @@ app.add_typer(store_app, name="store")
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``salad``: every error is one message, without a traceback unless ``--debug`` asks for it."""
     args = list(sys.argv[1:] if argv is None else argv)
-    # Before torch is imported: a thread that has nothing to do sleeps, where OpenMP would have it spin and take the core from others.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _spin_shortly()
     debug = "--debug" in args  # looked for here too, so that it may stand behind the command
     args = [arg for arg in args if arg != "--debug"]
     try:
@@ -106,6 +105,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         message, code = _explained(error, next((arg for arg in args if not arg.startswith("-")), ""))
         print(_printable(f"salad: {message}"), file=sys.stderr)
         sys.exit(code)
+
+
+def _spin_shortly() -> None:
+    """Before torch is imported: a thread of OpenMP (GNU's, which torch brings along on Linux) that waits sleeps after a few microseconds
+    instead of milliseconds, in which it takes the core from whatever else runs."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def _explained(error: Exception, command: str) -> tuple[str, int]:

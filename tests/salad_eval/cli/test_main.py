@@ -31,15 +31,21 @@ def plan_file(tiny_plan: dict[str, Any], tmp_path: Path) -> Path:
 # --- the command itself ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("said", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_sleep_unless_told(monkeypatch: pytest.MonkeyPatch, said: str | None, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_that_wait_soon_sleep_unless_told(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], expected: str | None
+) -> None:
     """Where they spin, two threads on a busy machine are slower than one."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
-    if said is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, said.get(name, ""))
+        if name not in said:
+            monkeypatch.delenv(name)
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert os.environ["OMP_WAIT_POLICY"] == expected
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_help_and_version_load_nothing_heavy() -> None:
