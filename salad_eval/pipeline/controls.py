@@ -22,7 +22,7 @@ from salad_eval.pipeline.session import Session
 from salad_eval.pipeline.speech import Question, Speech
 from salad_eval.types import CLEAN, Audio, ColumnName, ControlName, Item, Rendering, Response, Transcript
 
-STEP = Step("control", Response, version="1", chunk=256)
+STEP = Step("control", Response, version="2", chunk=256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def questions_of(
         return [_unasked(item) for item in items]
     heard = [_first(speech.questions([item], "speech")) for item in items]
     if control == "silent":
-        return [replace(one, renderings=tuple(_silence(r, store) for r in one.renderings)) for one in heard]
+        return [replace(one, renderings=_silences(one.renderings, store), transcripts=()) for one in heard]
     return swapped(heard, seed)
 
 
@@ -95,12 +95,13 @@ def swapped(heard: Sequence[Question], seed: int) -> list[Question]:
         for place, other in zip(order, np.roll(order, 1), strict=True):
             if _sounds(group[place]) != _sounds(group[other]):
                 partner[group[place].item.id] = group[other]
-    # Nothing that is said in it may be compared with what is written: it is not this item's.
-    return [
-        replace(one, renderings=tuple(replace(r, item_id=one.item.id, spoken_text="") for r in other.renderings))
-        for one in heard
-        if (other := partner.get(one.item.id)) is not None
-    ]
+    return [_with_sound_of(other, one) for one in heard if (other := partner.get(one.item.id)) is not None]
+
+
+def _with_sound_of(other: Question, one: Question) -> Question:
+    """What is said in it is not this item's, and may not be compared with what is written; what was heard of it goes with the sound."""
+    renderings = tuple(replace(r, item_id=one.item.id, spoken_text="") for r in other.renderings)
+    return replace(one, renderings=renderings, transcripts=other.transcripts)
 
 
 def _sounds(question: Question) -> list[str]:
@@ -118,8 +119,12 @@ def _unasked(item: Item) -> Question:
     return Question(item, "transcript", transcripts=nothing)
 
 
+def _silences(renderings: Sequence[Rendering], store: AudioStore) -> tuple[Rendering, ...]:
+    """Near as long as what they stand for."""
+    return tuple(_silence(rendering, store) for rendering in renderings)
+
+
 def _silence(rendering: Rendering, store: AudioStore) -> Rendering:
-    """Near as long as what it stands for."""
     n_samples = silent_samples(rendering.n_samples, rendering.sample_rate_hz)
     silence = Audio(np.zeros(n_samples, dtype=np.float32), rendering.sample_rate_hz)
     return replace(rendering, sha256=store.put(silence), n_samples=n_samples, spoken_text="")

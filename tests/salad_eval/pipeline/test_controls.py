@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from salad_eval.errors import UserInputError
 from salad_eval.pipeline.controls import questions_of, silent_samples
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
-from salad_eval.pipeline.speech import Speech
-from salad_eval.types import CLEAN, Audio, AudioSegment, Item, Rendering
+from salad_eval.pipeline.speech import Speech, hand_over
+from salad_eval.types import CLEAN, Audio, AudioSegment, ControlName, Item, Rendering, Transcript
 from tests.helpers.gap_world import item
 
 
@@ -79,6 +79,27 @@ def test_every_sound_is_heard_once_and_none_in_its_own_place(store: AudioStore, 
 
 def test_an_item_without_a_partner_is_not_swapped(store: AudioStore) -> None:
     assert questions_of("swapped", ITEMS[:1], heard(ITEMS[:1], store), store, 0) == []
+
+
+class Ears:
+    """A system with an ASR in it: what it is told of a sound."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+
+    def already_heard(self, asr: str, texts: Mapping[str, str]) -> None:
+        self.told.update(texts)
+
+
+@pytest.mark.parametrize("control", ["silent", "swapped"])
+def test_a_cascade_is_told_no_transcript_of_another_sound(store: AudioStore, control: ControlName) -> None:
+    """What was heard of an item is never told of the silence, or of another's sound, that stands in its place."""
+    renderings = [heard(ITEMS, store).question(one, "speech", ("ann", CLEAN)).renderings[0] for one in ITEMS]
+    transcripts = [Transcript(r.item_id, r.part, r.voice, CLEAN, "asr", r.item_id, 0, 1, 0, 1) for r in renderings]
+    ears = Ears()
+    hand_over(ears, questions_of(control, ITEMS, Speech(renderings, transcripts), store, 0))
+    own = {rendering.sha256: rendering.item_id for rendering in renderings}
+    assert ears.told == ({} if control == "silent" else own)
 
 
 def test_a_run_asks_the_controls_of_its_plan(fake_plan: dict[str, Any]) -> None:

@@ -31,10 +31,10 @@ GOLDEN: dict[str, tuple[Step[Any], str, str]] = {
     "score": (score.STEP, "2", "b0c9401fc16e8deb"),
     "comparable": (divergence.ASKED_BEFORE, "1", "ea361eb1313838a1"),
     "divergence": (divergence.STEP, "1", "14721aaa3346b65d"),
-    "control.base_floor": (controls.STEP, "1", "21ced81d63961dc4"),
-    "control.adapted_floor": (controls.STEP, "1", "e4ca2e0a90164e53"),
-    "control.adapted_silent": (controls.STEP, "1", "f462def548f0c92d"),
-    "control.adapted_swapped": (controls.STEP, "1", "ccd0de7df2ba7c03"),
+    "control.base_floor": (controls.STEP, "2", "21ced81d63961dc4"),
+    "control.adapted_floor": (controls.STEP, "2", "e4ca2e0a90164e53"),
+    "control.adapted_silent": (controls.STEP, "2", "f462def548f0c92d"),
+    "control.adapted_swapped": (controls.STEP, "2", "ccd0de7df2ba7c03"),
 }
 
 
