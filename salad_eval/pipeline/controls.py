@@ -76,7 +76,7 @@ def questions_of(
         return [_unasked(item) for item in items]
     heard = [_first(speech.questions([item], "speech")) for item in items]
     if control == "silent":
-        return [replace(one, renderings=_silences(one.renderings, store), transcripts=()) for one in heard]
+        return [_with_silence(one, store) for one in heard]
     return swapped(heard, seed)
 
 
@@ -119,12 +119,13 @@ def _unasked(item: Item) -> Question:
     return Question(item, "transcript", transcripts=nothing)
 
 
-def _silences(renderings: Sequence[Rendering], store: AudioStore) -> tuple[Rendering, ...]:
-    """Near as long as what they stand for."""
-    return tuple(_silence(rendering, store) for rendering in renderings)
+def _with_silence(one: Question, store: AudioStore) -> Question:
+    """Nothing was heard of it yet."""
+    return replace(one, renderings=tuple(_silence(r, store) for r in one.renderings), transcripts=())
 
 
 def _silence(rendering: Rendering, store: AudioStore) -> Rendering:
+    """Near as long as what it stands for."""
     n_samples = silent_samples(rendering.n_samples, rendering.sample_rate_hz)
     silence = Audio(np.zeros(n_samples, dtype=np.float32), rendering.sample_rate_hz)
     return replace(rendering, sha256=store.put(silence), n_samples=n_samples, spoken_text="")

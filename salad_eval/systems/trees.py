@@ -106,7 +106,7 @@ def _added(lm: Any, looks: torch.Tensor) -> torch.Tensor:
 # --- which models read them ------------------------------------------------------------------------------------------
 
 
-def are_read_by(lm: Any, traits: Traits, kind: int = IDS) -> bool:
+def are_read_by(lm: Any, traits: Traits, kind: int) -> bool:
     """Whether a model gives what is in a tree the logits that branches on a cache have; ``kind``: dimensions of the prompt. Seen once by
     a small one, and kept with the model."""
     try:

@@ -222,8 +222,12 @@ def encode(
             "correct length_geometry in the model's configuration."
         )
     hidden = hidden[:, :longest]
-    real = torch.arange(longest, device=hidden.device) < lengths[:, None]
-    return hidden.masked_fill(~real[..., None], 0.0), lengths
+    return hidden.masked_fill(~first_places(lengths, longest)[..., None], 0.0), lengths
+
+
+def first_places(counts: torch.Tensor, width: int) -> torch.Tensor:
+    """(n, width) true in the first ``counts[i]`` places of row i: what is no padding."""
+    return torch.arange(width, device=counts.device) < counts[:, None]
 
 
 def _in_windows(encoder: Any, spec: EncoderSpec, features: torch.Tensor, n_inputs: Sequence[int]) -> torch.Tensor:

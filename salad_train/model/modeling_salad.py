@@ -21,7 +21,15 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from salad_eval.errors import ModelError
-from salad_train.model.audio_encoders import build_encoder, encode, encoder_config, encoder_of, spec_of, stack
+from salad_train.model.audio_encoders import (
+    build_encoder,
+    encode,
+    encoder_config,
+    encoder_of,
+    first_places,
+    spec_of,
+    stack,
+)
 from salad_train.model.configuration_salad import SaladAdapterConfig, SaladConfig
 from salad_train.model.readout import CtcReadout
 
@@ -253,10 +261,12 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
                 "Build both with the same SaladProcessor."
             )
         features, counts = self._read_out(adapted, lengths)
-        heard = features[_first(counts, features.shape[1])].to(embeds)
+        heard = features[first_places(counts, features.shape[1])].to(embeds)
         if self.readout is None:
             return Placed(embeds.masked_scatter(is_audio[..., None], heard), None)
-        filled = is_audio.masked_scatter(is_audio, _first(counts, adapted.shape[1])[_first(lengths, adapted.shape[1])])
+        filled = is_audio.masked_scatter(
+            is_audio, first_places(counts, adapted.shape[1])[first_places(lengths, adapted.shape[1])]
+        )
         return Placed(embeds.masked_scatter(filled[..., None], heard), filled | ~is_audio)
 
     # --- language model ----------------------------------------------------------------------------------------------
@@ -271,7 +281,7 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
             return output
         counts = read.sum(1)
         packed = embeds.new_zeros(len(embeds), int(counts.max()), embeds.shape[-1])
-        packed[_first(counts, packed.shape[1])] = embeds[read]
+        packed[first_places(counts, packed.shape[1])] = embeds[read]
         hidden: torch.Tensor = decoder(inputs_embeds=packed, use_cache=False).last_hidden_state
         place = (read.cumsum(1) - 1).clamp(min=0)
         return hidden.gather(1, place[..., None].expand(-1, -1, hidden.shape[-1]))
@@ -342,11 +352,6 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
             if read is not None:
                 kwargs["attention_mask"] = _attended(read, kwargs.get("attention_mask"))
         return super().generate(generation_config=generation_config, input_ids=input_ids, **kwargs)  # type: ignore[misc]
-
-
-def _first(counts: torch.Tensor, width: int) -> torch.Tensor:
-    """(n, width) true in the first ``counts[i]`` places of row i."""
-    return torch.arange(width, device=counts.device) < counts[:, None]
 
 
 def _attended(read: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from salad_train.model.audio_encoders import first_places
+
 FIRST_LOGIT = 10.0  # of a token whose embedding the untrained adapter's output points along
 
 
@@ -66,7 +68,7 @@ class CtcReadout(nn.Module):
         read = written(scores.detach(), lengths)
         counts = read.sum(1)
         packed = rows.new_zeros(len(rows), int(counts.max()), rows.shape[-1])
-        packed[torch.arange(packed.shape[1], device=rows.device) < counts[:, None]] = rows[read]
+        packed[first_places(counts, packed.shape[1])] = rows[read]
         return packed.to(heard.dtype), counts
 
 
@@ -79,7 +81,7 @@ def written(scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """
     best = scores.argmax(-1)
     before = nn.functional.pad(best, (1, 0), value=0)[:, :-1]
-    real = torch.arange(best.shape[1], device=best.device) < lengths.to(best.device)[:, None]
+    real = first_places(lengths.to(best.device), best.shape[1])
     found = (best > 0) & (best != before) & real
     least_blank = scores[..., 0].masked_fill(~real, math.inf).argmin(1)
     silent = ~found.any(1)

@@ -38,6 +38,7 @@ from salad_eval.progress import track
 from salad_eval.speakable import to_spoken
 from salad_eval.tts.espeak import parse_voice
 from salad_eval.types import CLEAN, Rendering, Transcript
+from salad_train.model.audio_encoders import first_places
 from salad_train.nano.base import batches
 from salad_train.nano.world import EVALUATION_VOICES, TRAINING_VOICES, Document, Question
 from salad_train.training.optim import CombinedOptimizer, ParameterGroup, make_optimizer
@@ -338,7 +339,7 @@ def _pad(features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Features as float32, shape (n, longest, bins), zero beyond each end, and the mask of what is real."""
     inputs = torch.nn.utils.rnn.pad_sequence([mel.float() for mel in features], batch_first=True)
     lengths = torch.tensor([len(mel) for mel in features])
-    return inputs, torch.arange(inputs.shape[1]) < lengths[:, None]
+    return inputs, first_places(lengths, inputs.shape[1])
 
 
 def _mask_spans(inputs: torch.Tensor, lengths: Sequence[int], plan: AsrPlan, rng: np.random.Generator) -> None:

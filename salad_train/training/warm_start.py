@@ -26,6 +26,7 @@ from salad_eval.errors import DataError, ModelError
 from salad_eval.progress import track
 from salad_eval.records import JsonlLog, remove_unfinished, write_jsonl
 from salad_train.model import SaladForConditionalGeneration
+from salad_train.model.audio_encoders import first_places
 from salad_train.model.readout import CtcReadout
 from salad_train.speech.interleave import Interleaved
 from salad_train.speech.utterances import Speaker, utterances_of, voice_for
@@ -229,7 +230,7 @@ class _Training:
         for batch in self.asked.limits.batches([span.positions for span in self.held_out]):
             heard, lengths = self._heard([self.held_out[k] for k in batch])
             best = self.scores.scores(heard, self.embeddings).argmax(-1)
-            real = torch.arange(heard.shape[1], device=self.device) < lengths[:, None]
+            real = first_places(lengths, heard.shape[1])
             sizes.append(heard.float().norm(dim=-1)[real & (best > 0)])
         written: Any = torch.cat(sizes)
         if not len(written):
