@@ -120,10 +120,8 @@ def select_from_run(
 def open_readers(stage: Stage2Plan) -> Readers:
     """The speech LLM that Stage II will start from and its teacher, loaded."""
     from salad_eval.checkpoints import model_identity, resolve_device
-    from salad_eval.progress import quiet_loading
     from salad_train.training.stages import open_models
 
-    quiet_loading()
     model, processor, teacher = open_models(stage)
     device = resolve_device(stage.device)
     fingerprint = f"{model_identity(stage.init, model)}+{model_identity(stage.base, teacher)}"
