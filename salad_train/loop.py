@@ -20,6 +20,7 @@ from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
 from salad_eval.gap.compare import Comparison
 from salad_eval.identity import digest
+from salad_eval.pipeline.engines import EngineChoice, Workshop
 from salad_eval.pipeline.finished import compare_runs
 from salad_eval.pipeline.folder import RunFolder
 from salad_eval.pipeline.items import items_digest, read_benchmark
@@ -31,9 +32,9 @@ from salad_eval.types import ControlName, GapReport, Item
 from salad_eval.validation import dotted, parse, read_table, with_overrides
 from salad_train.corpus.documents import file_in_use, write_documents
 from salad_train.corpus.sources import documents_of
-from salad_train.recipe import Recipe, load_recipe, stage2_data, voice_of
+from salad_train.recipe import Recipe, load_recipe, stage2_data, voice_of, workshop_of
 from salad_train.selection.files import SelectPlan, read_selection, write_selection
-from salad_train.selection.select import CORPUS, Voice, needs_probes, open_readers, read_steering, select
+from salad_train.selection.select import CORPUS, Voice, needs_probes, read_steering, readers_of, select
 from salad_train.speech.speaker import TTSSpeaker
 from salad_train.speech.synthesise import read_synthesis, spoken_documents, synthesise, tokenizer_of, write_synthesis
 from salad_train.training.stage_plan import Stage2Plan
@@ -101,20 +102,20 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
     ``synthesis/`` and ``stage2/``. ``tell`` is told what is being done.
     """
     recipe = load_recipe(plan.recipe, dotted(plan.settings))
-    audio = AudioStore(recipe.audio_store)
-    voice = voice_of(recipe, audio)
+    audio, shop = AudioStore(recipe.audio_store), workshop_of(recipe)
+    voice = voice_of(recipe, audio, shop)
     model = recipe.stage2.init
     selections: list[Selection] = []
     trained_on: list[TextDocument] = []
-    with RunFolder(out) as folder:
+    with RunFolder(out) as folder, shop:
         tell("measuring the model as it is, on the test split")
         evaluate_model(plan, recipe, model, MEASURE_ON, out / "before", out / "questions")
         tell("reading the corpus")
         with file_in_use(out / CORPUS) as kept:
             corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe), kept_in=kept)
-        shared = stage2_data(recipe, (), audio=audio, work=out / "frames", frames=out / "frames")
+        shared = stage2_data(recipe, (), audio=audio, work=out / "frames", frames=out / "frames", shop=shop)
         for number in range(1, plan.rounds + 1):
-            turn = Turn(plan, round_plan(recipe.stage2, model, number), folder, f"round-{number}", voice)
+            turn = Turn(plan, round_plan(recipe.stage2, model, number), folder, f"round-{number}", voice, shop)
             tell(f"round {number} of {plan.rounds}: where is the gap? (validation split)")
             steer = {"controls": (), **plan.steer}
             evaluate_model(plan, recipe, model, STEER_ON, turn.path / "validation", out / "questions", steer)
@@ -138,13 +139,14 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """A round under way: what it is about, where its results are kept, and who speaks."""
+    """A round under way: what it is about, where its results are kept, who speaks, and where the work is done."""
 
     plan: LoopPlan
     stage: Stage2Plan
     folder: RunFolder
     name: str
     voice: TTSSpeaker
+    shop: Workshop
 
     @property
     def path(self) -> Path:
@@ -160,9 +162,11 @@ class Turn:
 
 
 def evaluation_of(plan: LoopPlan, recipe: Recipe, changes: Mapping[str, Any]) -> Plan:
-    """The loop's evaluation with ``changes``."""
+    """The loop's evaluation with ``changes``, on the recipe's engine and with its sound, where it names them."""
     if recipe.audio_store is not None:
         changes = {**changes, "audio_store": recipe.audio_store}
+    if recipe.engine != EngineChoice():
+        changes = {**changes, "engine": recipe.engine.model_dump()}
     return Plan.of(plan.evaluation, changes)
 
 
@@ -220,9 +224,10 @@ def chosen(turn: Turn, corpus: Corpus) -> Selection:
     signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
 
     def make(out: Path) -> Selection:
-        readers = open_readers(turn.stage) if needs_probes(signal) else None
+        readers = readers_of(turn.stage) if needs_probes(signal) else None
         voice = Voice(turn.stage, turn.voice, tokenizer_of(turn.stage))
-        selection = select(plan, corpus, voice, out, readers=readers, steering=steering)
+        with turn.shop as shop:
+            selection = select(plan, corpus, voice, out, readers=readers, steering=steering, shop=shop)
         write_selection(selection, out)
         return selection
 
@@ -242,7 +247,8 @@ def spoken(turn: Turn, selection: Selection) -> tuple[TextDocument, ...]:
     stage, voice = turn.stage, turn.voice
 
     def make(out: Path) -> tuple[TextDocument, ...]:
-        synthesis = synthesise(selection, stage, tokenizer_of(stage), voice)
+        with turn.shop:
+            synthesis = synthesise(selection, stage, tokenizer_of(stage), voice)
         write_synthesis(synthesis, selection, stage, voice.fingerprint(), out)
         return spoken_documents(selection, synthesis)
 

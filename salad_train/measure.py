@@ -33,8 +33,7 @@ from salad_eval.errors import ModelError, UserInputError
 from salad_eval.progress import track
 from salad_eval.types import Estimate
 from salad_train.model.modeling_salad import SaladForConditionalGeneration
-from salad_train.training.batches import Batch, BatchLimits, Example, collate
-from salad_train.training.frames import FrameStore
+from salad_train.training.batches import Batch, BatchLimits, Example, Frames, collate
 from salad_train.training.objective import (
     CachedPositions,
     LogitHead,
@@ -91,7 +90,7 @@ def measure(
     model: SaladForConditionalGeneration,
     teacher: Any,
     examples: Sequence[Example],
-    store: FrameStore | None,
+    store: Frames | None,
     *,
     groups: Mapping[str, str] | None = None,
     limits: BatchLimits = BatchLimits(tokens=4096, sequences=64),
@@ -118,7 +117,7 @@ def measure_documents(
     model: SaladForConditionalGeneration,
     teacher: Any,
     examples: Sequence[Example],
-    store: FrameStore | None,
+    store: Frames | None,
     *,
     limits: BatchLimits = BatchLimits(tokens=4096, sequences=64),
     bf16: bool = False,

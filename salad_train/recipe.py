@@ -11,7 +11,8 @@ from typing import Any
 from salad_eval import resources
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
-from salad_eval.pipeline.engines import EngineChoice
+from salad_eval.pipeline.deadline import DEFAULT_SECONDS
+from salad_eval.pipeline.engines import EngineChoice, Workshop
 from salad_eval.pipeline.plan import Options
 from salad_eval.validation import parse, read_table, with_overrides
 from salad_train.corpus.filters import CorpusPlan
@@ -37,13 +38,11 @@ class VoicePlan:
         tts: a plug-in of ``salad.tts``.
         options: what it is built with.
         workers: processes that speak; null: one a core, or as many as a cluster has room for.
-        engine: where they run: this machine or a cluster.
     """
 
     tts: str = "pyttsx3"
     options: Options = field(default_factory=dict)
     workers: int | None = 1
-    engine: EngineChoice = EngineChoice()
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -90,6 +89,8 @@ class Recipe:
         text: what is read as plain text.
         corpus: what Stage II selects from.
         audio_store: where synthetic sound is kept; by default shared by all runs.
+        engine: where speaking, embedding, probing and the teacher's reading are done: this machine or a cluster.
+        timeout: seconds that a text or an utterance may take, in the mean of those that are worked on together.
     """
 
     name: str
@@ -100,6 +101,12 @@ class Recipe:
     corpus: CorpusPlan
     voice: VoicePlan = field(default_factory=VoicePlan)
     audio_store: str | None = None
+    engine: EngineChoice = EngineChoice()
+    timeout: float = DEFAULT_SECONDS
+
+    def __post_init__(self) -> None:
+        if not self.timeout > 0:
+            raise UserInputError(f"timeout is {self.timeout}; expected seconds, more than 0.")
 
     def folder(self, stage: int) -> Path:
         """Where a stage goes unless told otherwise."""
@@ -162,6 +169,7 @@ def stage2_data(
     work: Path | None = None,
     frames: Path | None = None,
     tell: Callable[[str], None] | None = None,
+    shop: Workshop | None = None,
 ) -> Stage2Data:
     """What Stage II of a recipe reads: selected documents, and beside them Stage I's kind of speech and plain text, each only where
     the plan gives it a share of the batches.
@@ -169,11 +177,13 @@ def stage2_data(
     Args:
         frames: keeps encoded speech, where runs on one encoder share it; see ``natural_source`` for the others.
     """
-    plan = recipe.stage2
+    plan, shop = recipe.stage2, shop or workshop_of(recipe)
     with first_process_first(plan.device):
-        natural = natural_source(recipe, audio=audio, work=work, tell=tell) if plan.natural_share > 0 else None
+        natural = (
+            natural_source(recipe, audio=audio, work=work, tell=tell, shop=shop) if plan.natural_share > 0 else None
+        )
         replay = replay_documents(recipe) if plan.replays else ()
-    return Stage2Data(SpeechSource(documents, voice_of(recipe, audio), borders_of), natural, replay, frames)
+    return Stage2Data(SpeechSource(documents, voice_of(recipe, audio, shop), borders_of), natural, replay, frames, shop)
 
 
 def natural_source(
@@ -182,6 +192,7 @@ def natural_source(
     audio: AudioStore | None = None,
     work: Path | None = None,
     tell: Callable[[str], None] | None = None,
+    shop: Workshop | None = None,
 ) -> SpeechSource:
     """What Stage I hears, and whose voice says it.
 
@@ -189,11 +200,12 @@ def natural_source(
         audio: where made speech is kept; by default the recipe's store.
         work: keeps the times that an aligner found, so that no word is aligned twice.
         tell: is told how much there is, and what was left out.
+        shop: where documents are spoken; by default one of the recipe's engine.
     """
     plan = recipe.natural
     if plan.documents is not None:
         corpus = documents_of(plan.documents)
-        return SpeechSource(corpus.documents, voice_of(recipe, audio), borders_of)
+        return SpeechSource(corpus.documents, voice_of(recipe, audio, shop), borders_of)
     found = read_natural(plan, work)
     if tell is not None:
         tell(f"{len(found.recordings):,} recordings, {found.seconds / 3600:,.2f} hours")
@@ -232,8 +244,12 @@ def read_natural(plan: NaturalPlan, work: Path | None = None) -> Recordings:
         raise
 
 
-def voice_of(recipe: Recipe, audio: AudioStore | None = None) -> TTSSpeaker:
+def workshop_of(recipe: Recipe) -> Workshop:
+    """Where the work of a recipe is done."""
+    return Workshop(recipe.engine, recipe.voice.workers, recipe.timeout)
+
+
+def voice_of(recipe: Recipe, audio: AudioStore | None = None, shop: Workshop | None = None) -> TTSSpeaker:
     """What says texts for this recipe."""
     store = audio if audio is not None else AudioStore(recipe.audio_store)
-    voice = recipe.voice
-    return TTSSpeaker(store, voice.tts, voice.options, voice.workers, voice.engine)
+    return TTSSpeaker(store, recipe.voice.tts, recipe.voice.options, shop or workshop_of(recipe))

@@ -70,8 +70,17 @@ class Embedder(Protocol):
         """Learn what must be learnt from the corpus (a vocabulary, a projection); a pre-trained embedder does nothing."""
         ...
 
+    def learnt(self) -> Mapping[str, np.ndarray]:
+        """What ``fit`` learnt, as arrays of numbers by name."""
+        ...
+
+    def recall(self, learnt: Mapping[str, np.ndarray]) -> None:
+        """Take what another one of the same options learnt, in place of ``fit``: from then on both give the same vectors."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, width) float32, rows of unit length (a row of zeros where a text has nothing that is known)."""
+        """(n, width) float32, rows of unit length (a row of zeros where a text has nothing that is known); for as many texts as one
+        pass holds."""
         ...
 
 

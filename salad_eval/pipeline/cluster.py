@@ -185,7 +185,7 @@ class RayWorkers:
         if not chunks:
             return
         ray, need = self.cluster.connect(), self.need
-        post = _post(work, self.timeout, need.threads)
+        post = _post(work, self.timeout * work.parts, need.threads)
         actor = ray.remote(Hand).options(
             num_cpus=need.threads, num_gpus=need.gpus, max_restarts=0, scheduling_strategy="SPREAD"
         )

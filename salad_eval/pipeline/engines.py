@@ -111,3 +111,31 @@ def open_engine(choice: EngineChoice, workers: int | None = None, timeout: float
     """The engine that was chosen. ``workers`` speak, by default one a core or as many as a cluster has room for; ``timeout``: seconds
     that a unit may take, in the mean of its chunk."""
     return _ENGINES[choice.name](choice, workers, timeout)
+
+
+class Workshop:
+    """An engine at work, and what this process has opened for it. Nothing is started before there is something to do.
+
+    ``models`` works on what models do. Arguments as for ``open_engine``.
+    """
+
+    def __init__(
+        self, choice: EngineChoice = EngineChoice(), workers: int | None = None, timeout: float = DEFAULT_SECONDS
+    ) -> None:
+        self.tools = Tools()
+        self._engine = open_engine(choice, workers, timeout)
+        self.models = self._engine.models(self.tools)
+
+    def voices(self, *, apart: bool) -> Executor:
+        """Works on what a TTS does; ``apart``: it may take its process with it."""
+        return self._engine.voices(self.tools, apart=apart)
+
+    def close(self) -> None:
+        """Let the workers go, with what they have opened; work that comes after it starts others."""
+        self._engine.close()
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, overload
 
 from salad_eval.errors import SaladError
 from salad_eval.pipeline.deadline import DEFAULT_SECONDS, deadline, limit
@@ -37,14 +37,34 @@ class Work(Generic[S, U, R]):
 
     ``function(tools, setup, chunk)`` stands at the top of a module and gives one result a unit, in order; ``setup`` and units and
     results are frozen dataclasses that JSON can hold (see ``records``), as its annotations say. ``who`` does it, for messages. ``lost``
-    makes the result of a unit that ended the process it was worked on in, of the unit and how the process ended; without it that is
-    an error.
+    makes the result of a unit that ended two processes it was worked on in, of the unit and how they ended; without it that is
+    an error. ``parts``: of a unit, each of which may take as long as a unit of other work.
     """
 
     function: Callable[[Tools, S, Sequence[U]], list[R]]
     setup: S
     who: str = "a worker"
     lost: Callable[[U, str], R] | None = None
+    parts: int = 1
+
+
+class Chunks(Sequence[Sequence[U]]):
+    """Chunks by their numbers, each made when it is asked for: what they are cut from may be larger than memory."""
+
+    def __init__(self, make: Callable[[int], Sequence[U]], numbers: range) -> None:
+        self._make, self._numbers = make, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[U]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Chunks[U]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[U] | Chunks[U]:
+        if isinstance(index, int):
+            return self._make(self._numbers[index])
+        return Chunks(self._make, self._numbers[index])
 
 
 class Executor(Protocol):
@@ -61,7 +81,7 @@ class InProcess:
 
     def map(self, work: Work[S, U, R], chunks: Sequence[Sequence[U]]) -> Iterator[list[R]]:
         for chunk in chunks:
-            with deadline(work.who, self.timeout, len(chunk)):
+            with deadline(work.who, self.timeout * work.parts, len(chunk)):
                 results = work.function(self.tools, work.setup, chunk)
             yield results
 
@@ -92,11 +112,11 @@ class WorkerProcesses:
         for n_done, chunk in enumerate(chunks):
             left = seconds / n_done * (len(chunks) - n_done) if n_done else 0.0
             if self.apart or (self.workers > 1 and left * (1 - 1 / self.workers) > WORKER_START_SECONDS):
-                crew = Crew(work, self.timeout, self.threads, self._spare)
+                crew = Crew(work, self.timeout * work.parts, self.threads, self._spare)
                 yield from _by_workers(crew, chunks[n_done:], min(self.workers, len(chunks) - n_done))
                 return
             began = time.perf_counter()
-            with deadline(work.who, self.timeout, len(chunk)):
+            with deadline(work.who, self.timeout * work.parts, len(chunk)):
                 results = work.function(self.tools, work.setup, chunk)
             seconds += time.perf_counter() - began
             yield results
@@ -138,13 +158,16 @@ class Crew(Generic[S, U, R]):
         self._dismissed = False
         self._deaths_in_a_row = 0
 
-    def work_on(self, chunk: Sequence[U]) -> list[R]:
-        """The results of a chunk; where it kills its worker, unit by unit, so that only the culprit is lost."""
+    def work_on(self, chunk: Sequence[U], again: bool = False) -> list[R]:
+        """The results of a chunk; where it kills its worker, unit by unit, so that only the culprit is lost. Where nothing may be lost, a
+        chunk that kills a second worker is an error."""
         try:
             results = self._ask(chunk)
         except WorkerDied as cause:
-            if self._work.lost is None or self._dismissed:
+            if self._dismissed or (again and self._work.lost is None):
                 raise SaladError(f"a {cause}") from None
+            if self._work.lost is None:
+                return self.work_on(chunk, again=True)
             if len(chunk) > 1:
                 return [result for unit in chunk for result in self.work_on([unit])]
             self._deaths_in_a_row += 1

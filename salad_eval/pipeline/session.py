@@ -22,13 +22,13 @@ from salad_eval.gap.signature import RunProtocol
 from salad_eval.identity import digest
 from salad_eval.pipeline.apart import is_strange, opened
 from salad_eval.pipeline.columns import COLUMNS, Column, SystemRole
-from salad_eval.pipeline.engines import open_engine
-from salad_eval.pipeline.executor import Executor
+from salad_eval.pipeline.engines import Workshop
 from salad_eval.pipeline.folder import DONE_FILE, ITEMS, REJECTS, RunFolder
 from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.speech import Speech
-from salad_eval.pipeline.tools import PluginRef, Tools
+from salad_eval.pipeline.tools import PluginRef
+from salad_eval.progress import quiet_loading
 from salad_eval.report.listing import PageOptions
 from salad_eval.resources import locate_pretrained, resolve_path
 from salad_eval.types import ColumnSpec, Counting, GapReport, Item, Reject, RunNames, ShownPrompt, TextSegment, Tokens
@@ -64,10 +64,9 @@ class Session:
         self.plan, self.benchmark, self._again = plan.anchored(), benchmark, again
         self.folder = RunFolder(plan.folder)
         self.store = AudioStore(self.plan.audio_store)
-        self.tools = Tools()
+        self._shop = Workshop(plan.engine, plan.workers, plan.timeout)
+        self.tools, self.models = self._shop.tools, self._shop.models
         self.tools.use(self.store)
-        self._engine = open_engine(plan.engine, plan.workers, plan.timeout)
-        self.models: Executor = self._engine.models(self.tools)
         named: dict[Role, PluginRef] = {
             "asr": PluginRef("salad.asr", plan.asr.name, plan.asr.options),
             "base": PluginRef("salad.systems", plan.base.system, plan.base.options),
@@ -76,7 +75,7 @@ class Session:
         if plan.tts is not None:
             named["tts"] = PluginRef("salad.tts", plan.tts.name, plan.tts.options)
         strange = "tts" in named and is_strange(named["tts"])
-        self.voices: Executor = self._engine.voices(self.tools, apart=strange)
+        self.voices = self._shop.voices(apart=strange)
         self._refs = {role: ref for role, ref in named.items() if role in roles}
         self._fingerprints: dict[Role, str] = {}
 
@@ -92,7 +91,7 @@ class Session:
 
     def __exit__(self, *cause: object) -> None:
         self.folder.__exit__(*cause)
-        self._engine.close()
+        self._shop.close()
 
     # --- before anything is touched
 
@@ -193,6 +192,7 @@ class Session:
 
     def plugin(self, role: Role) -> Any:
         """The plug-in, opened in this process."""
+        quiet_loading()
         return opened(self.tools, self.ref(role))
 
     def tokens(self, role: Role) -> Tokens | None:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 from salad_eval import records
 from salad_eval.errors import SaladError, UserInputError
 from salad_eval.pipeline.deadline import START_SECONDS
-from salad_eval.pipeline.tools import PluginRef, Tools
+from salad_eval.pipeline.tools import Ref, Tools
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # glibc gives arrays of this size back to the system each time they are freed; keeping them saves 227 page faults and
@@ -85,10 +85,10 @@ def function_named(name: str) -> Callable[..., Any]:
     return found
 
 
-def refs_in(setup: object) -> list[PluginRef]:
-    """The plug-ins that a setup names, or is."""
+def refs_in(setup: object) -> list[Ref[Any]]:
+    """What a setup names to be opened, or is."""
     parts = [setup, *(getattr(setup, field.name) for field in dataclasses.fields(setup))]  # type: ignore[arg-type]
-    return [part for part in parts if isinstance(part, PluginRef)]
+    return [part for part in parts if isinstance(part, Ref)]
 
 
 def _answer(out: BinaryIO, message: object) -> None:

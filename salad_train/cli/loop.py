@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from salad_train.cli.options import Address, EngineName, engine_keys
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
@@ -24,6 +26,8 @@ def loop(
     out: Annotated[Path | None, typer.Option(help="The loop's folder; runs/loop-NAME if not given.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of selection and training.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; by default one a core.")] = None,
+    engine: EngineName = None,
+    address: Address = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,6 +45,7 @@ def loop(
     from rich.console import Console
 
     from salad_eval.errors import UserInputError
+    from salad_eval.progress import quiet_loading
     from salad_eval.report.comparison import comparison_terminal
     from salad_eval.validation import parse_setting
     from salad_train.loop import load_loop
@@ -50,7 +55,9 @@ def loop(
         raise UserInputError("give either --preset NAME or --plan FILE, not both.")
     name = str(plan) if plan is not None else preset or "nano"
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    changes = dict(parse_setting(text) for text in settings or ())
+    quiet_loading()
+    changes: dict[str, object] = {f"settings.{key}": value for key, value in engine_keys(engine, address).items()}
+    changes |= dict(parse_setting(text) for text in settings or ())
     if rounds is not None:
         changes["rounds"] = rounds
     if seed is not None:

@@ -6,9 +6,26 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import typer
 
 T = TypeVar("T")
+EngineName: TypeAlias = Annotated[
+    str | None, typer.Option("--engine", help="Where the work is done: local, or ray for a Ray cluster.")
+]
+Address: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--address", help="Of the Ray cluster: auto, or HOST:PORT; one for this call alone if not given."),
+]
+
+
+def engine_keys(engine: str | None, address: str | None) -> dict[str, str | None]:
+    """The recipe's keys for an engine that was named: as many speak as it has room for."""
+    if engine is None and address is None:
+        return {}
+    named = {"engine.name": engine, "engine.address": address}
+    return {"voice.workers": None, **{key: value for key, value in named.items() if value is not None}}
 
 
 def with_options(record: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:

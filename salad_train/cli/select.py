@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salad_eval.cli.names import names_in
-from salad_train.cli.options import with_options
+from salad_train.cli.options import Address, EngineName, engine_keys, with_options
 
 if TYPE_CHECKING:
     from salad_eval.pipeline.plan import PluginChoice
@@ -88,6 +88,8 @@ class SelectRequest:
         typer.Option("--set-embedder", help="An option of the embedder as key=value; repeat for more."),
     ] = None
     device: Annotated[str, typer.Option(help="Where models run: auto, cpu, cuda.")] = "auto"
+    engine: EngineName = None
+    address: Address = None
     out: Annotated[
         Path, typer.Option(help="The selection's folder; what a killed run goes on from lies there too.")
     ] = Path("runs/selection")
@@ -120,6 +122,7 @@ class SelectRequest:
             voices=names_in(self.voices),
             corpus=self.corpus,
             settings=self.settings or (),
+            given=engine_keys(self.engine, self.address),
         )
         return found.on_device(self.device)
 
@@ -165,17 +168,18 @@ def recipe_for(
     voices: Sequence[str] = (),
     corpus: str | None = None,
     settings: Sequence[str] = (),
+    given: Mapping[str, str | None] = {},
 ) -> Recipe:
     """The recipe by name or path, with what is given besides it in its place. Another corpus is read by ``CorpusPlan``'s
-    defaults, and not by the fields and filters of the recipe's own."""
+    defaults, and not by the fields and filters of the recipe's own. ``given``: other keys of it."""
     from salad_eval.validation import parse_setting
     from salad_train.recipe import load_recipe
 
-    given = {
+    named = {
         "stage2.init": model,
         "stage2.base": base,
         "stage2.voices": list(voices) or None,
         "corpus": {"source": corpus} if corpus is not None else None,
     }
-    overrides = {key: value for key, value in given.items() if value is not None}
-    return load_recipe(name, {**overrides, **dict(parse_setting(text) for text in settings)})
+    overrides = {key: value for key, value in named.items() if value is not None}
+    return load_recipe(name, {**overrides, **given, **dict(parse_setting(text) for text in settings)})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from salad_eval.errors import SaladError, UserInputError
+from salad_train.cli.options import Address, EngineName, engine_keys
 from salad_train.training.processes import first_process_first, is_first
 
 if TYPE_CHECKING:
@@ -51,12 +52,16 @@ def train_command(
         typer.Option("--set-trainer", help="An option of the trainer as key=value; repeat for more."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; the recipe's if not given.")] = None,
+    engine: EngineName = None,
+    address: Address = None,
 ) -> None:
     """Train by a recipe. Started again, a run goes on where it was stopped."""
     from salad_eval.validation import parse_setting
     from salad_train.recipe import load_recipe
 
-    loaded = load_recipe(recipe, dict(parse_setting(text) for text in settings or ()))
+    loaded = load_recipe(
+        recipe, {**engine_keys(engine, address), **dict(parse_setting(text) for text in settings or ())}
+    )
     if device is not None:
         loaded = loaded.on_device(device)
     folder = out or loaded.folder(int(stage.value))
@@ -78,14 +83,15 @@ def train_command(
 
 def train_stage1(recipe: Recipe, out: Path) -> Path:
     """Stage I of a recipe; returns the folder of the model."""
-    from salad_train.recipe import natural_source, replay_documents
+    from salad_train.recipe import natural_source, replay_documents, workshop_of
     from salad_train.training import stages
 
-    with first_process_first(recipe.stage1.device):
-        heard = natural_source(recipe, work=out, tell=say)
-        replay = replay_documents(recipe)
-    say(f"{len(heard.documents):,} documents to hear, {len(replay):,} to read; to {out}")
-    return stages.stage1(recipe.stage1, heard, replay, out)
+    with workshop_of(recipe) as shop:
+        with first_process_first(recipe.stage1.device):
+            heard = natural_source(recipe, work=out, tell=say, shop=shop)
+            replay = replay_documents(recipe)
+        say(f"{len(heard.documents):,} documents to hear, {len(replay):,} to read; to {out}")
+        return stages.stage1(recipe.stage1, heard, replay, out, shop)
 
 
 def train_stage2(
@@ -93,7 +99,7 @@ def train_stage2(
 ) -> Path:
     """Stage II of a recipe on what was selected and spoken; returns what the trainer plug-in made."""
     from salad_eval import plugins
-    from salad_train.recipe import stage2_data, voice_of
+    from salad_train.recipe import stage2_data, voice_of, workshop_of
     from salad_train.selection.files import read_selection
     from salad_train.speech.synthesise import read_synthesis, spoken_documents
 
@@ -101,16 +107,17 @@ def train_stage2(
     fit = plugins.create("salad.trainers", trainer, options).fit
     plan = recipe.stage2
     chosen = read_selection(selection)
-    spoken = read_synthesis(synthesis, chosen, plan, voice_of(recipe).fingerprint())
-    check_start(recipe)
-    documents = spoken_documents(chosen, spoken)
-    data = stage2_data(recipe, documents, work=out, tell=say)
-    say(
-        f"{len(documents):,} selected documents ({spoken.seconds / 3600:,.2f} hours), "
-        f"{0 if data.natural is None else len(data.natural.documents):,} of Stage I's kind, {len(data.replay):,} to read; to {out}"
-    )
-    result: Path = fit(plan, chosen, data, out)
-    return result
+    with workshop_of(recipe) as shop:
+        spoken = read_synthesis(synthesis, chosen, plan, voice_of(recipe, shop=shop).fingerprint())
+        check_start(recipe)
+        documents = spoken_documents(chosen, spoken)
+        data = stage2_data(recipe, documents, work=out, tell=say, shop=shop)
+        say(
+            f"{len(documents):,} selected documents ({spoken.seconds / 3600:,.2f} hours), "
+            f"{0 if data.natural is None else len(data.natural.documents):,} of Stage I's kind, {len(data.replay):,} to read; to {out}"
+        )
+        result: Path = fit(plan, chosen, data, out)
+        return result
 
 
 def check_start(recipe: Recipe) -> None:

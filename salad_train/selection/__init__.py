@@ -2,6 +2,7 @@
 
 select.py    the line of Stage II's choice: start here
 embedders.py texts → vectors (group ``salad.embedders``)
+embed.py     the whole corpus, chunk by chunk, wherever an engine works
 kmeans.py    balanced clusters
 balance.py   assignments of equal size
 clusters.py  what clusters are about, and which domains they are like

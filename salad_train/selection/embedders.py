@@ -7,7 +7,7 @@ where a text holds nothing they know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from salad_eval.batches import of_like_length
 from salad_eval.errors import MissingExtraError, UserInputError
 from salad_eval.progress import track
 
-CHUNK = 20_000  # documents whose term counts, or tokens, are held at once
 TERM = r"(?u)\b\w+\b"
+_COUNTING: Mapping[str, Any] = {"token_pattern": TERM, "sublinear_tf": True, "dtype": np.float32}
 
 
 class TfidfEmbedder:
@@ -27,7 +27,7 @@ class TfidfEmbedder:
     ``idf_power``: inverse document frequencies are raised to it. At 1, short texts cluster by their grammar ("what is
     the …"); at 2 and above by what they are about. ``width``: dimensions, fewer where the corpus has fewer documents
     or terms. ``max_terms``: vocabulary, by frequency. ``sample``: documents it is fitted on, drawn with ``seed``; all
-    others are only projected, in chunks, so that memory grows by ``width`` floats a document.
+    others are only projected.
     """
 
     def __init__(
@@ -59,9 +59,7 @@ class TfidfEmbedder:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         texts = _sample(texts, self.sample, self.seed)
-        vectorizer = TfidfVectorizer(
-            token_pattern=TERM, max_features=self.max_terms, sublinear_tf=True, dtype=np.float32
-        )
+        vectorizer = TfidfVectorizer(max_features=self.max_terms, **_COUNTING)
         self._vectorizer, self._projection = vectorizer, None
         if not any(re.search(TERM, text) for text in texts):
             return  # nothing but punctuation: no vocabulary, and every text embeds to zeros
@@ -74,19 +72,37 @@ class TfidfEmbedder:
         svd = TruncatedSVD(self.width, n_iter=4, random_state=self.seed)
         self._projection = np.ascontiguousarray(svd.fit(counts).components_.T.astype(np.float32))
 
+    def learnt(self) -> dict[str, np.ndarray]:
+        """The terms as UTF-8 with line ends between them, their inverse document frequencies, and the projection; none of these where
+        no term was found."""
+        vectorizer = self._fitted()
+        if self._projection is None:
+            return {}
+        terms = "\n".join(vectorizer.get_feature_names_out()).encode()
+        return {"terms": np.frombuffer(terms, np.uint8), "idf": vectorizer.idf_, "projection": self._projection}
+
+    def recall(self, learnt: Mapping[str, np.ndarray]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        terms = learnt["terms"].tobytes().decode().split("\n") if learnt else None
+        self._vectorizer, self._projection = TfidfVectorizer(vocabulary=terms, **_COUNTING), None
+        if learnt:
+            self._vectorizer.idf_ = learnt["idf"]
+            self._projection = learnt["projection"]
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(n, width) float32; see ``Embedder``. Raises ``UserInputError`` before ``fit``."""
+        vectorizer = self._fitted()
+        if self._projection is None or not len(texts):
+            return np.zeros((len(texts), 1), dtype=np.float32)
+        return unit_rows(vectorizer.transform(texts) @ self._projection)
+
+    def _fitted(self) -> Any:
         if self._vectorizer is None:
             raise UserInputError(
                 "the tfidf embedder was asked to embed before it was fitted to a corpus. Call fit first."
             )
-        if self._projection is None:
-            return np.zeros((len(texts), 1), dtype=np.float32)
-        rows = np.zeros((len(texts), self._projection.shape[1]), dtype=np.float32)
-        for part in _parts(len(texts), CHUNK, "embedding"):
-            if part.start < part.stop:
-                rows[part] = unit_rows(self._vectorizer.transform(texts[part]) @ self._projection)
-        return rows
+        return self._vectorizer
 
 
 class LanguageModelEmbedder:
@@ -128,24 +144,27 @@ class LanguageModelEmbedder:
 
     def fit(self, texts: Sequence[str]) -> None:
         """Measure the mean embedding of a sample. Raises ``UserInputError`` for no texts."""
-        states = self._states(_sample(texts, self.sample, self.seed))
+        states = self._states(_sample(texts, self.sample, self.seed), lambda batches: track(batches, "fitting"))
         known = np.any(states != 0, axis=1)
         self._mean = states[known].mean(axis=0) if known.sum() > 1 else None
 
+    def learnt(self) -> dict[str, np.ndarray]:
+        return {} if self._mean is None else {"mean": self._mean}
+
+    def recall(self, learnt: Mapping[str, np.ndarray]) -> None:
+        self._mean = learnt.get("mean")
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(n, hidden size) float32; see ``Embedder``."""
-        return np.concatenate(
-            [self._embedded(texts[start : start + CHUNK]) for start in range(0, len(texts) or 1, CHUNK)]
-        )
-
-    def _embedded(self, texts: Sequence[str]) -> np.ndarray:
         states = self._states(texts)
         if self._mean is not None:
             known = np.any(states != 0, axis=1)
             states[known] -= self._mean
         return unit_rows(states)
 
-    def _states(self, texts: Sequence[str]) -> np.ndarray:
+    def _states(
+        self, texts: Sequence[str], each: Callable[[list[list[int]]], Iterable[list[int]]] = iter
+    ) -> np.ndarray:
         import torch
 
         from salad_eval.checkpoints import default_batch_tokens, load_causal_lm
@@ -159,7 +178,7 @@ class LanguageModelEmbedder:
         states = np.zeros((len(texts), model.get_input_embeddings().weight.shape[1]), dtype=np.float32)
         known = [i for i, (_, content) in enumerate(encoded) if any(content)]
         batches = list(of_like_length(lengths, self._batch_tokens or default_batch_tokens(model), places=known))
-        for rows in track(batches, "embedding"):
+        for rows in each(batches):
             width = lengths[rows[-1]]
             ids = torch.zeros((len(rows), width), dtype=torch.long)
             real, pooled = torch.zeros_like(ids), torch.zeros((len(rows), width, 1))
@@ -203,6 +222,12 @@ class SentenceTransformerEmbedder:
 
     def fit(self, texts: Sequence[str]) -> None:
         _sample(texts, len(texts) or 1, 0)
+
+    def learnt(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def recall(self, learnt: Mapping[str, np.ndarray]) -> None:
+        """There is nothing to recall."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(n, width) float32; see ``Embedder``. Raises ``MissingExtraError`` where the package is not installed."""
@@ -248,7 +273,3 @@ def _sample(texts: Sequence[str], most: int, seed: int) -> Sequence[str]:
         return texts
     chosen = np.random.default_rng([seed, 37]).choice(len(texts), size=most, replace=False)
     return [texts[i] for i in np.sort(chosen)]
-
-
-def _parts(n: int, size: int, description: str) -> Iterator[slice]:
-    yield from track([slice(start, min(start + size, n)) for start in range(0, n, size)], description)

@@ -14,11 +14,14 @@ import numpy as np
 from salad_eval import plugins, records
 from salad_eval.errors import UserInputError
 from salad_eval.identity import digest
+from salad_eval.pipeline.engines import Workshop
 from salad_eval.pipeline.folder import RunFolder
+from salad_eval.pipeline.tools import PluginRef
 from salad_eval.report.json import load_report
-from salad_eval.types import ASR, GapReport, Item
+from salad_eval.types import GapReport, Item
 from salad_train.corpus.documents import Texts, file_in_use
-from salad_train.selection.probe import ProbePlan, Probes, Readers, draw_probes, measure_probes, spoken_length
+from salad_train.selection.embed import Fitted, embed, fit
+from salad_train.selection.probe import ProbePlan, Probes, ReadersRef, draw_probes, measure_probes, spoken_length
 from salad_train.selection.signals import Gap
 from salad_train.selection.terms import unknown_words
 from salad_train.selection.weigh import SpokenLength, draw, exclusions, seconds_per_character, weigh
@@ -28,7 +31,6 @@ from salad_train.types import (
     Clustering,
     ClusterWeight,
     Corpus,
-    Embedder,
     Selection,
     Signal,
     SignalContext,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from salad_eval.audio.store import AudioStore
     from salad_eval.pipeline.plan import PluginChoice
     from salad_train.recipe import Recipe
-    from salad_train.speech.utterances import Speaker
+    from salad_train.speech.utterances import StoringSpeaker
     from salad_train.training.stage_plan import Stage2Plan, StagePlan
 from salad_train.selection.files import ITEMS, PLAN, TEST, SelectPlan
 
@@ -59,7 +61,7 @@ class Voice:
     """How documents will be cut and spoken: ``stage`` as training will, ``tokenizer`` the speech LLM's."""
 
     stage: StagePlan
-    speaker: Speaker
+    speaker: StoringSpeaker
     tokenizer: Any
 
 
@@ -99,7 +101,7 @@ def select_from_run(
         audio: where sound is kept; by default the recipe's store.
     """
     from salad_train.corpus.sources import documents_of
-    from salad_train.recipe import voice_of
+    from salad_train.recipe import voice_of, workshop_of
     from salad_train.speech.synthesise import tokenizer_of
 
     steering = read_steering(run) if run is not None else None
@@ -110,25 +112,19 @@ def select_from_run(
         corpus = documents_of(recipe.corpus, against=items, kept_in=kept)
     check_corpus(plan, corpus)
     stage = recipe.stage2
-    readers = open_readers(stage) if needs_probes(signal) or asr is not None else None
-    tokenizer = readers.processor.tokenizer if readers is not None else tokenizer_of(stage)
-    recogniser = plugins.create("salad.asr", asr.name, asr.options) if asr is not None else None
-    voice = Voice(stage, voice_of(recipe, audio), tokenizer)
-    return select(plan, corpus, voice, out, readers=readers, asr=recogniser, steering=steering)
+    readers = readers_of(stage) if needs_probes(signal) or asr is not None else None
+    recogniser = PluginRef("salad.asr", asr.name, asr.options) if asr is not None else None
+    with workshop_of(recipe) as shop:
+        voice = Voice(stage, voice_of(recipe, audio, shop), tokenizer_of(stage))
+        return select(plan, corpus, voice, out, readers=readers, asr=recogniser, steering=steering, shop=shop)
 
 
-def open_readers(stage: Stage2Plan) -> Readers:
-    """The speech LLM that Stage II will start from and its teacher, loaded."""
-    from salad_eval.checkpoints import model_identity, resolve_device
-    from salad_train.training.stages import open_models
+def readers_of(stage: Stage2Plan) -> ReadersRef:
+    """The speech LLM that Stage II will start from and its teacher."""
+    from salad_eval.checkpoints import model_identity
 
-    model, processor, teacher = open_models(stage)
-    device = resolve_device(stage.device)
-    fingerprint = f"{model_identity(stage.init, model)}+{model_identity(stage.base, teacher)}"
-    models: list[Any] = [model, teacher]  # transformers' types know no ``to`` by name
-    for one in models:
-        one.to(device)
-    return Readers(model, processor, teacher, fingerprint)
+    fingerprint = f"{model_identity(stage.init)}+{model_identity(stage.base)}"
+    return ReadersRef(stage.init, stage.base, stage.attention, stage.device, fingerprint)
 
 
 def select(
@@ -137,32 +133,41 @@ def select(
     voice: Voice,
     out: Path,
     *,
-    readers: Readers | None = None,
-    asr: ASR | None = None,
+    readers: ReadersRef | None = None,
+    asr: PluginRef | None = None,
     steering: Steering | None = None,
+    shop: Workshop | None = None,
 ) -> Selection:
     """Choose what to speak next. ``out`` keeps what a killed run goes on from; ``write_selection`` puts the result there.
 
     Args:
         readers: the speech LLM and its teacher. Without them nothing is probed, and signals that need it say so.
         asr: tells clusters whose synthesis is bad, and is asked only where ``readers`` are there too.
+        shop: where the work is done; by default in this process.
 
     Raises ``UserInputError`` for a test-split report that is not allowed by name, a corpus smaller than K, a budget beyond
     the corpus' speech, and a signal that finds nothing to close or not what it needs.
     """
+    shop = shop or Workshop()
     signal: Signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
-    embedder: Embedder = plugins.create("salad.embedders", plan.embedder, plan.embedder_options)
+    embedding = PluginRef("salad.embedders", plan.embedder, plan.embedder_options)
+    plugins.check(embedding.group, embedding.name, embedding.options)
     check_steering(plan, signal, steering)
     check_corpus(plan, corpus)
     check_readers(plan, signal, readers)
     with RunFolder(out) as folder:
         records.write_json(folder.path / PLAN, plan)
-        clustering, clusters = cluster(plan, corpus, embedder)
-        affinity = domain_affinity(clustering, embedder, steering)
+        embedder = fit(embedding, Texts(corpus.documents), shop)
+        clustering, clusters = cluster(plan, corpus, embedder, shop)
+        affinity = domain_affinity(clustering, embedder, steering, shop)
+        embedded_by = shop.tools.open(embedder).fingerprint()
+        shop.tools.release(embedder)
 
         found, held_out = Probes((), {}), frozenset[str]()
         if readers is not None and (asr is not None or needs_probes(signal)):
-            found, held_out = _probed(plan, corpus, clustering, voice, readers, folder, asr)
+            found, held_out = _probed(plan, corpus, clustering, voice, readers, folder, asr, shop)
+            shop.tools.release(readers)
+        heard_by = None if asr is None else shop.tools.open(asr).fingerprint()
         report = None if steering is None else steering.report
         scores = signal.score(SignalContext(clusters, found.probes or None, report, affinity))
         excluded = exclusions(found.probes, found.failed, plan.max_cer)
@@ -187,13 +192,13 @@ def select(
             clusters=clusters,
             weights=weights,
             documents=drawn.documents,
-            signature=_signature(plan, corpus, voice, signal, embedder, readers, asr, report),
+            signature=_signature(plan, corpus, voice, signal, embedded_by, readers, heard_by, report),
             probes=found.probes,
             notes=(*_notes(corpus, weights, steering, affinity, found), *drawn.notes),
         )
 
 
-def check_readers(plan: SelectPlan, signal: Signal, readers: Readers | None) -> None:
+def check_readers(plan: SelectPlan, signal: Signal, readers: ReadersRef | None) -> None:
     """Refuse a signal that is measured on probes where there are no models to measure them by."""
     if needs_probes(signal) and readers is None:
         raise UserInputError(
@@ -207,14 +212,15 @@ def _probed(
     corpus: Corpus,
     clustering: Clustering,
     voice: Voice,
-    readers: Readers,
+    readers: ReadersRef,
     folder: RunFolder,
-    asr: ASR | None,
+    asr: PluginRef | None,
+    shop: Workshop,
 ) -> tuple[Probes, frozenset[str]]:
     """What a few documents of each cluster measure, and which documents those are."""
     probing = ProbePlan(plan.probe_documents, plan.seed)
     draws = draw_probes(corpus.documents, clustering.labels, clustering.k, probing)
-    found = measure_probes(draws, probing, voice.stage, readers, voice.speaker, folder, asr=asr)
+    found = measure_probes(draws, probing, voice.stage, readers, voice.tokenizer, voice.speaker, folder, shop, asr=asr)
     return found, frozenset(document.id for one in draws for document in one.documents)
 
 
@@ -247,13 +253,13 @@ def check_corpus(plan: SelectPlan, corpus: Corpus) -> None:
         )
 
 
-def cluster(plan: SelectPlan, corpus: Corpus, embedder: Embedder) -> tuple[Clustering, tuple[Cluster, ...]]:
+def cluster(
+    plan: SelectPlan, corpus: Corpus, embedder: Fitted, shop: Workshop
+) -> tuple[Clustering, tuple[Cluster, ...]]:
     from salad_train.selection.clusters import describe_clusters
     from salad_train.selection.kmeans import balanced_kmeans
 
-    texts = Texts(corpus.documents)
-    embedder.fit(texts)
-    clustering = balanced_kmeans(embedder.embed(texts), plan.clusters, seed=plan.seed)
+    clustering = balanced_kmeans(embed(embedder, Texts(corpus.documents), shop), plan.clusters, seed=plan.seed)
     return clustering, describe_clusters(corpus.documents, clustering)
 
 
@@ -263,7 +269,9 @@ def item_text(item: Item) -> str:
     return " ".join([*spoken, *item.choices])
 
 
-def domain_affinity(clustering: Clustering, embedder: Embedder, steering: Steering | None) -> np.ndarray | None:
+def domain_affinity(
+    clustering: Clustering, embedder: Fitted, steering: Steering | None, shop: Workshop
+) -> np.ndarray | None:
     """(K, n_domains), how much each cluster is like each of the report's domains; ``None`` without items to tell by."""
     from salad_train.selection.clusters import affinity
 
@@ -271,7 +279,7 @@ def domain_affinity(clustering: Clustering, embedder: Embedder, steering: Steeri
         return None
     domains = [row.name for row in steering.report.domains]
     items = [item for item in steering.items if item.domain in set(domains)]
-    vectors = embedder.embed([item_text(item) for item in items])
+    vectors = embed(embedder, [item_text(item) for item in items], shop)
     return affinity(clustering.centroids, vectors, [item.domain for item in items], domains)
 
 
@@ -366,9 +374,9 @@ def _signature(
     corpus: Corpus,
     voice: Voice,
     signal: Signal,
-    embedder: Embedder,
-    readers: Readers | None,
-    asr: ASR | None,
+    embedded_by: str,
+    readers: ReadersRef | None,
+    heard_by: str | None,
     report: GapReport | None,
 ) -> str:
     stage = {"cut": records.to_json(voice.stage.interleave), "cuts": voice.stage.cuts, "eos": voice.stage.append_eos}
@@ -378,7 +386,7 @@ def _signature(
         "gamma": f"{plan.gamma:g}",
         "bounds": bounds,
         "K": str(plan.clusters),
-        "embedder": embedder.fingerprint(),
+        "embedder": embedded_by,
         "budget": f"{plan.budget_seconds:g}s",
         "probe": f"{plan.probe_documents}{'' if plan.hold_out_probes else '+'}" if readers is not None else "none",
         "max_cer": "default" if plan.max_cer is None else f"{plan.max_cer:g}",
@@ -386,7 +394,7 @@ def _signature(
         "corpus": corpus.fingerprint,
         "report": f"{report.split}@{digest(report.signature)[:8]}" if report is not None else "none",
         "models": digest(readers.fingerprint)[:12] if readers is not None else "none",
-        "asr": digest(asr.fingerprint())[:8] if asr is not None else "none",
+        "asr": digest(heard_by)[:8] if heard_by is not None else "none",
         "voices": "+".join(voice.stage.voices),
         "voice": digest(voice.speaker.fingerprint())[:8],
         "cut": digest(stage, voice.stage.train.seed)[:8],

@@ -9,9 +9,9 @@ from typing import Any
 
 from salad_eval.audio.store import AudioStore
 from salad_eval.pipeline.apart import is_strange, opened
-from salad_eval.pipeline.engines import EngineChoice, open_engine
+from salad_eval.pipeline.engines import Workshop
 from salad_eval.pipeline.render import RenderJob, render
-from salad_eval.pipeline.tools import PluginRef, Tools
+from salad_eval.pipeline.tools import PluginRef
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import CLEAN, Audio, Rendering
 from salad_train.speech.utterances import Utterance, span_key
@@ -22,8 +22,7 @@ class TTSSpeaker:
 
     Args:
         tts, options: the plug-in's name in ``salad.tts`` and its options.
-        workers: processes that speak; ``None``: one a core, or as many as a cluster has room for.
-        engine: where they run.
+        shop: where it is said; by default by one process of this machine.
     """
 
     def __init__(
@@ -31,12 +30,11 @@ class TTSSpeaker:
         store: AudioStore,
         tts: str = "pyttsx3",
         options: Mapping[str, Any] | None = None,
-        workers: int | None = 1,
-        engine: EngineChoice = EngineChoice(),
+        shop: Workshop | None = None,
     ) -> None:
-        self.store, self.tts, self.options, self.workers = store, tts, dict(options or {}), workers
-        self._tools = Tools()
-        self._executor = open_engine(engine, workers).voices(self._tools, apart=is_strange(self._ref))
+        self.store, self.tts, self.options = store, tts, dict(options or {})
+        shop = shop or Workshop(workers=1)
+        self._tools, self._executor = shop.tools, shop.voices(apart=is_strange(self._ref))
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import UserInputError
-from salad_eval.types import Audio
+from salad_eval.types import Audio, Rendering
 from salad_train.speech.interleave import Interleaved, rng_for
 
 
@@ -37,6 +38,16 @@ class Speaker(Protocol):
 
     def speak(self, utterances: Sequence[Utterance]) -> Iterable[Audio | None]:
         """One sound each, in the same order; ``None`` where there is none."""
+        ...
+
+
+class StoringSpeaker(Speaker, Protocol):
+    """One that keeps what it says."""
+
+    store: AudioStore
+
+    def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
+        """What is in the store of each, in the same order; ``None`` where there is nothing."""
         ...
 
 

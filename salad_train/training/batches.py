@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import torch
 from salad_eval.batches import of_like_length
 from salad_eval.errors import DataError, UserInputError
 from salad_train.speech.interleave import Interleaved, Layout, lay_out
-from salad_train.training.frames import FrameStore, pad_frames
+from salad_train.training.frames import pad_frames
 from salad_train.training.objective import CachedPositions
 
 
@@ -78,9 +79,17 @@ class Batch:
         return Batch(**{**vars(self), **moved})
 
 
+class Frames(Protocol):
+    """The encoder's output by recordings' keys, such as a ``FrameStore``."""
+
+    def get(self, key: str, /) -> np.ndarray:
+        """(n, width)."""
+        ...
+
+
 def collate(
     examples: Sequence[Example],
-    store: FrameStore | None,
+    store: Frames | None,
     pad_id: int = 0,
     moved: Callable[[np.ndarray], np.ndarray] = lambda frames: frames,
 ) -> Batch:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from salad_eval.errors import DataError, ModelError
 from salad_eval.identity import digest
+from salad_eval.pipeline.engines import Workshop
 from salad_eval.records import whole_folder, write_json
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.speech.interleave import DocumentLike, Interleaved, as_text, interleave
@@ -52,13 +53,15 @@ class SpeechSource:
 class Stage2Data:
     """What Stage II reads: selected documents, Stage I's kind of speech (or none), and plain text.
 
-    ``frames`` is the store of encoded speech, which runs on one encoder may share; a run keeps its own if it is ``None``.
+    ``frames`` is the store of encoded speech, which runs on one encoder may share; a run keeps its own if it is ``None``. ``shop``: where
+    the teacher reads what is kept of it.
     """
 
     selected: SpeechSource
     natural: SpeechSource | None
     replay: Sequence[DocumentLike]
     frames: Path | None = None
+    shop: Workshop = field(default_factory=Workshop)
 
     def fingerprints(self) -> dict[str, str]:
         """Of each part."""
@@ -96,15 +99,22 @@ class Spoken:
     seconds: float
 
 
-def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike], out: Path) -> Path:
+def stage1(
+    plan: Stage1Plan,
+    heard: SpeechSource,
+    replay: Sequence[DocumentLike],
+    out: Path,
+    shop: Workshop | None = None,
+) -> Path:
     """Train a speech-adapted LLM from a base LLM and a frozen audio encoder; returns the folder of the finished model.
 
     Args:
         heard: what may be heard; replay: what is read as plain text.
         out: gets ``plan.json``, ``frames/``, ``warm_start/`` where the plan has one, ``train.jsonl``, ``checkpoints/`` and ``model/``.
             A killed run goes on from there.
+        shop: where the teacher reads what is kept of it; by default here.
     """
-    out = Path(out)
+    out, shop = Path(out), shop or Workshop()
     model, processor, teacher = build(plan)
     read = replay if plan.replays else ()
     made_of = {**plan.models(), "speech": heard.fingerprint(), "replay text": documents_fingerprint(read)}
@@ -118,7 +128,7 @@ def stage1(plan: Stage1Plan, heard: SpeechSource, replay: Sequence[DocumentLike]
             held_out = held_out_spans(cut, heard.speaker, plan, plan.warm_start, model, processor, store)
             warm_start(model, spans, held_out, store, plan, out / "warm_start")
         texts = texts_of(read, processor, plan)
-        taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher")
+        taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher", shop)
     batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
     train(model, teacher, batches, plan.train, out, device=plan.device)
     _note_speech(out / "speech.json", heard=spoken)
@@ -140,7 +150,7 @@ def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
             natural = speak_documents(again, plan, model, processor, store)
         texts = texts_of(data.replay if plan.replays else (), processor, plan)
         everything = [*selected.examples, *(natural.examples if natural is not None else ()), *texts]
-        taught = kept_teacher(teacher, everything, processor, plan, out / "teacher")
+        taught = kept_teacher(teacher, everything, processor, plan, out / "teacher", data.shop)
     heard = [Heard(selected.examples, store, plan.selected_share)]
     if natural is not None:
         heard.append(Heard(natural.examples, store, plan.natural_share))
@@ -185,7 +195,18 @@ def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcess
     return model, SaladProcessor.from_parts(extractor, tokenizer, model.config), teacher
 
 
-def open_models(plan: Stage2Plan) -> tuple[SaladForConditionalGeneration, SaladProcessor, Any]:
+class Pair(Protocol):
+    """A speech LLM and the text LLM that teaches it: ``nano/…``, a folder or a hub id each."""
+
+    @property
+    def init(self) -> str: ...
+    @property
+    def base(self) -> str: ...
+    @property
+    def attention(self) -> str: ...
+
+
+def open_models(plan: Pair) -> tuple[SaladForConditionalGeneration, SaladProcessor, Any]:
     """Student, processor and teacher of Stage II. Raises ``ModelError`` where they do not read the same tokens."""
     from salad_eval.checkpoints import load_causal_lm
     from salad_eval.systems.prompts import tokenizer_fingerprint
@@ -322,21 +343,28 @@ class Heard:
 
 
 def kept_teacher(
-    teacher: Any, examples: Sequence[Example], processor: SaladProcessor, plan: StagePlan, folder: Path
+    teacher: Any,
+    examples: Sequence[Example],
+    processor: SaladProcessor,
+    plan: Stage1Plan | Stage2Plan,
+    folder: Path,
+    shop: Workshop,
 ) -> TeacherCache | TeacherStates | None:
-    """What the teacher says of ``examples``, on disk; ``None`` where the plan keeps nothing."""
-    from salad_train.training.teacher_cache import TeacherCache, TeacherStates, fill_cache, spec_for
+    """What the teacher says of ``examples``, on disk; ``None`` where the plan keeps nothing. ``shop``: where it reads; its workers go when
+    this is done."""
+    from salad_train.training.teacher_cache import Lesson, TeacherCache, TeacherRef, TeacherStates, fill_cache, spec_for
 
     texts = [example.teacher_ids for example in examples]
-    if plan.teacher_states:
-        states = TeacherStates(folder, teacher, bf16=plan.train.bf16)
-        states.fill(texts)
-        return states
-    if not plan.teacher_cache:
-        return None
-    cache = TeacherCache(folder, spec_for(teacher, processor.tokenizer, k=plan.teacher_cache))
-    fill_cache(cache, teacher, texts)
-    return cache
+    with Lesson.of(teacher, TeacherRef(plan.base, plan.attention, plan.device), shop) as lesson:
+        if plan.teacher_states:
+            states = TeacherStates(folder, teacher, bf16=plan.train.bf16)
+            states.fill(texts, lesson=lesson)
+            return states
+        if not plan.teacher_cache:
+            return None
+        cache = TeacherCache(folder, spec_for(teacher, processor.tokenizer, k=plan.teacher_cache))
+        fill_cache(cache, teacher, texts, lesson=lesson)
+        return cache
 
 
 def mixed_batches(

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,11 @@ import numpy as np
 import torch
 
 from salad_eval.errors import DataError, ModelError, UserInputError
+from salad_eval.identity import digest
+from salad_eval.pipeline.arrays import Packed
+from salad_eval.pipeline.engines import Workshop
+from salad_eval.pipeline.executor import Chunks, Work
+from salad_eval.pipeline.tools import Tools
 from salad_eval.progress import track
 from salad_eval.records import JsonlLog, read_jsonl, write_jsonl
 from salad_eval.systems.prompts import tokenizer_fingerprint
@@ -48,9 +53,10 @@ from salad_train.training.batches import BatchLimits, Example
 from salad_train.training.checkpoints import teacher_fingerprint
 from salad_train.training.frames import FrameStore, checksum, damaged
 from salad_train.training.objective import CachedPositions, LogitHead, check_head, position_chunks
-from salad_train.training.precision import autocast, in_bfloat16
+from salad_train.training.precision import in_bfloat16
 
 Keep = Literal["top", "sampled"]
+Precision = Literal["float32", "bfloat16"]
 FINGERPRINT_SAMPLES = 4096  # values of each parameter: a cache outlives the run that made it
 WRITE_TOKENS = 1 << 16  # positions written before the index is
 
@@ -70,7 +76,7 @@ class CacheSpec:
     vocabulary: int
     keep: Keep
     k: int
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     seed: int
 
     @property
@@ -254,35 +260,113 @@ def fill_cache(
     *,
     limits: BatchLimits = BatchLimits(tokens=4096, sequences=64),
     chunk_logits: int | None = None,
+    lesson: Lesson | None = None,
 ) -> int:
     """Let the teacher read every text (1-d token ids) that is not in the cache yet; returns how many those were.
 
-    Texts of one token have nothing to predict and are left out. Raises ``DataError`` where the cache is another teacher's, and
-    ``ModelError`` where the teacher's logits are not finite.
+    Texts of one token have nothing to predict and are left out. ``lesson``: where it reads; by default ``teacher`` itself, here. Raises
+    ``DataError`` where the cache is another teacher's, and ``ModelError`` where the teacher's logits are not finite.
     """
     spec = cache.spec
     ours = teacher_fingerprint(teacher, FINGERPRINT_SAMPLES)
     if ours != spec.teacher:
         raise DataError(f"{cache.folder} is of teacher {spec.teacher}, not of this one ({ours}). Give another folder.")
     check_head(teacher)
-    return _fill(cache, texts, limits, lambda chosen: _read(teacher, chosen, spec, chunk_logits))
+    lesson = lesson or Lesson.of(teacher)
+    return _fill(cache, texts, limits, lesson, Reading(lesson.teacher, spec.precision, spec, chunk_logits))
+
+
+# --- where it is read ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRef:
+    """A teacher by what it is loaded from.
+
+    Attributes:
+        base: the text LLM: ``nano/…``, a folder or a hub id. attention: transformers' implementation.
+        device: where it reads in a process that has to load it.
+    """
+
+    base: str
+    attention: str = "sdpa"
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        return f"the teacher {self.base}"
+
+    def key(self) -> str:
+        return digest(self)
+
+    def open(self) -> Any:
+        from salad_eval.checkpoints import load_causal_lm
+        from salad_eval.progress import quiet_loading
+
+        quiet_loading()
+        teacher, _ = load_causal_lm(self.base, dtype="float32", device=self.device)
+        teacher.set_attn_implementation(self.attention)
+        return teacher.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """A teacher, and where it reads. At its end the workers go that read, with what they have loaded."""
+
+    teacher: TeacherRef
+    shop: Workshop
+
+    @classmethod
+    def of(cls, opened: Any, teacher: TeacherRef = TeacherRef("in memory"), shop: Workshop | None = None) -> Lesson:
+        """``opened``: the teacher as this process has it, for what is read here."""
+        shop = shop or Workshop()
+        shop.tools.put(teacher, opened)
+        return cls(teacher, shop)
+
+    def __enter__(self) -> Lesson:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shop.tools.release(self.teacher)
+        self.shop.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is kept of the texts that a teacher reads: what a cache's ``spec`` says, or without one its last hidden states."""
+
+    teacher: TeacherRef
+    precision: Precision
+    spec: CacheSpec | None = None
+    chunk_logits: int | None = None
+
+
+def read_texts(tools: Tools, setup: Reading, chunk: Sequence[Packed]) -> list[Packed]:
+    """Of each text's token ids what is kept of it, a row for every token but the last; they are read in one padded batch.
+
+    A row is a hidden state in float16, or the bytes of a cache's record.
+    """
+    teacher, texts = tools.open(setup.teacher), [ids.array() for ids in chunk]
+    hidden = _last_hidden(teacher, texts, setup.precision)
+    if setup.spec is not None:
+        found = _records(teacher, hidden, texts, setup.spec, setup.chunk_logits)
+        return [Packed.of(rows.view(np.uint8)) for rows in found]
+    states = hidden.half().cpu().numpy()  # as the store keeps them
+    return [Packed.of(rows[: len(ids) - 1]) for rows, ids in zip(states, texts, strict=True)]
 
 
 def _fill(
-    kept: TeacherCache | TeacherStates,
-    texts: Iterable[np.ndarray],
-    limits: BatchLimits,
-    read: Callable[[list[np.ndarray]], list[np.ndarray]],
+    kept: TeacherCache | TeacherStates, texts: Iterable[np.ndarray], limits: BatchLimits, lesson: Lesson, how: Reading
 ) -> int:
-    """Add what ``read`` makes of every text that is not kept yet, shortest first; returns how many those were."""
+    """Add what is kept of every text that is not there yet, shortest first; returns how many those were."""
     missing = list({text_key(ids): ids for ids in texts if len(ids) > 1 and ids not in kept}.values())
     batches = limits.batches([len(ids) for ids in missing])
+    chunks = Chunks(lambda number: [Packed.of(missing[k]) for k in batches[number]], range(len(batches)))
+    read = lesson.shop.models.map(Work(read_texts, how, str(how.teacher)), chunks)
     done: list[np.ndarray] = []
     rows: list[np.ndarray] = []
-    for batch in track(batches, "caching the teacher"):
-        chosen = [missing[k] for k in batch]
-        done += chosen
-        rows += read(chosen)
+    for batch, found in zip(batches, track(read, "caching the teacher", len(batches)), strict=True):
+        done += [missing[k] for k in batch]
+        rows += [one.array() if how.spec is None else one.array().view(how.spec.record) for one in found]
         if sum(map(len, rows)) >= WRITE_TOKENS:
             kept.add(done, rows)
             done, rows = [], []
@@ -292,9 +376,10 @@ def _fill(
 
 
 @torch.no_grad()
-def _read(teacher: Any, texts: Sequence[np.ndarray], spec: CacheSpec, chunk_logits: int | None) -> list[np.ndarray]:
-    """The teacher's records of each text, from one padded batch."""
-    hidden = _last_hidden(teacher, texts, spec.precision == "bfloat16")
+def _records(
+    teacher: Any, hidden: torch.Tensor, texts: Sequence[np.ndarray], spec: CacheSpec, chunk_logits: int | None
+) -> list[np.ndarray]:
+    """The teacher's records of each text, from its last hidden states (texts, longest, width)."""
     device, head = hidden.device, LogitHead.of(teacher)
     found = []
     for states, ids in zip(hidden, texts, strict=True):
@@ -321,20 +406,20 @@ def _read(teacher: Any, texts: Sequence[np.ndarray], spec: CacheSpec, chunk_logi
     return found
 
 
-def _precision(teacher: Any, bf16: bool) -> Literal["float32", "bfloat16"]:
+def _precision(teacher: Any, bf16: bool) -> Precision:
     """Of the teacher's arithmetic where it stands, if ``bf16`` is asked for or not."""
     device = teacher.get_input_embeddings().weight.device
     return "bfloat16" if in_bfloat16(device, asked=bf16) else "float32"
 
 
 @torch.no_grad()
-def _last_hidden(teacher: Any, texts: Sequence[np.ndarray], bf16: bool) -> torch.Tensor:
+def _last_hidden(teacher: Any, texts: Sequence[np.ndarray], precision: Precision) -> torch.Tensor:
     """(texts, longest, width) from one padded batch."""
     device = teacher.get_input_embeddings().weight.device
     padded = np.zeros((len(texts), max(map(len, texts))), dtype=np.int64)  # on the right: a causal LM never sees it
     for row, ids in zip(padded, texts, strict=True):
         row[: len(ids)] = ids
-    with autocast(device, bf16=bf16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         hidden: torch.Tensor = teacher.base_model(
             input_ids=torch.from_numpy(padded).to(device), use_cache=False
         ).last_hidden_state
@@ -349,21 +434,22 @@ class TeacherStates:
     """
 
     def __init__(self, folder: Path, teacher: Any, *, bf16: bool = False) -> None:
-        self.folder, self._teacher, self._bf16 = Path(folder), teacher, bf16
+        self.folder, self._teacher, self._precision = Path(folder), teacher, _precision(teacher, bf16)
         width = int(LogitHead.of(teacher).weight.shape[1])
         fingerprint = teacher_fingerprint(teacher, FINGERPRINT_SAMPLES)
-        self._store = FrameStore(self.folder, width, f"teacher {fingerprint}, {_precision(teacher, bf16)}")
+        self._store = FrameStore(self.folder, width, f"teacher {fingerprint}, {self._precision}")
 
     def fill(
-        self, texts: Iterable[np.ndarray], *, limits: BatchLimits = BatchLimits(tokens=4096, sequences=256)
+        self,
+        texts: Iterable[np.ndarray],
+        *,
+        limits: BatchLimits = BatchLimits(tokens=4096, sequences=256),
+        lesson: Lesson | None = None,
     ) -> int:
-        """Let the teacher read every text (1-d token ids) that is not kept yet; returns how many those were."""
-
-        def read(chosen: list[np.ndarray]) -> list[np.ndarray]:
-            hidden = _last_hidden(self._teacher, chosen, self._bf16).half().cpu().numpy()  # as the store keeps them
-            return [states[: len(ids) - 1] for states, ids in zip(hidden, chosen, strict=True)]
-
-        return _fill(self, texts, limits, read)
+        """Let the teacher read every text (1-d token ids) that is not kept yet; returns how many those were. ``lesson``: where it reads;
+        by default here."""
+        lesson = lesson or Lesson.of(self._teacher)
+        return _fill(self, texts, limits, lesson, Reading(lesson.teacher, self._precision))
 
     def __contains__(self, ids: np.ndarray) -> bool:
         return text_key(ids) in self._store

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from salad_eval import records
@@ -20,7 +19,7 @@ def _read_selection(out: Path) -> Selection:
 
 
 WITHOUT_MODELS: Mapping[str, Callable[..., Any]] = {
-    "open_readers": lambda stage: SimpleNamespace(processor=SimpleNamespace(tokenizer=None)),
+    "readers_of": lambda stage: None,
     "tokenizer_of": lambda stage: None,
     "write_selection": _write_selection,
     "read_selection": _read_selection,

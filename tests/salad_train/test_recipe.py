@@ -15,9 +15,11 @@ import yaml
 from salad_eval.audio.sound import write_audio
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, UnknownNameError, UserInputError
-from salad_eval.pipeline.engines import EngineChoice
+from salad_eval.pipeline.cluster import RayWorkers
+from salad_eval.pipeline.executor import InProcess, WorkerProcesses
 from salad_eval.types import Audio
 from salad_eval.validation import parse, parse_setting
+from salad_train.cli.options import engine_keys
 from salad_train.nano import train as nano_train
 from salad_train.nano import world as nano_world
 from salad_train.recipe import (
@@ -29,6 +31,7 @@ from salad_train.recipe import (
     replay_documents,
     stage2_data,
     voice_of,
+    workshop_of,
 )
 from salad_train.speech.interleave import WordRange
 from salad_train.speech.manifests import Recording, TimedWord
@@ -322,11 +325,23 @@ def test_the_voice_is_the_recipe_s(tmp_path: Path) -> None:
     recipe = load_recipe("nano", {"voice.options": {"x": 1}, "audio_store": str(tmp_path / "sound")})
     voice = voice_of(recipe)
     assert isinstance(voice, TTSSpeaker)
-    assert (voice.tts, voice.options, voice.workers, voice.store.root) == ("pyttsx3", {"x": 1}, 2, tmp_path / "sound")
+    assert (voice.tts, voice.options, voice.store.root) == ("pyttsx3", {"x": 1}, tmp_path / "sound")
     assert voice_of(recipe, AudioStore(tmp_path / "other")).store.root == tmp_path / "other"
-    afar = load_recipe("nano", {"voice.engine.name": "ray", "voice.engine.voice_gpus": 0.5, "voice.workers": None})
-    assert (afar.voice.engine, afar.voice.workers) == (EngineChoice(name="ray", voice_gpus=0.5), None)
-    assert recipe.voice.engine == EngineChoice()
+
+
+def test_the_work_is_done_where_the_recipe_says() -> None:
+    here, afar = (workshop_of(load_recipe("nano", keys)) for keys in ({}, engine_keys("ray", "nowhere:1")))
+    assert isinstance(here.models, InProcess)
+    assert isinstance(here.voices(apart=False), WorkerProcesses)
+    speaking = afar.voices(apart=False)
+    assert isinstance(afar.models, RayWorkers)
+    assert isinstance(speaking, RayWorkers)
+    assert (speaking.cluster, speaking.cluster.address, speaking.workers) == (afar.models.cluster, "nowhere:1", None)
+    several = workshop_of(load_recipe("nano", {"engine.models": 3, "timeout": 7.0})).models
+    assert isinstance(several, WorkerProcesses)
+    assert (several.workers, several.timeout) == (3, 7.0)
+    with pytest.raises(UserInputError, match="timeout is 0"):
+        load_recipe("nano", {"timeout": 0.0})
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 from transformers import TrainerCallback
 
 from salad_eval.audio.store import AudioStore
+from salad_eval.pipeline.engines import Workshop
 from salad_eval.pipeline.items import read_benchmark
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.render import jobs_for, render
@@ -32,7 +33,7 @@ from salad_train.nano.study.answers import as_hex
 from salad_train.nano.study.plan import Breadth, Checkpoint, Record, Stage1Run, Stage2Run, run_key
 from salad_train.recipe import Recipe, load_recipe, stage2_data, voice_of
 from salad_train.selection.files import SelectPlan
-from salad_train.selection.select import Steering, Voice, open_readers, read_steering, select
+from salad_train.selection.select import Steering, Voice, read_steering, readers_of, select
 from salad_train.speech.synthesise import spoken_documents, synthesise
 from salad_train.training.batches import Batch, Example
 from salad_train.training.frames import FrameStore
@@ -304,7 +305,8 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
     """Select, speak, train on, and measure."""
     began = time.monotonic()
     plan = stage2_plan(run, bench.recipe)
-    readers = open_readers(plan)
+    shop, reference = Workshop(), readers_of(plan)
+    readers = shop.tools.open(reference)
     held_back = _held_back(run)
     choice = SelectPlan(
         budget_seconds=run.budget_seconds,
@@ -323,8 +325,9 @@ def run_stage2(run: Stage2Run, bench: Bench, folder: Path) -> Record:
         bench.corpus(held_back),
         Voice(plan, bench.speaker, readers.processor.tokenizer),
         probes,
-        readers=readers,
+        readers=reference,
         steering=bench.steering,
+        shop=shop,
     )
     synthesis = synthesise(selection, plan, readers.processor.tokenizer, bench.speaker)
     recipe = dataclasses.replace(bench.recipe, stage2=plan)

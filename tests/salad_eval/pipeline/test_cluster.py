@@ -12,17 +12,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import SaladError, UserInputError
 from salad_eval.pipeline import cluster
 from salad_eval.pipeline.cluster import Cluster, Need, RayWorkers
+from salad_eval.pipeline.engines import EngineChoice, Workshop
 from salad_eval.pipeline.executor import Work
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
+from salad_eval.records import write_jsonl
+from salad_train.selection import embed
+from salad_train.selection.files import SelectPlan
+from salad_train.selection.select import Voice, readers_of, select
+from salad_train.speech.interleave import InterleaveSpec, WordRange
+from salad_train.speech.speaker import TTSSpeaker
+from salad_train.speech.synthesise import tokenizer_of
+from salad_train.training.batches import BatchLimits
+from salad_train.training.plan import TrainPlan
+from salad_train.training.stage_plan import Stage2Plan
+from salad_train.training.teacher_cache import Lesson, TeacherRef, TeacherStates
+from salad_train.types import Corpus, TextDocument
 from tests.helpers.products import Number
 from tests.helpers.squares import Place, Square, square
+from tests.helpers.tiny_causal_lm import TEXTS
 
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'salad-gap[ray]'")
 
@@ -199,6 +215,36 @@ def test_a_node_killed_in_the_midst_of_a_run_loses_and_doubles_nothing(
     ]
     assert sounds[0] == sounds[1] != []
     assert not list((tmp_path / "sound-there").rglob("*.tmp"))
+
+
+def test_a_corpus_is_embedded_probed_and_read_by_a_teacher_as_here(
+    nodes: Nodes, tiny_models: dict[str, Path], audio_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the byte."""
+    monkeypatch.setattr(embed, "CHUNK", 30)
+    stage = Stage2Plan(
+        train=TrainPlan(steps=1),
+        voices=("en-us+f3",),
+        interleave=InterleaveSpec(text=WordRange(1, 3), speech=WordRange(1, 3)),
+        init=str(tiny_models["speech"]),
+        base=str(tiny_models["base"]),
+    )
+    documents = [TextDocument(f"d{n}", f"{text} Note {n}.") for n, text in enumerate(TEXTS[:3] * 40)]
+    texts = [np.arange(n, n + 9 + n % 3) for n in range(24)]
+    plan = SelectPlan(budget_seconds=20.0, clusters=9, probe_documents=1, embedder_options={"width": 3})
+    nodes.joined.discharge()  # the places are the workshop's
+
+    with Workshop(EngineChoice(name="ray", models=2)) as there:
+        for place, shop in (("here", Workshop()), ("there", there)):
+            voice = Voice(stage, TTSSpeaker(AudioStore(audio_store)), tokenizer_of(stage))
+            corpus = Corpus(documents, (), "a corpus")
+            found = select(plan, corpus, voice, tmp_path / place, readers=readers_of(stage), shop=shop)
+            write_jsonl(tmp_path / place / "selected.jsonl", found.documents)
+            teacher = TeacherRef(stage.base)
+            states = TeacherStates(tmp_path / place, teacher.open())
+            assert states.fill(texts, limits=BatchLimits(40, 4), lesson=Lesson(teacher, shop)) == 24
+    for name in ("selected.jsonl", "probe.jsonl", "frames.f16", "index.jsonl", "store.jsonl"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
 
 
 # --- room ------------------------------------------------------------------------------------------------------------

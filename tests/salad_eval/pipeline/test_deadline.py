@@ -56,6 +56,8 @@ def test_what_hangs_here_is_given_up_by_name(crew: Any) -> None:
     assert caught.value.exit_code == 1
     assert signal.getsignal(signal.SIGALRM) == before
     assert list(crew.map(Work(prompt, Nothing()), [[Nothing()]])) == [[Nothing()]]
+    with pytest.raises(SaladError, match=r"within 0\.06 s on 2 units"):
+        list(crew.map(Work(stall, Nothing(), parts=3), [[Nothing(), Nothing()]]))
 
 
 @pytest.mark.usefixtures("at_once")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from salad_eval.errors import SaladError, UserInputError
 from salad_eval.pipeline import divergence, executor, render, respond, speak, transcribe
-from salad_eval.pipeline.executor import Executor, InProcess, Work, WorkerProcesses
+from salad_eval.pipeline.executor import Chunks, Executor, InProcess, Work, WorkerProcesses
 from salad_eval.pipeline.worker import classes_of
+from salad_train.selection import embed, probe
+from salad_train.training import teacher_cache
 from tests.helpers.products import Number, Product, Times, multiply
+from tests.helpers.squares import Place, square
 
 
 def lost(number: Number, how: str) -> Product:
@@ -49,6 +55,42 @@ def test_a_unit_that_ends_its_process_is_the_only_one_lost() -> None:
     assert "exit code 5" in found[3][1].how
     with pytest.raises(SaladError, match="worker process ended with exit code 5"):
         list(WorkerProcesses(2).map(Work(multiply, Times(13)), chunks(4, 4, 4, 4)))
+
+
+def test_a_worker_killed_in_the_midst_costs_nothing_where_nothing_may_be_lost(tmp_path: Path) -> None:
+    gate = tmp_path / "gate-5"
+    gate.touch()
+
+    def kill() -> None:
+        while not (begun := list(tmp_path.glob("begun-5-*"))):
+            time.sleep(0.01)
+        os.kill(int(begun[0].name.split("-")[2]), signal.SIGKILL)
+        gate.unlink()
+
+    killing = threading.Thread(target=kill, daemon=True)
+    killing.start()
+    crew = WorkerProcesses(2, apart=True)
+    found = [one.value for part in crew.map(Work(square, Place(str(tmp_path))), chunks(2, 2, 2, 2)) for one in part]
+    killing.join(60)
+    assert found == [n**2 for n in range(8)]
+    assert len(list(tmp_path.glob("begun-5-*"))) == 2
+
+
+@pytest.mark.parametrize("crew", [InProcess(), WorkerProcesses(2), WorkerProcesses(2, apart=True)])
+def test_chunks_are_made_when_they_are_asked_for(crew: Executor) -> None:
+    made: list[int] = []
+
+    def make(number: int) -> list[Number]:
+        made.append(number)
+        return [Number(number)]
+
+    given = Chunks(make, range(40))
+    assert (len(given), [one.value for one in given[39]], [len(given[n:]) for n in (0, 38)]) == (40, [39], [40, 2])
+    made.clear()
+    found = crew.map(Work(multiply, Times(3)), given)
+    assert [one.value for one in next(found)] == [0]
+    assert max(made) <= 2 * executor.CHUNKS_AHEAD
+    assert [part[0].value for part in found] == [3 * n for n in range(1, 40)]
 
 
 def test_what_may_take_the_process_with_it_is_never_done_here() -> None:
@@ -95,6 +137,9 @@ def test_an_error_over_there_is_the_same_error_here(crew: Executor) -> None:
         respond.ask,
         divergence.compare_tokens,
         divergence.diverge,
+        embed.embed_texts,
+        probe.probe,
+        teacher_cache.read_texts,
     ],
 )
 def test_every_step_can_be_done_elsewhere(function: object) -> None:

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from salad_eval.cli.main import main as salad
 from salad_eval.errors import DataError, ModelError, SaladError, UnknownNameError, UserInputError
+from salad_eval.pipeline.engines import Workshop
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.records import read_jsonl
 from salad_train.cli import train as cli_train
 from salad_train.cli.train import app
@@ -76,13 +78,14 @@ def test_stage_one_gets_the_recipe_s_plan_data_and_folder(monkeypatch: pytest.Mo
     texts.write_text("".join(json.dumps({"text": doc.text}) + "\n" for doc in world.documents(4)), encoding="utf-8")
     seen: list[Any] = []
 
-    def stage1(plan: Any, heard: SpeechSource, replay: Any, out: Path) -> Path:
+    def stage1(plan: Any, heard: SpeechSource, replay: Any, out: Path, shop: Workshop) -> Path:
+        assert isinstance(shop.models, WorkerProcesses)
         seen.append((plan, len(heard.documents), len(replay), out))
         return out / "model"
 
     monkeypatch.setattr(stages, "stage1", stage1)
     changes = {"natural.documents.source": str(texts), "text": {"source": str(texts), "max_documents": 3}}
-    said = run("--stage", "1", "--recipe", "nano", "--device", "auto", *options(changes))
+    said = run("--stage", "1", "--recipe", "nano", "--device", "auto", *options({**changes, "engine.models": 2}))
     plan, n_heard, n_replay, out = seen[0]
     assert (plan.device, plan.base, n_heard, n_replay, out) == ("auto", "nano/base", 4, 3, Path("runs/nano/stage1"))
     assert "4 documents to hear, 3 to read; to runs/nano/stage1" in said

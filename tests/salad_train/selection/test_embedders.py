@@ -97,13 +97,6 @@ def test_it_is_fitted_on_a_seeded_sample_and_embeds_everything() -> None:
     assert not np.array_equal(first.embed(texts), other.embed(texts))
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedder = fitted(TEXTS, width=3)
-    whole = embedder.embed(TEXTS)
-    monkeypatch.setattr("salad_train.selection.embedders.CHUNK", 4)
-    np.testing.assert_allclose(embedder.embed(TEXTS), whole, atol=1e-6)
-
-
 def test_embedding_before_fitting_is_refused() -> None:
     with pytest.raises(UserInputError, match="fit"):
         TfidfEmbedder().embed(["a"])

@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salad_eval.audio.store import AudioStore
 from salad_eval.errors import AudioError, DataError, PluginError, UserInputError
+from salad_eval.pipeline.engines import Workshop
 from salad_eval.pipeline.folder import RunFolder
-from salad_eval.types import Audio
+from salad_eval.pipeline.tools import PluginRef
+from salad_eval.records import loads, write_json
+from salad_eval.types import CLEAN, Audio, Rendering
 from salad_train import measure as measuring
 from salad_train.selection import probe as probing
 from salad_train.selection.probe import (
@@ -22,6 +26,7 @@ from salad_train.selection.probe import (
     ProbePlan,
     Probes,
     Readers,
+    ReadersRef,
     character_error_rate,
     draw_probes,
     measure_probes,
@@ -36,7 +41,7 @@ from salad_train.training.stage_plan import StagePlan
 from salad_train.training.stages import SpeechSource, open_store, speak_documents
 from salad_train.types import ClusterProbe, TextDocument
 from tests.helpers.selection_world import corpus
-from tests.helpers.speech_llm_world import SENTENCES, Voice, language_model, speech_llm, tokenizer
+from tests.helpers.speech_llm_world import SENTENCES, Voice, language_model, sound, speech_llm, tokenizer
 
 SECONDS_A_CHARACTER = 0.06  # of ``Voice``
 STAGE = StagePlan(
@@ -63,6 +68,35 @@ class Recogniser:
         return [self.heard] * (len(audios) - self.drop)
 
 
+class Keeper(Voice):
+    """Keeps what it says, and says nothing twice."""
+
+    def __init__(self, store: AudioStore, mute_on: str | None = None) -> None:
+        super().__init__(mute_on)
+        self.store = store
+
+    def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
+        for utterance in utterances:
+            kept = self.store.root / f"{self.key(utterance)}.json".replace(" ", "-")
+            if not kept.exists():
+                (audio,) = super().speak([utterance])
+                if audio is None:
+                    yield None
+                    continue
+                put = self.store.put_sound(audio)
+                words, length = utterance.text, (put.sample_rate_hz, put.n_samples)
+                write_json(kept, Rendering("", "span", utterance.voice, CLEAN, words, put.sha256, *length))
+            yield loads(Rendering, kept.read_bytes())
+
+    def speak(self, utterances: Sequence[Utterance]) -> Iterator[Audio | None]:
+        for rendering in self.render(utterances):
+            yield None if rendering is None else self.store.get(rendering.sha256)
+
+
+READERS = ReadersRef("in memory", "in memory", "eager", "cpu", "tiny")
+ASR = PluginRef("salad.asr", "in memory", {})
+
+
 @dataclass
 class World:
     """Three clusters of two documents; the third speaks of gold only."""
@@ -71,10 +105,17 @@ class World:
     draws: tuple[ProbeDraw, ...]
     folder: Path
 
-    def measure(self, *, voice: Voice | None = None, asr: Any = None, **changes: Any) -> Probes:
+    def keeper(self, mute_on: str | None = None) -> Keeper:
+        return Keeper(AudioStore(self.folder.parent / "audio"), mute_on)
+
+    def measure(self, *, voice: Keeper | None = None, asr: Any = None, fingerprint: str = "tiny") -> Probes:
+        reference, shop = replace(READERS, fingerprint=fingerprint), Workshop()
+        shop.tools.put(reference, self.readers)
+        shop.tools.put(ASR, asr)
+        heard_by = None if asr is None else ASR
+        speaker = voice or self.keeper()
         with RunFolder(self.folder) as folder:
-            readers = replace(self.readers, **changes)
-            return measure_probes(self.draws, PLAN, STAGE, readers, voice or Voice(), folder, asr=asr)
+            return measure_probes(self.draws, PLAN, STAGE, reference, tokenizer(), speaker, folder, shop, asr=heard_by)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +124,7 @@ def readers() -> Readers:
 
     torch.set_num_threads(1)
     model, processor = speech_llm("llama", "parakeet", 2)
-    return Readers(model.eval(), processor, language_model("llama", seed=4), "tiny")
+    return Readers(model.eval(), processor, language_model("llama", seed=4))
 
 
 @pytest.fixture
@@ -133,7 +174,7 @@ def test_a_probe_holds_what_measure_finds_on_its_examples(world: World) -> None:
     documents = world.draws[1].documents
     store = open_store(world.folder / "again", world.readers.model)
     spoken = speak_documents(
-        SpeechSource(documents, Voice()), STAGE, world.readers.model, world.readers.processor, store
+        SpeechSource(documents, world.keeper()), STAGE, world.readers.model, world.readers.processor, store
     )
     (expected,) = measuring.measure(
         world.readers.model, world.readers.teacher, spoken.examples, store, groups={d.id: "1" for d in documents}
@@ -163,17 +204,17 @@ def test_seconds_and_characters_say_how_much_sound_a_document_takes(world: World
 
 
 def test_a_cluster_that_cannot_be_spoken_is_named_with_its_reason(world: World) -> None:
-    class Mute(Voice):
+    class Mute(Keeper):
         """Says nothing of the third cluster's documents, and has a sound for each document apart."""
 
         def key(self, utterance: Utterance) -> str:
             return f"{utterance.document_id} {super().key(utterance)}"
 
-        def speak(self, utterances: Sequence[Utterance]) -> Iterator[Audio | None]:
-            for utterance, sound in zip(utterances, super().speak(utterances), strict=True):
-                yield None if utterance.document_id in ("d4", "d5") else sound
+        def render(self, utterances: Sequence[Utterance]) -> Iterator[Rendering | None]:
+            for utterance, rendering in zip(utterances, super().render(utterances), strict=True):
+                yield None if utterance.document_id in ("d4", "d5") else rendering
 
-    found = world.measure(voice=Mute())
+    found = world.measure(voice=Mute(world.keeper().store))
     assert [probe.cluster for probe in found.probes] == [0, 1]
     assert found.failed == {
         2: "nothing to measure in its 2 probe documents: 2 could not be spoken, 0 not be cut into text and speech"
@@ -184,7 +225,7 @@ def test_documents_that_fail_are_counted_and_their_length_is_not(world: World) -
     first, second = world.draws[0].documents
     spans = spans_of((first, second), tokenizer(), STAGE)
     only_first = next(u.text for u in spans[first.id] if all(u.text not in v.text for v in spans[second.id]))
-    found = world.measure(voice=Voice(mute_on=only_first)).probes[0]
+    found = world.measure(voice=world.keeper(mute_on=only_first)).probes[0]
     assert (found.n_documents, found.n_failed) == (2, 1)
     assert found.n_characters == len(second.text)
 
@@ -202,8 +243,8 @@ def test_documents_too_short_to_cut_count_as_text_without_sound(world: World) ->
 # --- CER -------------------------------------------------------------------------------------------------------------
 
 
-def utterances(*texts: str) -> list[Utterance]:
-    return [Utterance("d", text, "a", 0, len(text)) for text in texts]
+def said(*texts: str) -> list[tuple[str, Audio]]:
+    return [(text, sound(text, "a")) for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -221,17 +262,13 @@ def utterances(*texts: str) -> list[Utterance]:
     ],
 )
 def test_character_error_rate(texts: tuple[str, ...], asr: Recogniser, expected: float | None) -> None:
-    found = character_error_rate(utterances(*texts), Voice(), asr)
+    found = character_error_rate(said(*texts), asr)
     assert found == (None if expected is None else pytest.approx(expected))
-
-
-def test_what_the_voice_cannot_say_is_no_error_of_the_recogniser() -> None:
-    assert character_error_rate(utterances("gold", "silence"), Voice(mute_on="silence"), Recogniser("gold")) == 0.0
 
 
 def test_an_asr_that_loses_transcripts_is_named() -> None:
     with pytest.raises(PluginError, match="gave 1 transcripts for 2 recordings"):
-        character_error_rate(utterances("gold", "cold"), Voice(), Recogniser("gold", drop=1))
+        character_error_rate(said("gold", "cold"), Recogniser("gold", drop=1))
 
 
 def test_every_probe_is_transcribed_where_there_is_an_asr(world: World) -> None:
@@ -259,16 +296,16 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
 def test_nothing_is_measured_or_spoken_twice(world: World, measured: list[set[str]]) -> None:
     first = world.measure()
     assert measured == [{"0"}, {"1"}, {"2"}]
-    voice = Voice()
+    voice = world.keeper()
     assert world.measure(voice=voice) == first
     assert len(measured) == 3
     assert voice.said == []
 
 
-@pytest.mark.parametrize("changes", [{"fingerprint": "another model"}, {}])
+@pytest.mark.parametrize("changes", [{"fingerprint": "another model"}, {"asr": Recogniser("x")}])
 def test_another_model_or_asr_is_measured_anew(world: World, measured: list[set[str]], changes: dict[str, Any]) -> None:
     world.measure()
-    world.measure(asr=None if changes else Recogniser("x"), **changes)
+    world.measure(**changes)
     assert len(measured) == 6
 
 
@@ -291,6 +328,27 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
     assert measured == [{"0"}, {"1"}, {"2"}]
     world.folder = tmp_path / "undisturbed"
     assert world.measure() == resumed
+
+
+# --- elsewhere -------------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_measure_what_this_one_measures(
+    world: World, tiny_models: dict[str, Path], two_processes: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    monkeypatch.setattr(probing, "STEP", replace(probing.STEP, chunk=1))
+    speech, base = (str(tiny_models[name]) for name in ("speech", "base"))
+    reference, voice = ReadersRef(speech, base, "eager", "cpu", "tiny"), world.keeper()
+    asr = PluginRef("salad.asr", "transformers-ctc", {"pretrained": str(tiny_models["asr"])})
+    for place, shop in (("here", Workshop()), ("there", two_processes)):
+        with RunFolder(tmp_path / place) as folder:
+            ours = AutoTokenizer.from_pretrained(speech)
+            found = measure_probes(world.draws, PLAN, STAGE, reference, ours, voice, folder, shop, asr=asr)
+        assert len(found.probes) == 3
+    lines = [(tmp_path / place / "probe.jsonl").read_bytes() for place in ("here", "there")]
+    assert lines[0] == lines[1]
 
 
 # --- speaking rate ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, ModelError, UserInputError
+from salad_eval.pipeline.engines import Workshop
 from salad_train.speech.interleave import as_text
 from salad_train.training import precision, teacher_cache
 from salad_train.training.batches import BatchLimits, Example, collate, make_example
@@ -24,7 +25,14 @@ from salad_train.training.objective import (
     objective,
     position_divergences,
 )
-from salad_train.training.teacher_cache import TeacherCache, TeacherStates, fill_cache, spec_for
+from salad_train.training.teacher_cache import (
+    Lesson,
+    TeacherCache,
+    TeacherRef,
+    TeacherStates,
+    fill_cache,
+    spec_for,
+)
 from tests.helpers import speech_llm_world as world
 
 
@@ -189,6 +197,30 @@ def test_kept_states_are_gone_on_with_and_refused_for_another_teacher(
     for other in ({"teacher": student}, {"teacher": teacher, "bf16": True}):
         with pytest.raises(DataError, match="another model"):
             TeacherStates(tmp_path, **other)
+
+
+# --- elsewhere -------------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_keep_what_this_one_keeps(
+    tmp_path: Path, teacher: Any, examples: list[Example], two_processes: Workshop
+) -> None:
+    for part in (teacher, world.tokenizer()):
+        part.save_pretrained(tmp_path / "teacher")
+    there = Lesson(TeacherRef(str(tmp_path / "teacher")), two_processes)
+    for place, lesson in (("here", None), ("there", there)):
+        for keep in ("states", "top", "sampled"):
+            folder, limits = tmp_path / place / keep, BatchLimits(100, 2)
+            if keep == "states":
+                assert TeacherStates(folder, teacher).fill(texts(examples), limits=limits, lesson=lesson) == 6
+            else:
+                spec = spec_for(teacher, world.tokenizer(), k=16, keep=keep, seed=3)  # type: ignore[arg-type]
+                cache = TeacherCache(folder, spec)
+                assert fill_cache(cache, teacher, texts(examples), limits=limits, lesson=lesson) == 6
+    files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").glob("*/*")]
+    assert len(files) == 9
+    for name in files:
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
 
 
 # --- resuming and refusing -------------------------------------------------------------------------------------------
