@@ -49,6 +49,11 @@ class FasterWhisper:
     lacks a file.
     """
 
+    @staticmethod
+    def check_installed() -> None:
+        """Raises as the plug-in itself would; asked before a run begins."""
+        _package()
+
     def __init__(
         self,
         pretrained: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 
 from salad_eval import records
 from salad_eval.cli.main import main
-from salad_eval.errors import DataError, UserInputError
+from salad_eval.errors import DataError, MissingExtraError, UserInputError
 from salad_eval.pipeline.finished import read_run
 from salad_eval.pipeline.folder import DONE_FILE
 from salad_eval.pipeline.plan import Plan
@@ -65,6 +66,15 @@ def test_what_is_refused_touches_nothing(what: str, fake_plan: dict[str, Any], f
         started(fake_plan, **changes)
     assert caught.value.exit_code == 2
     assert files(folder) == before
+
+
+def test_a_package_that_is_not_there_is_missed_before_anything_is_spoken(
+    fake_plan: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        started(fake_plan, asr={"name": "faster-whisper", "options": {"pretrained": str(tmp_path)}})
+    assert not Path(fake_plan["out"]).exists()
 
 
 def test_another_plan_proceeds_where_it_is_said(
