@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -314,9 +315,10 @@ def check_vocabulary(source: str, model: Any, tokenizer: Any) -> None:
 
 @contextmanager
 def explained(source: str, what: str) -> Iterator[None]:
-    """Turn a library's failure to load ``what`` from ``source`` into a ``ModelError`` that names both and the likely
-    cause.
-    """
+    """Load ``what`` from ``source`` in the block, without a bar of transformers': a library's failure becomes a ``ModelError`` that
+    names both and the likely cause."""
+    if (transformers := sys.modules.get("transformers.utils.logging")) is not None:
+        transformers.disable_progress_bar()
     try:
         yield
     except (ModelError, UserInputError):

@@ -28,13 +28,15 @@ def tell(line: str) -> None:
         print(f"· {line}", file=sys.stderr, flush=True)
 
 
-def quiet_loading() -> None:
-    """No progress bars of other libraries: not of weights being loaded, nor of data sets being read."""
-    from transformers.utils import logging
+def quiet_libraries() -> None:
+    """No bars of other libraries where there is no terminal, in this process and those that it starts. They read this when they are
+    imported; what the user has set stands."""
+    if not sys.stderr.isatty():
+        for name in _BARS:
+            os.environ.setdefault(name, "1")
 
-    logging.disable_progress_bar()
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+_BARS = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------

@@ -63,4 +63,4 @@ def test_a_benchmark_that_fails_is_a_row_with_its_last_words() -> None:
 
 def test_all_benchmarks_of_the_suite_are_there() -> None:
     folder = Path(collect.__file__).parent
-    assert all((folder / f"bench_{name}.py").is_file() for name in collect.SUITE)
+    assert all((folder / f"{collect.module(name)}.py").is_file() for name in collect.SUITE)

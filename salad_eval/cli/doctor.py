@@ -18,7 +18,6 @@ import typer
 
 from salad_eval import plugins, resources
 from salad_eval.errors import MissingExtraError, SaladError, UserInputError
-from salad_eval.progress import quiet_loading
 
 State = Literal["ok", "note", "broken"]
 HUB = ("huggingface.co", 443)
@@ -141,7 +140,6 @@ def _models() -> Iterator[Finding]:
     loaders: dict[str, tuple[plugins.Group, str]] = {
         "base": ("salad.systems", "hf-text"), "asr": ("salad.asr", "transformers-ctc"), "speech": ("salad.systems", "salad"),
     }  # fmt: skip
-    quiet_loading()
     for name in resources.NANO_MODELS:
         what = f"model nano/{name}"
         try:

@@ -34,7 +34,7 @@ from salad_eval.lm_eval_bridge.audio_refs import (
     split_at_markers,
 )
 from salad_eval.pipeline.respond import CHUNK
-from salad_eval.progress import quiet_loading, track
+from salad_eval.progress import track
 from salad_eval.types import Distributional, Request, System
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ class SystemLM(LM):
                 f"--model {self.NAME}: model_args has no pretrained. Give --model_args pretrained={NANO} for the embedded models, or "
                 "pretrained=FOLDER or a hub id."
             )
-        quiet_loading()
         self.greedy = greedy
         self.system = self.build(pretrained, system or self.DEFAULT_SYSTEM, _present(device), options)
         self._template: str | None = None

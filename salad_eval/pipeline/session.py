@@ -28,7 +28,6 @@ from salad_eval.pipeline.items import Benchmark, slice_fields, voices_heard
 from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.speech import Speech
 from salad_eval.pipeline.tools import PluginRef
-from salad_eval.progress import quiet_loading
 from salad_eval.report.listing import PageOptions
 from salad_eval.resources import locate_pretrained, resolve_path
 from salad_eval.types import ColumnSpec, Counting, GapReport, Item, Reject, RunNames, ShownPrompt, TextSegment, Tokens
@@ -194,7 +193,6 @@ class Session:
 
     def plugin(self, role: Role) -> Any:
         """The plug-in, opened in this process."""
-        quiet_loading()
         return opened(self.tools, self.ref(role))
 
     def tokens(self, role: Role) -> Tokens | None:

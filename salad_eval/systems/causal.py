@@ -7,7 +7,6 @@ makes them; ``branching`` runs what prefixes share once, and the options of a qu
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -76,8 +75,8 @@ class CausalSystem:
         own_length = prompts.max_length(self._language_model(has_audio=llm.hears).config, self.tokenizer)
         self.max_length = own_length if max_length is None else min(own_length, max_length)
         self._ends = llm.ends
-        self._heard: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self._cache_bytes = cache_mb << 20
+        self._heard: dict[str, torch.Tensor] = {}
+        self._cache_left = cache_mb << 20
         self._n_read = self._n_written = 0
         self._fingerprint = f"{name}({','.join([*made_of, *self._settings()])})"
 
@@ -257,9 +256,17 @@ class CausalSystem:
                     f"item {items[segment.sha256]!r}: its recording of {segment.audio.seconds:.2f} s gave the LM no position; "
                     f"nothing was heard."
                 )
-            found[segment.sha256] = self._heard[segment.sha256] = rows
-        self._forget()
+            found[segment.sha256] = rows
+            self._keep(segment.sha256, rows)
         return found
+
+    def _keep(self, sha256: str, rows: torch.Tensor) -> None:
+        """For the next time, if there is room. What came first stays: the next step asks in the same order, so of the newest alone it
+        would find none."""
+        size = rows.numel() * rows.element_size()
+        if size <= self._cache_left:
+            self._heard[sha256] = rows
+            self._cache_left -= size
 
     def _encode(self, recordings: Sequence[AudioSegment]) -> list[torch.Tensor]:
         seconds = [self.llm.padded_seconds(recording.audio.seconds) for recording in recordings]
@@ -284,13 +291,6 @@ class CausalSystem:
                 f"item {request.item_id!r}: its recording takes {audio.seconds:.1f} s, and {type(self.llm.model).__name__} "
                 f"hears {limit:g} s at most; the rest would be lost. Leave the item out or speak less of it."
             )
-
-    def _forget(self) -> None:
-        """Keep what fits, newest first."""
-        size = sum(rows.numel() * rows.element_size() for rows in self._heard.values())
-        while self._heard and size > self._cache_bytes:
-            _, oldest = self._heard.popitem(last=False)
-            size -= oldest.numel() * oldest.element_size()
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,6 @@ def loop(
     from rich.console import Console
 
     from salad_eval.errors import UserInputError
-    from salad_eval.progress import quiet_loading
     from salad_eval.report.comparison import comparison_terminal
     from salad_eval.validation import parse_setting
     from salad_train.loop import load_loop
@@ -55,7 +54,6 @@ def loop(
         raise UserInputError("give either --preset NAME or --plan FILE, not both.")
     name = str(plan) if plan is not None else preset or "nano"
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    quiet_loading()
     changes: dict[str, object] = {f"settings.{key}": value for key, value in engine_keys(engine, address).items()}
     changes |= dict(parse_setting(text) for text in settings or ())
     if rounds is not None:

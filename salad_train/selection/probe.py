@@ -122,10 +122,8 @@ class ReadersRef:
 
     def open(self) -> Readers:
         from salad_eval.checkpoints import resolve_device
-        from salad_eval.progress import quiet_loading
         from salad_train.training.stages import open_models
 
-        quiet_loading()
         model, processor, teacher = open_models(self)
         models: list[Any] = [model, teacher]  # transformers' types know no ``to`` by name
         for one in models:

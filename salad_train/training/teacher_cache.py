@@ -300,9 +300,7 @@ class TeacherRef:
 
     def open(self) -> Any:
         from salad_eval.checkpoints import load_causal_lm
-        from salad_eval.progress import quiet_loading
 
-        quiet_loading()
         teacher, _ = load_causal_lm(self.base, dtype="float32", device=self.device)
         teacher.set_attn_implementation(self.attention)
         return teacher.eval().requires_grad_(False)

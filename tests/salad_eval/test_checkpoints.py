@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging
 
 from salad_eval.checkpoints import library_versions, load_causal_lm, model_identity
 from tests.helpers.tiny_causal_lm import save_tiny_llama
@@ -26,6 +27,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "copy"))
+
+
+def test_loading_shows_no_bar_of_its_own(original: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logging.enable_progress_bar()
+    load_causal_lm(str(original))
+    assert "Loading weights" not in capfd.readouterr().err
 
 
 def setting(name: str, **changed: object) -> Callable[[Path], None]:

@@ -28,7 +28,8 @@ from tests.speed.measured import MARK, Measured, told
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "reports" / "bench"
-# By name of the file, without bench_, with what it is called with. Those that are not here measure no speed, or need a path of yours.
+# By name of the file, without bench_, and after a colon what sets a second call apart; with what it is called with. Those that are not
+# here measure no speed, or need a path of yours.
 SUITE: Mapping[str, tuple[str, ...]] = {
     "options": (),
     "render": (),
@@ -38,6 +39,7 @@ SUITE: Mapping[str, tuple[str, ...]] = {
     "kl": (),
     "stage1": (),
     "stage2_step": (),
+    "stage2_step:smollm2": ("--shape", "smollm2", "--compiled", "--steps", "8"),
     "memory": (),
     "whisper_windows": (),
     "dry_run": (),
@@ -74,7 +76,7 @@ class Table:
 
 def run(name: str, arguments: Sequence[str], timeout: float) -> Ran:
     """A benchmark in a process of its own; what it says is shown, and its figures are kept."""
-    command = [sys.executable, "-m", f"tests.speed.bench_{name}", *arguments]
+    command = [sys.executable, "-m", f"tests.speed.{module(name)}", *arguments]
     began, load = time.monotonic(), os.getloadavg()[0]
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     failure = ""
@@ -98,6 +100,11 @@ def run(name: str, arguments: Sequence[str], timeout: float) -> Ran:
         figures=tuple(told(said)),
         failure=failure,
     )
+
+
+def module(name: str) -> str:
+    """Of a benchmark that the suite names."""
+    return "bench_" + name.partition(":")[0]
 
 
 def _shown(said: str) -> list[str]:

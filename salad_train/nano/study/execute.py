@@ -99,13 +99,11 @@ def _begin(place: Workplace, names: multiprocessing.queues.SimpleQueue[str]) -> 
     import torch
 
     from salad_eval import progress
-    from salad_eval.progress import quiet_loading
     from salad_train.nano.study.runs import Bench
 
     global _bench
     torch.set_num_threads(1)
     progress.silence()
-    quiet_loading()
     _bench = Bench(dataclasses.replace(place, process=names.get()))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from salad_eval import plugins
+from salad_eval import plugins, progress
 from salad_eval.cli import main as cli
 from salad_eval.cli.main import main
 from tests.salad_eval.benchmarks.test_items import make_task
@@ -46,6 +46,28 @@ def test_threads_that_wait_soon_sleep_unless_told(
     with pytest.raises(SystemExit):
         main(["--version"])
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_no_command_shows_bars_of_other_libraries_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every command goes through switches them off, in this process and in those that it starts."""
+    script = """
+import subprocess, sys
+from salad_eval.cli.main import main
+try:
+    main(["--version"])
+except SystemExit:
+    pass
+shown = (
+    "import datasets.utils, huggingface_hub.utils, tqdm.auto; from transformers.utils import logging\\n"
+    "for bar in (tqdm.auto.tqdm, datasets.utils.tqdm, huggingface_hub.utils.tqdm, logging.tqdm): list(bar(range(3)))"
+)
+exec(shown)
+subprocess.run([sys.executable, "-c", shown], check=True)
+"""
+    for name in progress._BARS:
+        monkeypatch.delenv(name, raising=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_and_version_load_nothing_heavy() -> None:

@@ -187,6 +187,18 @@ def test_the_memory_for_sounds_is_bounded(folder: Path) -> None:
     assert not system._heard
 
 
+def test_what_was_heard_first_is_kept_for_the_next_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = SaladSystem(str(folder), device="cpu")
+    requests = [spoken(text, heard(text), " is") for text in ("gold", "goat", "a long river")]
+    first = system.llm.hear([heard("gold")])[0]
+    system._cache_left = first.numel() * first.element_size()
+    once = system.loglikelihoods(requests)
+    hear, encoded = system.llm.hear, []
+    monkeypatch.setattr(system.llm, "hear", lambda recordings: encoded.append(len(recordings)) or hear(recordings))
+    np.testing.assert_allclose(system.loglikelihoods(requests), once, atol=1e-4)
+    assert sum(encoded) == 2
+
+
 def test_generation_from_speech_is_the_models_own(system: SaladSystem) -> None:
     request = spoken("a", "Say ", heard("gold"), " again:", options=())
     samples = hearing.resample(world.sound("gold"), system.llm.processor.sampling_rate).samples
