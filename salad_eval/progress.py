@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -138,18 +139,33 @@ def _bar(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
             bar.advance(task)
 
 
-def _log(items: Iterable[T], title: str, total: int | None, now: Callable[[], float] = time.monotonic) -> Iterator[T]:
-    began = told = now()
+def _log(items: Iterable[T], title: str, total: int | None, every: float = EVERY_SECONDS) -> Iterator[T]:
+    """``every``: seconds between two lines, however long an item takes: what works by chunks gives many at once, and none before."""
+    began, n = time.monotonic(), 0
+    ended = threading.Event()
+
+    def now_and_then() -> None:
+        while not ended.wait(every):
+            tell(_status(title, n, total, time.monotonic() - began))
+
     if title.startswith("step "):
         tell(f"{title}: {'some' if total is None else f'{total:,}'} to do")
-    n = 0
-    for n, item in enumerate(items, start=1):
-        yield item
-        if (here := now()) - told >= EVERY_SECONDS:
-            told = here
-            rate = n / max(here - began, 1e-9)
-            left = f", about {duration((total - n) / rate)} left" if total is not None else ""
-            tell(f"{title}: {n:,}{'' if total is None else f' of {total:,}'}, {rate:.3g} a second{left}")
-    seconds = now() - began
+    threading.Thread(target=now_and_then, daemon=True).start()
+    try:
+        for item in items:
+            yield item
+            n += 1
+    finally:
+        ended.set()
+    seconds = time.monotonic() - began
     if title.startswith("step ") or seconds >= WORTH_A_LINE_SECONDS:
         tell(f"{title}: {n:,} done in {duration(seconds)}")
+
+
+def _status(title: str, n: int, total: int | None, seconds: float) -> str:
+    """``step 2 of 3, respond: 3 of 8, 0.1 a second, about 50 s left``."""
+    done = f"{title}: {n:,}{'' if total is None else f' of {total:,}'}"
+    if not n:
+        return f"{done} after {duration(seconds)}"
+    rate = n / max(seconds, 1e-9)
+    return f"{done}, {rate:.3g} a second" + ("" if total is None else f", about {duration((total - n) / rate)} left")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from salad_eval import progress
-from salad_eval.progress import _log, duration, steps, track
+from salad_eval.progress import _log, _status, duration, steps, track
 
 
 @pytest.fixture(autouse=True)
@@ -16,22 +17,42 @@ def _told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_line", progress._Line(()))
 
 
-def clock(step: float) -> Iterator[float]:
-    seconds = 0.0
-    while True:
-        yield seconds
-        seconds += step
+@pytest.mark.parametrize(
+    ("n", "total", "seconds", "line"),
+    [
+        (3, 8, 30, "respond: 3 of 8, 0.1 a second, about 50 s left"),
+        (6_000, None, 30, "respond: 6,000, 200 a second"),
+        (0, 100, 30, "respond: 0 of 100 after 30 s"),
+        (0, None, 90, "respond: 0 after 1 min 30 s"),
+    ],
+)
+def test_what_a_line_says(n: int, total: int | None, seconds: float, line: str) -> None:
+    assert _status("respond", n, total, seconds) == line
 
 
-def test_a_log_has_a_line_at_either_end_and_one_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    ticks = clock(10.0)
-    assert list(_log(range(8), "step 2 of 3, respond", 8, now=lambda: next(ticks))) == list(range(8))
-    assert capsys.readouterr().err.splitlines() == [
-        "· step 2 of 3, respond: 8 to do",
-        "· step 2 of 3, respond: 3 of 8, 0.1 a second, about 50 s left",
-        "· step 2 of 3, respond: 6 of 8, 0.1 a second, about 20 s left",
-        "· step 2 of 3, respond: 8 done in 1 min 30 s",
-    ]
+def test_a_log_has_a_line_at_either_end_and_more_while_an_item_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    told = threading.Condition()
+
+    def tell(line: str) -> None:
+        with told:
+            lines.append(line)
+            told.notify_all()
+
+    def slow() -> Iterator[int]:
+        for item in range(3):
+            with told:
+                assert told.wait_for(lambda n=len(lines): len(lines) > n, timeout=60)
+            yield item
+
+    monkeypatch.setattr(progress, "tell", tell)
+    assert list(_log(slow(), "step 2 of 3, respond", 3, every=0.01)) == [0, 1, 2]
+    assert lines[0] == "step 2 of 3, respond: 3 to do"
+    assert lines[1].startswith("step 2 of 3, respond: 0 of 3 after ")
+    assert lines[-1].startswith("step 2 of 3, respond: 3 done in ")
+    assert all(line.startswith("step 2 of 3, respond: ") and " of 3" in line for line in lines[1:-1])
 
 
 def test_short_work_that_is_no_step_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
