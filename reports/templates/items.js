@@ -244,9 +244,10 @@ function marked(said, heard) {
 function sources(part) {
   if (sounds === null) { const inside = $("sound-data"); sounds = inside ? JSON.parse(inside.textContent) : {}; }
   if (!part.hash || /^0+$/.test(part.hash)) return null;
-  if (sounds[part.hash]) return "data:audio/flac;base64," + sounds[part.hash];
+  if (sounds[part.hash]) return `data:${KIND[T.sound_form]};base64,${sounds[part.hash]}`;
   return T.sound_form ? `${T.sound_dir}/${part.hash}.${T.sound_form}` : null;
 }
+const KIND = { wav: "audio/wav", flac: "audio/flac", opus: "audio/ogg" };
 let sounds = null;
 function showDetail(row) {
   const item = itemOf(row), cause = nameOf("cause", row), parts = partsOf(row), nodes = [];

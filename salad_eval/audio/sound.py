@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -31,6 +33,12 @@ MAX_SECONDS_PER_CHAR = 0.6
 MAX_SECONDS_EXTRA = 4.0
 # A finished utterance dies away: its last frame lies more than 20 dB below its loudest. One cut in a vowel does not.
 END_DROP = 10 ** (-20 / 20)
+
+SoundForm = Literal["wav", "flac", "opus"]
+_FORMS: Mapping[SoundForm, tuple[str, str]] = {  # libsndfile's container and encoding
+    "wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"),
+}  # fmt: skip
+OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)  # that Opus encodes, and no others
 
 Problem = Literal["empty", "nan", "clipped", "silent", "too_short", "truncated", "too_long"]
 
@@ -118,6 +126,24 @@ def write_audio(path: str | os.PathLike[str], audio: Audio) -> None:
         soundfile.write(os.fspath(path), to_pcm16(audio.samples), audio.sample_rate_hz, subtype="PCM_16")
     except (OSError, RuntimeError) as cause:
         raise AudioError(f"cannot write audio to {os.fspath(path)}: {cause}") from None
+
+
+def encoded(audio: Audio, form: SoundForm) -> bytes:
+    """A sound as a file: WAV and FLAC hold its samples as 16-bit PCM, Opus (in Ogg) about what is heard of them, at the next rate of
+    ``OPUS_RATES_HZ``. Raises ``AudioError`` for a rate that the form does not know."""
+    import soundfile
+
+    if form == "opus":
+        rates = (rate for rate in OPUS_RATES_HZ if rate >= audio.sample_rate_hz)
+        audio = resample(audio, next(rates, OPUS_RATES_HZ[-1]))
+    samples = audio.samples if form == "opus" else to_pcm16(audio.samples)
+    container, subtype = _FORMS[form]
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, samples, audio.sample_rate_hz, format=container, subtype=subtype)
+    except (RuntimeError, ValueError) as cause:
+        raise AudioError(f"{audio.sample_rate_hz} Hz cannot be written as {form}: {cause}") from None
+    return buffer.getvalue()
 
 
 def wav_header(n_samples: int, sample_rate_hz: int) -> bytes:

@@ -39,6 +39,22 @@ EmbedOption = Annotated[
 ]
 
 
+class SoundFormat(str, Enum):
+    wav = "wav"
+    flac = "flac"
+    opus = "opus"
+
+
+SoundOption = Annotated[
+    SoundFormat | None,
+    typer.Option(
+        "--audio-format",
+        help="How the page's sound is kept: wav (links to the store, which take no space), flac (exact) or opus (a ninth of wav, "
+        "not exact, slow to write); links where they can be made, and flac elsewhere, if not given.",
+    ),
+]
+
+
 class ReportFormat(str, Enum):
     table = "table"
     html = "html"
@@ -46,10 +62,12 @@ class ReportFormat(str, Enum):
     json = "json"
 
 
-def page_options(items: bool | None, audio: bool | None, embed_audio: int) -> PageOptions:
+def page_options(
+    items: bool | None, audio: bool | None, embed_audio: int, audio_format: SoundFormat | None
+) -> PageOptions:
     from salad_eval.report.listing import PageOptions
 
-    return PageOptions(items, audio, embed_audio)
+    return PageOptions(items, audio, embed_audio, audio_format.value if audio_format is not None else None)
 
 
 def report_command(
@@ -61,6 +79,7 @@ def report_command(
     items: ItemsOption = None,
     audio: AudioOption = None,
     embed_audio: EmbedOption = 0,
+    audio_format: SoundOption = None,
 ) -> None:
     """Show a report, or make its views again.
 
@@ -95,7 +114,7 @@ def report_command(
             out or place,
             records,
             store=store,
-            options=page_options(items, audio, embed_audio),
+            options=page_options(items, audio, embed_audio, audio_format),
             home=place,
         )
         print(files.html if format is ReportFormat.html else files.markdown)
@@ -168,6 +187,7 @@ def compare_command(
     items: ItemsOption = None,
     audio: AudioOption = None,
     embed_audio: EmbedOption = 0,
+    audio_format: SoundOption = None,
 ) -> None:
     """Compare runs with the first of them, paired on the items and renderings they share; differences are the other less the first.
 
@@ -184,7 +204,7 @@ def compare_command(
     limits = [FailIf.parse(text) for text in fail_if or ()]
     found = _compared([read_run(path) for path in runs], between)
     if out is not None:
-        _write(found, out, page_options(items, audio, embed_audio))
+        _write(found, out, page_options(items, audio, embed_audio, audio_format))
     failed = [
         f"{comparison.name_b}: {limit}"
         for comparison, _ in found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from salad_eval.cli.names import names_in
-from salad_eval.cli.report import AudioOption, EmbedOption, ItemsOption, page_options, print_table
+from salad_eval.cli.report import AudioOption, EmbedOption, ItemsOption, SoundOption, page_options, print_table
 from salad_eval.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def run_command(
     items: ItemsOption = None,
     audio: AudioOption = None,
     embed_audio: EmbedOption = 0,
+    audio_format: SoundOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any key of the plan, for example base.options.dtype=bfloat16; repeat for more."),
@@ -108,7 +109,7 @@ def run_command(
     if dry_run:
         _print_estimate(resolved)
         return
-    report = run(resolved, again=again, page=page_options(items, audio, embed_audio))
+    report = run(resolved, again=again, page=page_options(items, audio, embed_audio, audio_format))
     print_table(report)
     if preset is not None:
         _print_reported(report, preset)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from salad_eval.cli.report import SoundFormat
 from salad_eval.errors import SaladError, UserInputError
-
-
-class Format(str, Enum):
-    flac = "flac"
-    wav = "wav"
 
 
 def export_command(
@@ -23,12 +18,18 @@ def export_command(
         str, typer.Option(help="Licence of the data set, as the hub names it: cc-by-4.0, mit, …")
     ] = "unknown",
     language: Annotated[str, typer.Option(help="Language of what is said, as the hub names it.")] = "en",
-    audio_format: Annotated[Format, typer.Option(help="How sound is kept; both are exact.")] = Format.flac,
+    audio_format: Annotated[
+        SoundFormat, typer.Option(help="How sound is kept: flac or wav, which are exact.")
+    ] = SoundFormat.flac,
 ) -> None:
     """Write what a run rendered as a data set (Parquet and a card), so that others evaluate on the same sound."""
     from salad_eval.sharing.export import export
     from salad_eval.sharing.shared_task import run_command
 
+    if audio_format is SoundFormat.opus:
+        raise UserInputError(
+            "--audio-format opus: a data set holds the samples that were answered, and opus changes them; expected flac or wav."
+        )
     made = export(run, out, license=license, language=language, format=audio_format.value)
     for task in made.tasks:
         print(

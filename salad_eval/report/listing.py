@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from salad_eval.audio.sound import SoundForm
 from salad_eval.audio.store import AudioStore
-from salad_eval.errors import UserInputError
+from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.gap.items import HeardItem, RunRecords, heard_items
 from salad_eval.report import sound
 from salad_eval.report.page import PageItems
@@ -21,15 +23,19 @@ class PageOptions:
 
     ``items``: the list of items; by default those of every task but the gated ones. ``audio``: their sound beside the page; by default
     where a TTS made it, and not where people were recorded. ``embed_audio``: so many of the worst renderings have it inside the page.
+    ``audio_format``: as which files; by default links to the store's WAV files, FLAC where these cannot be made and inside the page.
     """
 
     items: bool | None = None
     audio: bool | None = None
     embed_audio: int = 0
+    audio_format: SoundForm | None = None
 
     def __post_init__(self) -> None:
         if self.embed_audio < 0:
             raise UserInputError(f"embed_audio is {self.embed_audio}; expected a number of renderings, 0 or more.")
+        if self.audio_format not in (None, *get_args(SoundForm)):
+            raise UnknownNameError("audio format", self.audio_format, get_args(SoundForm))
 
 
 def page_items(
@@ -77,6 +83,5 @@ def _page_sound(
         return None, held_back
     digits = sound.digits_that_differ(part.sha256 for heard in rows for part in heard.parts)
     if options.embed_audio:
-        inside = sound.embedded(sound.worst(spoken, options.embed_audio), digits, store)
-        return PageSound(digits, inside), held_back
-    return sound.lay_beside(sha256s, digits, store, folder / sound.SOUND_DIR), held_back
+        return sound.embedded(sound.worst(spoken, options.embed_audio), digits, store, options.audio_format), held_back
+    return sound.lay_beside(sha256s, digits, store, folder / sound.SOUND_DIR, options.audio_format), held_back

@@ -11,7 +11,6 @@ takes does not grow with the benchmark. No file is named after anything that a r
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from salad_eval.audio.sound import to_pcm16
+from salad_eval.audio.sound import encoded
 from salad_eval.audio.store import AudioStore
 from salad_eval.errors import DataError, TaskError, UserInputError
 from salad_eval.progress import track
 from salad_eval.records import whole_folder
 from salad_eval.types import (
     LOGPROB_SCORES,
-    Audio,
     Item,
     Rendered,
     Rendering,
@@ -107,7 +105,7 @@ def _part_row(
     store: AudioStore,
     format: AudioFormat,
 ) -> dict[str, Any]:
-    sound = encode(store.get(rendering.sha256), format)
+    sound = encoded(store.get(rendering.sha256), format)
     return {
         # Named after the sound: the name is shown by viewers and written by tools that unpack a data set.
         one.of("audio"): {"bytes": sound, "path": f"{rendering.sha256[:20]}.{format}"},
@@ -121,15 +119,6 @@ def _part_row(
         one.of("wer"): heard.wer if heard else None,
         one.of("sha256"): rendering.sha256,
     }
-
-
-def encode(audio: Audio, format: AudioFormat) -> bytes:
-    """A sound as a FLAC or WAV file of 16-bit samples; both give the same samples back."""
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, to_pcm16(audio.samples), audio.sample_rate_hz, format=format.upper(), subtype="PCM_16")
-    return buffer.getvalue()
 
 
 def write_shards(rows: Iterator[dict[str, Any]], schema: pa.Schema, folder: Path, split: str) -> list[Path]:

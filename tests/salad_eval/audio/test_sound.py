@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,34 @@ def test_a_file_keeps_the_sound(tmp_path: Path, name: str) -> None:
     back = audio.read_audio(tmp_path / name)
     assert back.sample_rate_hz == sound.sample_rate_hz
     assert audio.sha256_of(back) == audio.sha256_of(sound)
+
+
+@pytest.mark.parametrize("form", ["wav", "flac"])
+def test_exact_forms_keep_every_sample(form: audio.SoundForm) -> None:
+    sound = speechlike()
+    samples, rate = soundfile.read(io.BytesIO(audio.encoded(sound, form)), dtype="int16")
+    assert rate == sound.sample_rate_hz
+    assert np.array_equal(samples, audio.to_pcm16(sound.samples))
+
+
+@pytest.mark.parametrize(
+    ("rate", "kept_at"),
+    [(8_000, 8_000), (11_025, 12_000), (16_000, 16_000), (22_050, 24_000), (44_100, 48_000), (96_000, 48_000)],
+)
+def test_opus_is_as_long_and_sounds_alike_at_the_next_rate_that_it_knows(rate: int, kept_at: int) -> None:
+    sound = Audio(tone(0.7, rate=rate) + tone(0.7, hz=930, level=0.2, rate=rate), rate)
+    content = audio.encoded(sound, "opus")
+    assert content[:4] == b"OggS"
+    assert len(content) < 0.6 * len(audio.encoded(sound, "wav"))
+    samples, found = soundfile.read(io.BytesIO(content), dtype="float32")
+    there = audio.resample(sound, kept_at).samples
+    assert (found, len(samples)) == (kept_at, len(there))
+    assert np.corrcoef(samples, there)[0, 1] > 0.97
+
+
+def test_a_rate_that_a_form_does_not_know_is_named() -> None:
+    with pytest.raises(AudioError, match="1000000 Hz cannot be written as flac"):
+        audio.encoded(Audio(tone(0.01), 1_000_000), "flac")
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:

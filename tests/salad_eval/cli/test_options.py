@@ -18,6 +18,7 @@ from salad_eval.cli.main import app
 # other words has to be put down here by somebody who has looked at both.
 MEANINGS: Mapping[str, str] = {
     "--out": "where what is made goes",
+    "--audio-format": "how sound is kept",
     "--seed": "what makes chance the same again",
     "--limit": "how many of them",
     "--set": "a key of what is read from YAML, and its value",

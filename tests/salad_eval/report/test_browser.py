@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from salad_eval.audio.sound import SoundForm
 from salad_eval.report.listing import PageOptions, page_items
 from salad_eval.report.page import html_page
 from tests.helpers.browser import axe, browser, needs_browser, wait
@@ -173,24 +174,31 @@ def test_causes_in_the_list_are_those_of_the_table(chrome: Chrome, page: str) ->
         assert n_shown(chrome) == pytest.approx(share / 100 * 24, abs=0.05)  # 12 items in two voices
 
 
-def test_a_sound_plays(chrome: Chrome, page: str) -> None:
+@pytest.mark.parametrize("form", [None, "opus"])
+def test_a_sound_plays(chrome: Chrome, page: str, tmp_path: Path, form: SoundForm | None) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    opened(chrome, page)
+    opened(chrome, page if form is None else written(tmp_path, options=PageOptions(audio_format=form))[0])
     js(chrome, "document.getElementById('list').focus()")
     press(chrome, "#list", Keys.ARROW_DOWN, Keys.SPACE)
     played = "const a = document.querySelector('#detail audio'); return a && (a.currentTime > 0 || a.ended)"
     wait("sound beside the page", lambda: js(chrome, played))
+    assert js(chrome, "return document.querySelector('#detail audio').src").endswith(f".{form or 'wav'}")
     assert js(chrome, "return document.querySelector('#detail audio').duration") == pytest.approx(0.4, abs=0.05)
 
 
-def test_the_worst_can_carry_their_sound(chrome: Chrome, tmp_path: Path) -> None:
-    address, _ = written(tmp_path, options=PageOptions(embed_audio=3))
+@pytest.mark.parametrize(("form", "kind"), [(None, "flac"), ("opus", "ogg"), ("wav", "wav")])
+def test_the_worst_can_carry_their_sound(chrome: Chrome, tmp_path: Path, form: SoundForm | None, kind: str) -> None:
+    address, _ = written(tmp_path, options=PageOptions(embed_audio=3, audio_format=form))
     assert not (tmp_path / "sound").exists()
     opened(chrome, address + "#items?sort=margin")
     wait(
         "sound inside",
-        lambda: js(chrome, "return document.querySelector('#detail audio')?.src.startsWith('data:audio/flac')"),
+        lambda: js(
+            chrome,
+            "return document.querySelector('#detail audio')?.src.startsWith(`data:audio/${arguments[0]};`)",
+            kind,
+        ),
     )
     js(chrome, "document.querySelector('#detail audio').play()")
     wait(

@@ -7,11 +7,14 @@ import io
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 import soundfile
 
-from salad_eval.errors import UserInputError
+from salad_eval.audio.sound import SoundForm
+from salad_eval.errors import UnknownNameError, UserInputError
 from salad_eval.report import sound, write_report
 from salad_eval.report.listing import PageOptions, page_items
 from salad_eval.types import CLEAN, Recording
@@ -64,6 +67,42 @@ def test_where_links_cannot_be_made_sound_is_flac_to_the_sample(
     samples, rate = soundfile.read(tmp_path / "out" / "sound" / f"{sha256[:12]}.flac", dtype="float32")
     assert rate == made.store.get(sha256).sample_rate_hz
     assert (samples == made.store.get(sha256).samples).all()
+
+
+@pytest.mark.parametrize("form", get_args(SoundForm))
+@pytest.mark.parametrize("links", [True, False])
+def test_the_form_that_is_asked_for_is_what_lies_beside(
+    made: PageWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: SoundForm, links: bool
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("another device")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    found = page_items(made.report, made.records, made.store, tmp_path / "out", PageOptions(audio_format=form))
+    assert found is not None
+    assert found.sound is not None
+    assert found.sound.form == form
+    files = sorted((tmp_path / "out" / "sound").iterdir())
+    assert len(files) == len(found.sound.beside) > 100
+    sha256 = made.records.renderings[0].sha256
+    file = tmp_path / "out" / "sound" / f"{sha256[:12]}.{form}"
+    assert os.path.samefile(file, made.store.path(sha256)) == (form == "wav" and links)
+    samples, rate = soundfile.read(file, dtype="float32")
+    stored = made.store.get(sha256)
+    assert (rate, len(samples)) == (stored.sample_rate_hz, len(stored.samples))
+    assert np.corrcoef(samples, stored.samples)[0, 1] > 0.97
+    assert (samples == stored.samples).all() == (form != "opus")
+
+
+@pytest.mark.parametrize("form", get_args(SoundForm))
+def test_the_form_that_is_asked_for_is_what_is_embedded(made: PageWorld, tmp_path: Path, form: SoundForm) -> None:
+    found = page_items(made.report, made.records, made.store, tmp_path, PageOptions(embed_audio=2, audio_format=form))
+    assert found is not None
+    assert found.sound is not None
+    assert found.sound.form == form
+    beginnings = {base64.b64decode(content)[:4] for content in found.sound.inside.values()}
+    assert beginnings == {{"wav": b"RIFF", "flac": b"fLaC", "opus": b"OggS"}[form]}
 
 
 def test_the_worst_by_ear_are_embedded(made: PageWorld, tmp_path: Path) -> None:
@@ -147,6 +186,11 @@ def test_names_are_as_long_as_it_takes_to_tell_sounds_apart() -> None:
     assert sound.digits_that_differ(["a" * 64, "b" * 64]) == 12
     assert sound.digits_that_differ(["a" * 64, "a" * 12 + "b" * 52]) == 14
     assert sound.digits_that_differ(["a" * 64, "a" * 64]) == 12
+
+
+def test_a_form_of_sound_that_is_none_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="mp3"):
+        PageOptions(audio_format="mp3")  # type: ignore[arg-type]
 
 
 def test_a_number_of_sounds_below_0_is_refused() -> None:
