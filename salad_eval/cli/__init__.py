@@ -14,6 +14,7 @@ model_checks.py ``salad doctor --models | --check-model``
     store.py  ``salad store``
     items.py   ``salad items``, ``salad rescore``
     check.py   ``salad check``
+    listing.py lists in the terminal, names whole
     names.py   names as they are given on the command line
     voices.py  ``salad voices``
 """

@@ -54,19 +54,16 @@ def examine() -> list[Finding]:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from salad_eval.cli.listing import print_list
+
     styles = {"ok": "green", "note": "yellow", "broken": "bold red"}
-    table = Table(box=box.SIMPLE)
-    for heading in ("what", "state", "found"):
-        table.add_column(heading, overflow="fold")
-    for finding in findings:
-        found = f"{finding.found}\n-> {finding.mend}" if finding.mend else finding.found
-        table.add_row(Text(finding.what), Text(finding.state, style=styles[finding.state]), Text(found))
-    Console().print(table)
+    rows = [
+        (one.what, Text(one.state, style=styles[one.state]), f"{one.found}\n-> {one.mend}" if one.mend else one.found)
+        for one in findings
+    ]
+    print_list(("what", "state", "found"), rows, prose=("found",))
 
 
 def _python() -> Iterator[Finding]:

@@ -167,17 +167,13 @@ def _sound() -> Sound:
 
 def print_checks(checks: Mapping[str, ModelCheck]) -> None:
     """The list as a table, with what to type to check each."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from salad_eval.cli.listing import print_list
 
-    table = Table(box=box.SIMPLE)
-    for heading in ("path", "checkpoint", "classes", "GB", "run here on"):
-        table.add_column(heading, overflow="fold")
-    for check in checks.values():
-        table.add_row(check.plugin, check.pretrained, check.classes, f"{check.gigabytes:g}", check.here)
-    console = Console()
-    console.print(table)
-    console.print("To check one where a model hub can be reached (downloads it, loads it, asks it):")
+    print_list(
+        ("path", "GB", "checkpoint", "run here on", "classes"),
+        [(one.plugin, f"{one.gigabytes:g}", one.pretrained, one.here, one.classes) for one in checks.values()],
+        prose=("run here on",),
+    )
+    print("To check one where a model hub can be reached (downloads it, loads it, asks it):")
     for name in checks:
-        console.print(f"  {command_for(name)}", highlight=False)
+        print(f"  {command_for(name)}")

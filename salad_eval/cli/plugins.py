@@ -17,23 +17,18 @@ def list_plugins(
     load: Annotated[bool, typer.Option("--load", help="Import each one, and say which ones fail.")] = False,
 ) -> None:
     """Everything that is registered, by group."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from salad_eval.cli.listing import print_list
 
-    table = Table(box=box.SIMPLE)
-    for heading in ("group", "name", "target", "package", *(["loads"] if load else [])):
-        table.add_column(heading, overflow="fold")
-    broken = 0
+    rows, broken = [], 0
     for group in plugins.GROUPS:
         for info in plugins.available(group):
-            row = [group, info.name, info.target, f"{info.package} {info.version}"]
+            row = [group, info.name, f"{info.package} {info.version}", info.target]
             if load:
                 problem = load_problem(info)
                 broken += problem is not None
                 row.append(problem or "yes")
-            table.add_row(*row)
-    Console().print(table)
+            rows.append(row)
+    print_list(("group", "name", "package", "target", *(["loads"] if load else [])), rows, prose=("loads",))
     if broken:
         raise typer.Exit(1)
 

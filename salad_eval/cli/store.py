@@ -21,28 +21,22 @@ StoreOption = Annotated[
 @store_app.command("ls")
 def ls_command(store: StoreOption = None) -> None:
     """How many sounds there are, how large, and which engine said how much in which voice."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from salad_eval.audio.store import AudioStore
     from salad_eval.audio.upkeep import contents
+    from salad_eval.cli.listing import print_list
 
     opened = AudioStore(store)
     found = contents(opened)
     print(f"{opened.root}: {found.n_sounds:,} sounds, {found.n_bytes / 1e9:,.2f} GB")
     if not found.voices:
         return
-    table = Table(box=box.SIMPLE)
-    for heading in ("engine", "voice"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("requests", "gone", "hours"):
-        table.add_column(heading, justify="right")
-    for one in found.voices:
-        counts = (f"{one.n_requests:,}", f"{one.n_missing:,}", f"{one.seconds / 3600:,.2f}")
-        table.add_row(Text(one.engine), Text(one.voice), *counts)
-    Console().print(table)
+    print_list(
+        ("requests", "gone", "hours", "voice", "engine"),
+        [
+            (f"{one.n_requests:,}", f"{one.n_missing:,}", f"{one.seconds / 3600:,.2f}", one.voice, one.engine)
+            for one in found.voices
+        ],
+    )
 
 
 @store_app.command("gc")

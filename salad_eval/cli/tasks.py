@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,16 +31,10 @@ tasks_app.command("coverage")(coverage_command)
 @tasks_app.command("list")
 def list_tasks() -> None:
     """The tasks that ship with the package."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from salad_eval.benchmarks.catalogue import find_tasks, load_task
+    from salad_eval.cli.listing import print_list
 
-    table = Table(box=box.SIMPLE)
-    for heading in ("task", "splits", "spoken", "score", "shots", "domain", "file"):
-        table.add_column(heading, overflow="fold")
-    broken = []
+    rows, broken = [], []
     for name, path in find_tasks().items():
         try:
             task = load_task(str(path))
@@ -47,10 +42,8 @@ def list_tasks() -> None:
             broken.append(cause)
             continue
         splits = ", ".join(task.splits)
-        table.add_row(
-            name, splits, task.speak, task.score, str(task.num_fewshot), _domain_shown(task.domain), path.name
-        )
-    Console().print(table)
+        rows.append((name, splits, task.speak, task.score, str(task.num_fewshot), _domain_shown(task.domain)))
+    print_list(("task", "splits", "spoken", "score", "shots", "domain"), rows, prose=("splits", "domain"))
     if broken:
         raise broken[0]
 
@@ -58,7 +51,12 @@ def list_tasks() -> None:
 def _domain_shown(rule: DomainRule) -> str:
     if rule.topics is not None:
         return f"nearest of {len(rule.topics.names)} topics"
-    return rule.source or "task"
+    source = rule.source or "task"
+    constant = _CONSTANT.fullmatch(source)
+    return constant[1] if constant is not None else source
+
+
+_CONSTANT = re.compile(r"\{\{\s*'([^']*)'\s*\}\}")  # a template that names the domain of every row
 
 
 @tasks_app.command("path")
@@ -91,6 +89,7 @@ def show_task(
     if data_dir is None and not names_files(found):
         offline_if_unreachable()
     items, rejects, protocol = load_items(found, split, limit=max(limit, 1), seed=seed, shots=shots)
+    print(f"file: {printable(str(found.path))}")
     for key in ("task", "split", "data_revision", "speak", "shots", "spoken_shots", "score", "domain_field"):
         print(f"{key}: {getattr(protocol, key)}")
     print(f"rows that cannot be items: {len(rejects)}")

@@ -35,7 +35,7 @@ class PageOptions:
         if self.embed_audio < 0:
             raise UserInputError(f"embed_audio is {self.embed_audio}; expected a number of renderings, 0 or more.")
         if self.audio_format not in (None, *get_args(SoundForm)):
-            raise UnknownNameError("audio format", self.audio_format, get_args(SoundForm))
+            raise UnknownNameError("audio format", str(self.audio_format), get_args(SoundForm))
 
 
 def page_items(
