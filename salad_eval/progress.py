@@ -67,8 +67,10 @@ def steps(names: Sequence[str]) -> Iterator[None]:
     tell(f"{len(names)} steps: {', '.join(names)}")
     try:
         yield
-        slow = [f"{name} {duration(seconds)}" for name, seconds in _line.took.items() if seconds >= 0.5]
-        tell(f"all done in {duration(time.monotonic() - began)}" + (f": {', '.join(slow)}" if slow else ""))
+        whole = time.monotonic() - began
+        took = {**_line.took, "between and after them": whole - sum(_line.took.values())}
+        slow = [f"{name} {duration(seconds)}" for name, seconds in took.items() if seconds >= 0.5]
+        tell(f"all done in {duration(whole)}" + (f": {', '.join(slow)}" if slow else ""))
     finally:
         _line = before
 

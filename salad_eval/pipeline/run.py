@@ -74,6 +74,7 @@ def run(plan: Plan, *, again: bool = False, page: PageOptions = PageOptions()) -
         spread = diverge_items(session, answered.items, speech)
         controls = ask_controls(session, answered.items, speech)
         rejects = session.rejects(spoken.rejects, heard.rejects, answered.rejects, spread.rejects)
+        progress.tell("the report: intervals, pictures, pages")
         report = build_report(
             session.protocol(),
             benchmark.items,

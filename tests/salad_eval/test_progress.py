@@ -73,6 +73,18 @@ def test_steps_are_announced_counted_and_timed(capsys: pytest.CaptureFixture[str
     assert len(lines) == 4
 
 
+def test_the_times_of_the_end_add_up_to_the_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds)
+    with steps(["render", "score"]):
+        for _ in track(range(3), "render"):
+            seconds += 2
+        seconds += 7
+    assert capsys.readouterr().err.splitlines()[-1] == "· all done in 13 s: render 6.0 s, between and after them 7.0 s"
+
+
 def test_workers_say_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_silent", True)
     with steps(["render"]):
