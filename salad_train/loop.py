@@ -112,7 +112,8 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
         evaluate_model(plan, recipe, model, MEASURE_ON, out / "before", out / "questions")
         tell("reading the corpus")
         with file_in_use(out / CORPUS) as kept:
-            corpus = documents_of(recipe.corpus, against=benchmark_items(plan, recipe), kept_in=kept)
+            against, hands = benchmark_items(plan, recipe), shop.voices(apart=False)
+            corpus = documents_of(recipe.corpus, against=against, kept_in=kept, hands=hands)
         shared = stage2_data(recipe, (), audio=audio, work=out / "frames", frames=out / "frames", shop=shop)
         for number in range(1, plan.rounds + 1):
             turn = Turn(plan, round_plan(recipe.stage2, model, number), folder, f"round-{number}", voice, shop)

@@ -37,7 +37,7 @@ class VoicePlan:
     Attributes:
         tts: a plug-in of ``salad.tts``.
         options: what it is built with.
-        workers: processes that speak; null: one a core, or as many as a cluster has room for.
+        workers: processes that speak, and that judge the texts of a corpus; null: one a core, or as many as a cluster has room for.
     """
 
     tts: str = "pyttsx3"

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from salad_eval.errors import MissingExtraError, UnknownNameError, UserInputError
+from salad_eval.pipeline.tools import Tools
 from salad_eval.records import dumps
 from salad_eval.speakable import Unspeakable, to_spoken
 from salad_eval.types import Item
@@ -117,27 +118,56 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A row that is no document."""
+class Dropped:
+    """A document that is left out, or a row that is none."""
 
     id: str
-    detail: str
+    drop: Drop
 
 
 Filter: TypeAlias = Callable[[TextDocument], Drop | None]
+TextFilter: TypeAlias = Callable[[str], Drop | None]
 
 
-def filters_for(plan: CorpusPlan, against: Sequence[Item] = ()) -> tuple[Filter, ...]:
-    """The filters of a plan, in the order of ``REASONS``. Some remember what they have seen: make them anew for each
-    reading."""
-    filters: list[Filter] = [has_words, long_enough(plan.min_words)]
-    if plan.max_words is not None:
-        filters.append(short_enough(plan.max_words))
-    if plan.language is not None:
-        filters.append(in_language(plan.language))
-    if plan.min_speakable > 0:
-        filters.append(speakable(plan.min_speakable))
-    filters += [new_id(), new_text()]
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a text must be like, whatever else the corpus holds; fields as ``CorpusPlan``'s."""
+
+    min_words: int
+    max_words: int | None
+    language: str | None
+    min_speakable: float
+
+    @classmethod
+    def of(cls, plan: CorpusPlan) -> Form:
+        """Raises as ``in_language`` does, before a text is read."""
+        form = cls(plan.min_words, plan.max_words, plan.language, plan.min_speakable)
+        _filters(form)
+        return form
+
+
+@cache
+def _filters(form: Form) -> tuple[TextFilter, ...]:
+    filters: list[TextFilter] = [has_words, long_enough(form.min_words)]
+    if form.max_words is not None:
+        filters.append(short_enough(form.max_words))
+    if form.language is not None:
+        filters.append(in_language(form.language))
+    if form.min_speakable > 0:
+        filters.append(speakable(form.min_speakable))
+    return tuple(filters)
+
+
+def judge_form(tools: Tools, setup: Form, chunk: Sequence[str]) -> list[Drop | None]:
+    """For each text the first filter's word, in the order of ``REASONS``."""
+    del tools
+    return [next((drop for judge in _filters(setup) if (drop := judge(text))), None) for text in chunk]
+
+
+def company_filters(plan: CorpusPlan, against: Sequence[Item] = ()) -> tuple[Filter, ...]:
+    """The filters of a plan that look at what else there is, in the order of ``REASONS``, which comes after the form's. They remember what
+    they have seen: make them anew for each reading."""
+    filters: list[Filter] = [new_id(), new_text()]
     if against:
         filters.append(not_in(ItemNgrams(against, n=plan.ngram_words, threshold=plan.ngram_threshold)))
     return tuple(filters)
@@ -151,32 +181,32 @@ def corpus_fingerprint(documents: Iterable[TextDocument]) -> str:
     return hasher.hexdigest()[:32]
 
 
-def has_words(document: TextDocument) -> Drop | None:
+def has_words(text: str) -> Drop | None:
     """``empty``: no letter and no digit."""
-    return None if any(map(str.isalnum, document.text)) else Drop("empty")
+    return None if any(map(str.isalnum, text)) else Drop("empty")
 
 
-def long_enough(min_words: int) -> Filter:
+def long_enough(min_words: int) -> TextFilter:
     """``too_short``: fewer than ``min_words`` words."""
 
-    def judge(document: TextDocument) -> Drop | None:
-        n = len(document.text.split())
+    def judge(text: str) -> Drop | None:
+        n = len(text.split())
         return Drop("too_short", f"{n} words") if n < min_words else None
 
     return judge
 
 
-def short_enough(max_words: int) -> Filter:
+def short_enough(max_words: int) -> TextFilter:
     """``too_long``: more than ``max_words`` words."""
 
-    def judge(document: TextDocument) -> Drop | None:
-        n = len(document.text.split())
+    def judge(text: str) -> Drop | None:
+        n = len(text.split())
         return Drop("too_long", f"{n} words") if n > max_words else None
 
     return judge
 
 
-def in_language(language: str) -> Filter:
+def in_language(language: str) -> TextFilter:
     """``language``: another language is more probable than ``language`` by more than ``LANGUAGE_MARGIN``.
 
     Probabilities are py3langid's (naive Bayes over byte n-grams, 139 languages, its model inside the package, nothing
@@ -186,8 +216,8 @@ def in_language(language: str) -> Filter:
     if language not in identifier.labels:
         raise UnknownNameError("language", language, identifier.labels)
 
-    def judge(document: TextDocument) -> Drop | None:
-        beginning = document.text[:LANGUAGE_CHARACTERS]
+    def judge(text: str) -> Drop | None:
+        beginning = text[:LANGUAGE_CHARACTERS]
         best, probability = identifier.classify(beginning)
         if best == language or probability <= LANGUAGE_MARGIN:
             return None
@@ -206,14 +236,14 @@ def _language_identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def speakable(min_share: float) -> Filter:
+def speakable(min_share: float) -> TextFilter:
     """``not_speakable``: less than ``min_share`` of the text has a spoken form; at 1, the text as a whole has none."""
 
-    def judge(document: TextDocument) -> Drop | None:
+    def judge(text: str) -> Drop | None:
         try:
-            to_spoken(document.text)
+            to_spoken(text)
         except Unspeakable as cause:
-            if min_share < 1 and speakable_share(document.text) >= min_share:
+            if min_share < 1 and speakable_share(text) >= min_share:
                 return None
             return Drop("not_speakable", cause.reason)
         return None

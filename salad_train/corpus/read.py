@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from salad_eval.errors import DataError, UserInputError, did_you_mean
+from salad_eval.pipeline.executor import Executor, InProcess, Work
 from salad_eval.progress import track
 from salad_eval.records import is_text
 from salad_eval.types import Item
@@ -22,35 +23,56 @@ from salad_train.corpus.filters import (
     REASONS,
     CorpusPlan,
     Drop,
+    Dropped,
     Filter,
+    Form,
     Reason,
-    Unreadable,
+    company_filters,
     corpus_fingerprint,
-    filters_for,
+    judge_form,
 )
 from salad_train.corpus.rows import DatasetSource, Row, dataset_rows, file_rows, find_files, is_dataset
 from salad_train.types import Corpus, CorpusReject, TextDocument
 
 N_EXAMPLES = 5
+CHUNK = 256  # texts that are judged together
+MOST_AHEAD = 16_384  # texts that are read before they are judged
 _FIELDLESS_ROWS = 10_000  # after so many rows without the text field the plan is wrong, however long the corpus is
 
 
-def read_corpus(plan: CorpusPlan, *, against: Sequence[Item] = (), kept_in: Path | None = None) -> Corpus:
+def read_corpus(
+    plan: CorpusPlan, *, against: Sequence[Item] = (), kept_in: Path | None = None, hands: Executor | None = None
+) -> Corpus:
     """The documents of a source that pass all filters, in its order; time is linear in rows and items.
 
     ``against`` are the items of the benchmark (of every split that will ever be reported) whose questions no document
-    may hold. ``kept_in`` names a file for the documents, which are in memory without it.
+    may hold. ``kept_in`` names a file for the documents, which are in memory without it. ``hands`` judge the texts, by default here.
 
     Raises ``DataError`` where the source cannot be read, no row has a field that the plan names, or nothing is left;
     and ``UserInputError`` for a plan that cannot be followed."""
     where = ", ".join(plan.sources)
-    documents = _documents(track(_rows(plan), "reading corpus"), plan, where)
-    filters = filters_for(plan, against)
+    documents = well_formed(_documents(track(_rows(plan), "reading corpus"), plan, where), Form.of(plan), hands)
+    filters = company_filters(plan, against)
     return build_corpus(documents, filters, max_documents=plan.max_documents, where=where, kept_in=kept_in)
 
 
+def well_formed(
+    candidates: Iterable[TextDocument | Dropped], form: Form, hands: Executor | None = None
+) -> Iterator[TextDocument | Dropped]:
+    """Candidates in their order, with what is not of the form dropped. At most as many are read ahead as were read before."""
+    hands, left, n_read = hands or InProcess(), iter(candidates), 0
+    while block := list(itertools.islice(left, min(max(n_read, CHUNK), MOST_AHEAD))):
+        n_read += len(block)
+        texts = [one.text for one in block if isinstance(one, TextDocument)]
+        chunks = [texts[at : at + CHUNK] for at in range(0, len(texts), CHUNK)]
+        drops = itertools.chain.from_iterable(hands.map(Work(judge_form, form, "the filters of a corpus"), chunks))
+        for one in block:
+            drop = next(drops) if isinstance(one, TextDocument) else None
+            yield one if drop is None else Dropped(one.id, drop)
+
+
 def build_corpus(
-    candidates: Iterable[TextDocument | Unreadable],
+    candidates: Iterable[TextDocument | Dropped],
     filters: Sequence[Filter],
     *,
     max_documents: int | None = None,
@@ -75,11 +97,11 @@ def build_corpus(
 
 
 def _passed(
-    candidates: Iterable[TextDocument | Unreadable], filters: Sequence[Filter], tally: _Tally
+    candidates: Iterable[TextDocument | Dropped], filters: Sequence[Filter], tally: _Tally
 ) -> Iterator[TextDocument]:
     for candidate in candidates:
-        if isinstance(candidate, Unreadable):
-            tally.add(candidate.id, Drop("malformed", candidate.detail))
+        if isinstance(candidate, Dropped):
+            tally.add(candidate.id, candidate.drop)
         elif drop := next((found for judge in filters if (found := judge(candidate))), None):
             tally.add(candidate.id, drop)
         else:
@@ -133,14 +155,14 @@ def _by_datasets(plan: CorpusPlan) -> bool:
     return is_dataset(plan.sources[0]) or plan.dataset_name is not None or plan.split != "train"
 
 
-def _documents(rows: Iterable[Row], plan: CorpusPlan, where: str) -> Iterator[TextDocument | Unreadable]:
+def _documents(rows: Iterable[Row], plan: CorpusPlan, where: str) -> Iterator[TextDocument | Dropped]:
     """Rows as documents. Raises ``DataError`` where a field that the plan names is in no row: a slip of the plan, not
     of the rows."""
     fields: dict[str, None] = {}
     n_readable = 0
     for row in rows:
         if row.fault:
-            yield Unreadable(row.id, row.fault)
+            yield Dropped(row.id, Drop("malformed", row.fault))
             continue
         n_readable += 1
         if len(fields) < _FIELDLESS_ROWS:
@@ -160,7 +182,7 @@ def _documents(rows: Iterable[Row], plan: CorpusPlan, where: str) -> Iterator[Te
             )
 
 
-def _document(row: Row, plan: CorpusPlan) -> TextDocument | Unreadable:
+def _document(row: Row, plan: CorpusPlan) -> TextDocument | Dropped:
     document_id = row.id
     try:
         if plan.id_field is not None:
@@ -175,7 +197,7 @@ def _document(row: Row, plan: CorpusPlan) -> TextDocument | Unreadable:
         domain = _label(row.values, plan.domain_field) if plan.domain_field is not None else ""
         borders = _borders(row.values.get(plan.borders_field), len(text)) if plan.borders_field is not None else ()
     except ValueError as cause:
-        return Unreadable(row.id, str(cause))
+        return Dropped(row.id, Drop("malformed", str(cause)))
     return TextDocument(document_id, text, domain, borders)
 
 

@@ -108,13 +108,13 @@ def select_from_run(
     signal = plugins.create("salad.signals", plan.signal, plan.signal_options)
     check_steering(plan, signal, steering)
     items = [*(steering.items if steering is not None else ()), *(item for path in avoid for item in read_items(path))]
-    with file_in_use(out / CORPUS) as kept:
-        corpus = documents_of(recipe.corpus, against=items, kept_in=kept)
-    check_corpus(plan, corpus)
     stage = recipe.stage2
-    readers = readers_of(stage) if needs_probes(signal) or asr is not None else None
-    recogniser = PluginRef("salad.asr", asr.name, asr.options) if asr is not None else None
     with workshop_of(recipe) as shop:
+        with file_in_use(out / CORPUS) as kept:
+            corpus = documents_of(recipe.corpus, against=items, kept_in=kept, hands=shop.voices(apart=False))
+        check_corpus(plan, corpus)
+        readers = readers_of(stage) if needs_probes(signal) or asr is not None else None
+        recogniser = PluginRef("salad.asr", asr.name, asr.options) if asr is not None else None
         voice = Voice(stage, voice_of(recipe, audio, shop), tokenizer_of(stage))
         return select(plan, corpus, voice, out, readers=readers, asr=recogniser, steering=steering, shop=shop)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from salad_eval.errors import DataError
 from salad_train.corpus.documents import Texts, write_documents
-from salad_train.corpus.filters import has_words
-from salad_train.corpus.read import build_corpus
+from salad_train.corpus.filters import Form
+from salad_train.corpus.read import build_corpus, well_formed
 from salad_train.types import TextDocument
 
 DOCUMENTS = st.builds(
@@ -25,6 +25,9 @@ DOCUMENTS = st.builds(
     domain=st.text(max_size=3),
     borders=st.lists(st.integers(0, 2**40), max_size=3).map(tuple),
 )
+
+
+WORDS = Form(min_words=0, max_words=None, language=None, min_speakable=0.0)
 
 
 def numbered(n: int, length: int = 0) -> Iterator[TextDocument]:
@@ -62,19 +65,19 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
 def test_a_corpus_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
     candidates = [*numbered(1_200), TextDocument("none", "…"), *numbered(3)]
-    here = build_corpus(candidates, [has_words], max_documents=1_202)
-    there = build_corpus(candidates, [has_words], max_documents=1_202, kept_in=tmp_path / "c.arrow")
+    here = build_corpus(well_formed(candidates, WORDS), [], max_documents=1_202)
+    there = build_corpus(well_formed(candidates, WORDS), [], max_documents=1_202, kept_in=tmp_path / "c.arrow")
     assert tuple(there.documents) == here.documents
     assert (there.rejects, there.fingerprint) == (here.rejects, here.fingerprint)
     with pytest.raises(DataError, match="none of 1 documents is left"):
-        build_corpus([TextDocument("none", "…")], [has_words], kept_in=tmp_path / "d.arrow")
+        build_corpus(well_formed([TextDocument("none", "…")], WORDS), [], kept_in=tmp_path / "d.arrow")
 
 
 def test_ten_times_the_documents_take_no_more_memory(tmp_path: Path) -> None:
     def peak(n: int) -> int:
         tracemalloc.start()
         arrow = pa.total_allocated_bytes()
-        found = build_corpus(numbered(n, 1_000), [has_words], kept_in=tmp_path / f"{n}.arrow")
+        found = build_corpus(numbered(n, 1_000), [], kept_in=tmp_path / f"{n}.arrow")
         assert sum(len(text) > 1_000 for text in Texts(found.documents)) == n
         held = pa.total_allocated_bytes() - arrow
         highest = tracemalloc.get_traced_memory()[1]

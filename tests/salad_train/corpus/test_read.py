@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salad_eval.errors import DataError, MissingExtraError, UnknownNameError, UserInputError
+from salad_eval.pipeline.executor import WorkerProcesses
 from salad_eval.records import from_json, to_json
 from salad_eval.types import Item, SpokenPart
-from salad_train.corpus import filters
+from salad_train.corpus import filters, read
 from salad_train.corpus.filters import (
     REASONS,
     CorpusPlan,
-    Unreadable,
+    Drop,
+    Dropped,
+    Form,
+    company_filters,
     corpus_fingerprint,
-    filters_for,
     in_language,
-    long_enough,
     new_text,
     speakable,
     speakable_share,
 )
-from salad_train.corpus.read import build_corpus, read_corpus
+from salad_train.corpus.read import build_corpus, read_corpus, well_formed
 from salad_train.nano import world
 from salad_train.types import Corpus, TextDocument
 
@@ -367,21 +369,21 @@ FOREIGN = [
 
 @pytest.mark.parametrize("text", ENGLISH)
 def test_terse_technical_english_stays(text: str) -> None:
-    assert in_language("en")(TextDocument("d", text)) is None
+    assert in_language("en")(text) is None
 
 
 @pytest.mark.parametrize(("language", "text"), FOREIGN)
 def test_other_languages_go(language: str, text: str) -> None:
-    drop = in_language("en")(TextDocument("d", text))
+    drop = in_language("en")(text)
     assert drop is not None
     assert (drop.reason, drop.detail) == ("language", language)
-    assert in_language(language)(TextDocument("d", text)) is None
+    assert in_language(language)(text) is None
 
 
 def test_the_embedded_corpus_is_english_to_the_language_filter() -> None:
     judge = in_language("en")
     documents = world.corpus(0)[::4]
-    lost = sum(judge(TextDocument(document.id, document.text)) is not None for document in documents)
+    lost = sum(judge(document.text) is not None for document in documents)
     assert lost < 0.002 * len(documents)
 
 
@@ -412,13 +414,13 @@ def test_speakable_share(text: str, share: float) -> None:
 
 
 def test_speakability_names_what_cannot_be_said() -> None:
-    document = TextDocument("d", "The word for cat is 猫 in Chinese writing.")
-    drop = speakable(1.0)(document)
+    text = "The word for cat is 猫 in Chinese writing."
+    drop = speakable(1.0)(text)
     assert drop is not None
     assert drop.reason == "not_speakable"
     assert "U+732B" in drop.detail
-    assert speakable(0.9)(document) is None
-    assert speakable(0.99)(document) is not None
+    assert speakable(0.9)(text) is None
+    assert speakable(0.99)(text) is not None
 
 
 def test_duplicates_differ_in_nothing_that_is_heard_or_counts() -> None:
@@ -456,14 +458,18 @@ def test_a_document_is_counted_under_the_first_reason_that_holds(tmp_path: Path)
 
 def test_the_first_few_examples_are_kept() -> None:
     documents = [TextDocument(f"d{k}", "short") for k in range(20)] + [TextDocument("long", "one two three")]
-    corpus = build_corpus(documents, [long_enough(3)])
+    corpus = build_corpus(well_formed(documents, Form(3, None, None, 0.0)), [])
     assert [(reject.n, len(reject.examples)) for reject in corpus.rejects] == [(20, 5)]
     assert corpus.rejects[0].examples[0].startswith("d0")
 
 
+def of_plan(candidates: Iterable[TextDocument | Dropped], wanted: CorpusPlan) -> Corpus:
+    return build_corpus(well_formed(candidates, Form.of(wanted)), company_filters(wanted))
+
+
 def test_the_embedded_corpus_passes_whole() -> None:
     documents = [TextDocument(d.id, d.text, d.domain) for d in world.corpus(0)[:800]]
-    corpus = build_corpus(documents, filters_for(CorpusPlan("unused")))
+    corpus = of_plan(documents, CorpusPlan("unused"))
     assert len(corpus.documents) >= 0.99 * len(documents)
 
 
@@ -476,12 +482,12 @@ TEXTS = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(texts=st.lists(TEXTS, max_size=12), seed=st.integers(0, 3))
 def test_kept_and_rejected_add_up_and_order_stays(texts: list[str], seed: int) -> None:
-    candidates: list[TextDocument | Unreadable] = [
-        Unreadable(f"u{k}", "torn") if k % 4 == seed else TextDocument(f"d{k % 7}", text)
+    candidates: list[TextDocument | Dropped] = [
+        Dropped(f"u{k}", Drop("malformed", "torn")) if k % 4 == seed else TextDocument(f"d{k % 7}", text)
         for k, text in enumerate(texts)
     ]
     keep_one = TextDocument("sure", "Here are words that no other text has.")
-    corpus = build_corpus([keep_one, *candidates], filters_for(CorpusPlan("unused", language=None)))
+    corpus = of_plan([keep_one, *candidates], CorpusPlan("unused", language=None))
     assert len(corpus.documents) + sum(reject.n for reject in corpus.rejects) == len(candidates) + 1
     positions = [next(k for k, c in enumerate([keep_one, *candidates]) if c is kept) for kept in corpus.documents]
     assert positions == sorted(positions)
@@ -503,6 +509,28 @@ def test_the_fingerprint_changes_if_and_only_if_the_content_does(
     left: list[TextDocument], right: list[TextDocument]
 ) -> None:
     assert (corpus_fingerprint(left) == corpus_fingerprint(right)) is (left == right)
+
+
+def test_worker_processes_judge_as_this_one_does(tmp_path: Path) -> None:
+    texts = ("Iron rusts where air reaches it.", "Eisen rostet an der Luft und im Wasser.", "no", "It costs ¤5 in all.")
+    path = write_jsonl(tmp_path / "c.jsonl", [{"text": f"{texts[k % 4]} {k}"} for k in range(600)])
+    here = read_corpus(plan(path, language="en"))
+    assert read_corpus(plan(path, language="en"), hands=WorkerProcesses(2, apart=True)) == here
+    assert counts(here) == {"too_short": 150, "language": 150, "not_speakable": 150}
+
+
+def test_no_more_is_read_ahead_than_was_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "MOST_AHEAD", 4 * read.CHUNK)
+    taken: list[int] = []
+
+    def candidates() -> Iterator[TextDocument]:
+        for number in range(20 * read.CHUNK):
+            taken.append(number)
+            yield TextDocument(str(number), "a word")
+
+    for n, _ in enumerate(well_formed(candidates(), Form(1, None, None, 0.0))):
+        assert len(taken) - n <= min(max(n, read.CHUNK), 4 * read.CHUNK)
+    assert len(taken) == 20 * read.CHUNK
 
 
 def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
