@@ -20,7 +20,7 @@ from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.speech.interleave import DocumentLike, Interleaved, as_text, interleave
 from salad_train.speech.utterances import Speaker, utterances_of, voice_for
 from salad_train.training.batches import Batch, BatchLimits, BatchOrder, Example, collate, make_example
-from salad_train.training.checkpoints import whole_state_dict
+from salad_train.training.checkpoints import teacher_fingerprint, whole_state_dict
 from salad_train.training.distillation import frozen_copy
 from salad_train.training.frames import FrameJitter, FrameStore, fill_store
 from salad_train.training.hearing import encoder_frames
@@ -352,10 +352,19 @@ def kept_teacher(
 ) -> TeacherCache | TeacherStates | None:
     """What the teacher says of ``examples``, on disk; ``None`` where the plan keeps nothing. ``shop``: where it reads; its workers go when
     this is done."""
-    from salad_train.training.teacher_cache import Lesson, TeacherCache, TeacherRef, TeacherStates, fill_cache, spec_for
+    from salad_train.training.teacher_cache import (
+        FINGERPRINT_SAMPLES,
+        Lesson,
+        TeacherCache,
+        TeacherRef,
+        TeacherStates,
+        fill_cache,
+        spec_for,
+    )
 
     texts = [example.teacher_ids for example in examples]
-    with Lesson.of(teacher, TeacherRef(plan.base, plan.attention, plan.device), shop) as lesson:
+    fingerprint = teacher_fingerprint(teacher, FINGERPRINT_SAMPLES)
+    with Lesson.of(teacher, TeacherRef(plan.base, plan.attention, plan.device, fingerprint), shop) as lesson:
         if plan.teacher_states:
             states = TeacherStates(folder, teacher, bf16=plan.train.bf16)
             states.fill(texts, lesson=lesson)

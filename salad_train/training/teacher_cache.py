@@ -286,11 +286,13 @@ class TeacherRef:
     Attributes:
         base: the text LLM: ``nano/…``, a folder or a hub id. attention: transformers' implementation.
         device: where it reads in a process that has to load it.
+        fingerprint: of the weights that such a process has to find; empty: of any.
     """
 
     base: str
     attention: str = "sdpa"
     device: str = "cpu"
+    fingerprint: str = ""
 
     def __str__(self) -> str:
         return f"the teacher {self.base}"
@@ -302,6 +304,11 @@ class TeacherRef:
         from salad_eval.checkpoints import load_causal_lm
 
         teacher, _ = load_causal_lm(self.base, dtype="float32", device=self.device)
+        found = teacher_fingerprint(teacher, FINGERPRINT_SAMPLES)
+        if self.fingerprint not in ("", found):
+            raise DataError(
+                f"{self} has other weights here ({found}) than where the command runs ({self.fingerprint})."
+            )
         teacher.set_attn_implementation(self.attention)
         return teacher.eval().requires_grad_(False)
 

@@ -207,7 +207,8 @@ def test_two_processes_keep_what_this_one_keeps(
 ) -> None:
     for part in (teacher, world.tokenizer()):
         part.save_pretrained(tmp_path / "teacher")
-    there = Lesson(TeacherRef(str(tmp_path / "teacher")), two_processes)
+    fingerprint = spec_for(teacher, world.tokenizer(), k=1).teacher
+    there = Lesson(TeacherRef(str(tmp_path / "teacher"), fingerprint=fingerprint), two_processes)
     for place, lesson in (("here", None), ("there", there)):
         for keep in ("states", "top", "sampled"):
             folder, limits = tmp_path / place / keep, BatchLimits(100, 2)
@@ -221,6 +222,13 @@ def test_two_processes_keep_what_this_one_keeps(
     assert len(files) == 9
     for name in files:
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+
+
+def test_a_teacher_that_is_another_one_elsewhere_is_refused_there(tmp_path: Path, teacher: Any) -> None:
+    for part in (teacher, world.tokenizer()):
+        part.save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=r"has other weights here .* than where the command runs \(0123\)"):
+        TeacherRef(str(tmp_path), fingerprint="0123").open()
 
 
 # --- resuming and refusing -------------------------------------------------------------------------------------------
