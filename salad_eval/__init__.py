@@ -60,7 +60,7 @@ _HOME = {"evaluate": "salad_eval.pipeline.run", "load_report": "salad_eval.repor
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*(name for name in globals() if name.startswith("__")), *__all__]
 
 
 def __getattr__(name: str) -> Any:

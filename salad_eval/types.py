@@ -399,11 +399,12 @@ class SliceRow:
 
 @dataclass(frozen=True, slots=True)
 class ConditionRows:
-    """Everything and each domain in one acoustic condition alone."""
+    """Everything, each domain and, of several, each task in one acoustic condition alone."""
 
     condition: str
     overall: GapRow
     domains: tuple[GapRow, ...]
+    tasks: tuple[GapRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,12 @@ def coverage_command(
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     by_domain: Annotated[bool, typer.Option(help="Also list the spoken items of each domain.")] = False,
 ) -> None:
-    """Say how many rows of a benchmark are items, how many of those can be spoken, and why the others cannot."""
+    """Say how many rows of a benchmark are items, how many of those can be spoken, and why the others cannot.
+
+    Example:
+
+    salad tasks coverage salad_nano
+    """
     from rich.console import Console
     from rich.text import Text
 

@@ -39,7 +39,7 @@ def check_command(
 
     Examples:
 
-    salad check --text Qwen/Qwen2.5-7B-Instruct --voice Qwen/Qwen2-Audio-7B-Instruct
+    salad check --text Qwen/Qwen2.5-3B --voice path/to/your-voice-model
 
     salad check --text http://localhost:8000/v1 --voice http://localhost:8001/v1
     """

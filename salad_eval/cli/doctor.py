@@ -204,7 +204,14 @@ def doctor_command(
         typer.Option(help="Load a checkpoint of that list (downloading it where it must) and ask it; repeat for more."),
     ] = None,
 ) -> None:
-    """Say what is there, and how to mend what is not."""
+    """Say what is there, and how to mend what is not.
+
+    Examples:
+
+    salad doctor
+
+    salad doctor --models
+    """
     if models:
         from salad_eval.cli.model_checks import print_checks, read_checks
 

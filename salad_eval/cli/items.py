@@ -43,7 +43,7 @@ def items_command(
 
     Examples:
 
-    salad items runs/mine --cause lost_in_alignment --domain history --sort margin --limit 3 --play
+    salad items runs/mine --cause lost_in_alignment --domain history --play
 
     salad items runs/mine --wrong adapted_speech --csv wrong.csv
     """

@@ -16,7 +16,12 @@ LM_EVAL_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "he
 
 
 def lm_eval_command(context: typer.Context) -> None:
-    """lm-eval's own command line, with our models (salad-text, salad-cascade, salad-speech) and tasks known to it."""
+    """lm-eval's own command line, with our models (salad-text, salad-cascade, salad-speech) and tasks known to it.
+
+    Example:
+
+    salad lm-eval --model salad-text --model_args pretrained=nano --tasks piqa
+    """
     from salad_eval.lm_eval_bridge.wrapper import run_lm_eval
 
     run_lm_eval(context.args)
@@ -51,7 +56,12 @@ def from_lm_eval_command(
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     n_resamples: Annotated[int, typer.Option(help="Resamples of the intervals.", min=100)] = 10_000,
 ) -> None:
-    """A gap report from lm-eval runs made with --log_samples, paired document by document."""
+    """A gap report from lm-eval runs made with --log_samples, paired document by document.
+
+    Example:
+
+    salad from-lm-eval --base-text text/ --adapted-speech speech/ --out gap/
+    """
     from rich.console import Console
 
     from salad_eval.lm_eval_bridge.samples import read_lm_eval
@@ -81,7 +91,12 @@ def to_lm_eval_command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     out: Annotated[Path, typer.Option(help="A folder; each column and voice gets one of its own in it.")],
 ) -> None:
-    """A finished run as lm-eval's results: results_*.json and samples_*.jsonl, one folder a column and voice."""
+    """A finished run as lm-eval's results: results_*.json and samples_*.jsonl, one folder a column and voice.
+
+    Example:
+
+    salad to-lm-eval runs/mine --out results/
+    """
     from salad_eval.lm_eval_bridge.to_results import results_from_run
 
     for file in results_from_run(run, out):

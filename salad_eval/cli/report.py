@@ -312,7 +312,7 @@ def _read_all(paths: Sequence[Path]) -> tuple[list[FinishedRun], dict[str, str]]
             whole = (folder / DONE_FILE).is_file()
             found.append(read_run(folder) if whole else FinishedRun([], [], load_report(path), folder))
         except SaladError as cause:
-            left_out[str(path)] = str(cause)
+            left_out[str(path)] = str(cause).removeprefix(f"{path}: ")
     return found, left_out
 
 

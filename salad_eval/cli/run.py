@@ -80,7 +80,9 @@ def run_command(
 
     salad run --preset nano --limit 70
 
-    salad run --plan plan.yaml --split validation --voices en-us+f3,en-us+m7 --conditions clean --conditions "noise,snr=10"
+    salad run --plan plan.yaml --split validation --voices en-us+f3,en-us+m7
+
+    salad run --plan plan.yaml --conditions clean --conditions "noise,snr=10"
 
     salad run --plan plan.yaml --dry-run
     """

@@ -22,7 +22,12 @@ def export_command(
         SoundFormat, typer.Option(help="How sound is kept: flac or wav, which are exact.")
     ] = SoundFormat.flac,
 ) -> None:
-    """Write what a run rendered as a data set (Parquet and a card), so that others evaluate on the same sound."""
+    """Write what a run rendered as a data set (Parquet and a card), so that others evaluate on the same sound.
+
+    Example:
+
+    salad export runs/mine --out shared/ --license cc-by-4.0
+    """
     from salad_eval.sharing.export import export
     from salad_eval.sharing.shared_task import run_command
 
@@ -45,7 +50,12 @@ def export_command(
 def import_command(
     folder: Annotated[Path, typer.Argument(help="The folder that salad export wrote (or a copy of it).")],
 ) -> None:
-    """Check a shared data set, sound by sound, and say how to evaluate on it."""
+    """Check a shared data set, sound by sound, and say how to evaluate on it.
+
+    Example:
+
+    salad import shared/
+    """
     from salad_eval.sharing.importing import check_import
     from salad_eval.sharing.shared_task import run_command
 
@@ -79,7 +89,12 @@ def card_command(
     ] = None,
     source_url: Annotated[str | None, typer.Option(help="Where the run can be looked at, for those files.")] = None,
 ) -> None:
-    """Print a results block for a model card: model-index (YAML) and a table (Markdown)."""
+    """Print a results block for a model card: model-index (YAML) and a table (Markdown).
+
+    Example:
+
+    salad card runs/mine
+    """
     from salad_eval.records import write_atomic
     from salad_eval.report import load_report
     from salad_eval.sharing.eval_results import write_eval_results

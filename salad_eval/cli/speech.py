@@ -44,7 +44,14 @@ def render_command(
     tts: TtsOption = "pyttsx3",
     settings: TtsSettings = None,
 ) -> None:
-    """Speak texts, or a task's items, into WAV files; prints what is said for what is written."""
+    """Speak texts, or a task's items, into WAV files; prints what is said for what is written.
+
+    Examples:
+
+    salad render "It weighs 5 kg." --voices en-us+f3 --out said/
+
+    salad render --task salad_nano --limit 5 --voices en-us+f3 --out said/
+    """
     from salad_eval.audio.sound import write_audio
     from salad_eval.audio.store import AudioStore
     from salad_eval.pipeline.apart import is_strange
@@ -119,7 +126,14 @@ def transcribe_command(
         ),
     ] = None,
 ) -> None:
-    """Recognise audio files, or what a run has rendered; prints the text, and the WER where it is known what was said."""
+    """Recognise audio files, or what a run has rendered; prints the text, and the WER where it is known what was said.
+
+    Examples:
+
+    salad transcribe a.wav --reference "It weighs five kilograms."
+
+    salad transcribe --run runs/mine
+    """
     from salad_eval import plugins
     from salad_eval.audio.sound import read_audio
     from salad_eval.pipeline.transcribe import count_errors

@@ -51,6 +51,10 @@ def gc_command(
     """Remove the sounds that were longest unused, down to a size. What a run needs of them is spoken again.
 
     Sounds of the last hour stay. Reports and answers of finished runs stand by themselves; their pages lose the sound they link to.
+
+    Example:
+
+    salad store gc --max-size 20GB --keep-run runs/mine --dry-run
     """
     from salad_eval.audio.store import AudioStore
     from salad_eval.audio.upkeep import collect_garbage, parse_size

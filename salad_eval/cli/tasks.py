@@ -77,7 +77,14 @@ def show_task(
     speak: SpeakOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """How a task is asked, and some of its items as a model sees them. What is spoken stands between ⟨ and ⟩."""
+    """How a task is asked, and some of its items as a model sees them. What is spoken stands between ⟨ and ⟩.
+
+    Examples:
+
+    salad tasks show salad_nano --limit 3
+
+    salad tasks show arc_easy --speak context --data-dir mirror/
+    """
     from salad_eval.benchmarks.catalogue import load_task
     from salad_eval.benchmarks.data import names_files
     from salad_eval.benchmarks.hub import offline_if_unreachable
@@ -136,7 +143,7 @@ def new_task(
 
     salad tasks new quiz.csv
 
-    salad tasks new quiz.csv --question stem --choices A,B,C,D --answer key --domain-field subject
+    salad tasks new quiz.csv --choices A,B,C,D --domain-field subject
     """
     from salad_eval.benchmarks.new_task import TableColumns, write_task
 
@@ -163,6 +170,10 @@ def validate_tasks(
     """Read every split of a task and say how many rows are items and why the others are not. Exit code 1 where there are such rows.
 
     Without names: the package's tasks that bring their data, or that --data-dir has.
+
+    Example:
+
+    salad tasks validate my_quiz.yaml
     """
     from salad_eval.benchmarks.catalogue import find_tasks, load_tasks
     from salad_eval.benchmarks.data import names_files

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salad_eval.errors import UserInputError
-from salad_eval.gap.compare import Against, against, compare
+from salad_eval.gap.compare import Against, against, compare, names_of
 from salad_eval.types import GapReport
 
 if TYPE_CHECKING:
@@ -62,17 +62,25 @@ def board(
         raise UserInputError(f"no finished run among {len(left_out or {})} paths: {_listed(left_out or {})}")
     if baseline is not None and all(run.path != baseline for run in runs):
         raise UserInputError(f"--baseline {baseline} is none of the runs.")
+    name_of = dict(zip(map(id, runs), names_of(runs), strict=True))
     by_question: dict[tuple[tuple[str, ...], str], list[FinishedRun]] = {}
     for run in runs:
         tasks = tuple(sorted(protocol.task for protocol in run.report.protocols))
         by_question.setdefault((tasks, run.report.split), []).append(run)
     groups = [
-        _group(*question, found, baseline) for question, found in sorted(by_question.items(), key=lambda one: one[0])
+        _group(*question, found, baseline, name_of)
+        for question, found in sorted(by_question.items(), key=lambda one: one[0])
     ]
     return Board(tuple(groups), left_out or {})
 
 
-def _group(tasks: tuple[str, ...], split: str, runs: Sequence[FinishedRun], baseline: Path | None) -> BoardGroup:
+def _group(
+    tasks: tuple[str, ...],
+    split: str,
+    runs: Sequence[FinishedRun],
+    baseline: Path | None,
+    name_of: Mapping[int, str],
+) -> BoardGroup:
     ordered = sorted(runs, key=lambda run: (run.report.created, str(run.path)))
     first = next((run for run in ordered if run.path == baseline), ordered[0])
     found, why_not = {}, {}
@@ -88,16 +96,10 @@ def _group(tasks: tuple[str, ...], split: str, runs: Sequence[FinishedRun], base
             why_not[id(run)] = "shares no question with the baseline"
     held = dict(zip(found, against(list(found.values())), strict=True))
     lines = [
-        BoardLine(run.path, name, run.report, run is first, held.get(id(run)), why_not.get(id(run), ""))
-        for run, name in zip(ordered, _names(ordered), strict=True)
+        BoardLine(run.path, name_of[id(run)], run.report, run is first, held.get(id(run)), why_not.get(id(run), ""))
+        for run in ordered
     ]
     return BoardGroup(tasks, split, tuple(lines))
-
-
-def _names(runs: Sequence[FinishedRun]) -> list[str]:
-    folders = [run.path.parent.name if run.path.suffix == ".json" else run.path.name for run in runs]
-    own = [run.report.names.run or folder for run, folder in zip(runs, folders, strict=True)]
-    return [folder if own.count(name) > 1 else name for name, folder in zip(own, folders, strict=True)]
 
 
 def _listed(left_out: Mapping[str, str]) -> str:

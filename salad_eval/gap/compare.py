@@ -100,6 +100,13 @@ class Against:
     q_value: float
 
 
+def names_of(runs: Sequence[FinishedRun]) -> list[str]:
+    """What runs are called beside one another: by their own names, and where several have the same by their folders'."""
+    folders = [run.path.parent.name if run.path.suffix == ".json" else run.path.name for run in runs]
+    own = [run.report.names.run or folder for run, folder in zip(runs, folders, strict=True)]
+    return [(folder or name) if own.count(name) > 1 else name for name, folder in zip(own, folders, strict=True)]
+
+
 def compare_all(baseline: FinishedRun, others: Sequence[FinishedRun]) -> tuple[Against, ...]:
     """Each of the others less the baseline; see ``compare``."""
     return against([compare(baseline, other) for other in others])
@@ -180,11 +187,12 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
             name, table[members], group_of[members], columns, row_seed(seed, "compare", kind, name), n_resamples
         )
 
+    name_a, name_b = names_of([first, second])
     rows = [row(name, "domain", domain_of == name) for name in sorted(set(domain_of))]
     q_values = benjamini_hochberg([domain.gap.p_value for domain in rows])
     return Comparison(
-        name_a=first.report.names.run or first.path.name or "first",
-        name_b=second.report.names.run or second.path.name or "second",
+        name_a=name_a or "first",
+        name_b=name_b or "second",
         signature_a=first.report.signature,
         signature_b=second.report.signature,
         seed=seed,
@@ -285,10 +293,9 @@ def _unlike(
             if heard_a & heard_b
             else "Spoken columns are over each run's own."
         )
-        said.append(
-            f"The runs differ in their renderings: only the first has {_listed(heard_a - heard_b)}; only the second "
-            f"has {_listed(heard_b - heard_a)}. {used}"
-        )
+        alone = (("first", heard_a - heard_b), ("second", heard_b - heard_a))
+        only = "; ".join(f"only the {which} has {_listed(renderings)}" for which, renderings in alone if renderings)
+        said.append(f"The runs differ in their renderings: {only}. {used}")
     left_out = [
         column
         for column in COLUMNS
@@ -355,4 +362,4 @@ def _renderings(scores: Sequence[Score]) -> set[Rendered]:
 
 
 def _listed(renderings: set[Rendered]) -> str:
-    return ", ".join(f"{voice} ({perturbation})" for voice, perturbation in sorted(renderings)) or "none"
+    return ", ".join(f"{voice} ({perturbation})" for voice, perturbation in sorted(renderings))

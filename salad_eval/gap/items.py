@@ -59,7 +59,7 @@ class HeardPart:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class HeardItem:
     """An item in one rendering. ``cause``: see ``gap.pair``'s taxonomy; ``word_errors`` of ``n_words`` over its parts;
     ``misalignment``: M in nats per scored position, ``None`` where it was not measured."""
@@ -73,6 +73,9 @@ class HeardItem:
     word_errors: int
     n_words: int
     misalignment: float | None
+
+    def __repr__(self) -> str:
+        return f"<HeardItem {self.item.id} by {self.voice}, {self.condition}: {self.cause}>"
 
     @property
     def wer(self) -> float | None:

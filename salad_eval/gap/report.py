@@ -56,7 +56,7 @@ from salad_eval.types import (
     Transcript,
 )
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 MOST_GRID_VOICES = 24  # of more speakers a grid says nothing
 MAX_REJECT_EXAMPLES = 5
 CONDITION = ("condition", "perturbation")  # a slice by acoustic condition; the second is its earlier name
@@ -137,7 +137,8 @@ def n_rows(items: Sequence[Item], slice_fields: Sequence[str], voices: Sequence[
         known[field] if field in known else len({item.fields.get(field, NO_VALUE) for item in items})
         for field in slice_fields
     )
-    by_condition = len(conditions) * (1 + domains) if len(conditions) > 1 else 0
+    tasks = known["task"] if known["task"] > 1 else 0
+    by_condition = len(conditions) * (1 + domains + tasks) if len(conditions) > 1 else 0
     cells = len(voices) * len(conditions) if _has_grid(len(voices), len(conditions)) else 0
     return 1 + domains + slices + by_condition + cells
 
@@ -212,10 +213,13 @@ def _by_condition(
     paired: Paired, row: Callable[[str, str, np.ndarray], ReportRow], conditions: Sequence[str]
 ) -> tuple[ConditionRows, ...]:
     rows = []
+    task_of = _labels(paired, "task")
+    tasks = sorted(set(task_of))
     for condition in conditions:
         here = paired.perturbations == condition
         domains = _domain_rows(paired, partial(row, f"{condition} domain"), here)
-        rows.append(ConditionRows(condition, row(f"{condition} overall", OVERALL, here).row, domains))
+        by_task = [row(f"{condition} task", name, here & (task_of == name)).row for name in tasks if len(tasks) > 1]
+        rows.append(ConditionRows(condition, row(f"{condition} overall", OVERALL, here).row, domains, tuple(by_task)))
     return tuple(rows)
 
 

@@ -124,7 +124,7 @@ def items_terminal(items: Sequence[HeardItem]) -> RenderableType:
         for column, answer in heard.answers.items():
             mark = "✓" if answer.value >= 1.0 else "✗" if answer.value <= 0.0 else f"{answer.value:.2f}"
             given = row[f"{column}.chosen"] if answer.text is None else answer.text
-            margin = "" if answer.margin is None else f"  margin {answer.margin:+.2f}"
+            margin = "" if answer.margin is None else f"  margin {answer.margin:+.2f}".replace("-", "−")
             parts.append(Text(printable(f"  {mark} {column:<16} {given if given is not None else MISSING}{margin}")))
         parts.append(Text())
     return Group(*parts)

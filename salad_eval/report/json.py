@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "gap_report.json"
 COSTS_FILE = "costs.json"
-READ_VERSIONS = ("1.0", "1.1", SCHEMA_VERSION)
+READ_VERSIONS = ("1.0", "1.1", "1.2", SCHEMA_VERSION)
 SCHEMA_FILE = "gap_report.schema.json"
 _SHOWN = 120  # characters of an offending value that an error message quotes
 
@@ -39,7 +39,7 @@ def report_to_json(report: GapReport) -> JsonObject:
     """The report as JSON values, valid under the schema. Raises ``DataError`` where it is not."""
     data = _without(_object(to_json(report)), "folder", "costs")
     data["overall"] = _without(_object(data["overall"]), "name")
-    data["domains"] = _named_by_domain(data["domains"])
+    data["domains"] = _named_by(data["domains"], "domain")
     data["slices"] = [
         {"field": part["field"], "value": row["name"], **_without(row, "name")}
         for part in _objects(data["slices"])
@@ -49,7 +49,8 @@ def report_to_json(report: GapReport) -> JsonObject:
         {
             "condition": rows["condition"],
             "overall": _without(_object(rows["overall"]), "name"),
-            "domains": _named_by_domain(rows["domains"]),
+            "domains": _named_by(rows["domains"], "domain"),
+            **({"tasks": _named_by(rows["tasks"], "task")} if rows["tasks"] else {}),
         }
         for rows in _objects(data["by_condition"])
     ]
@@ -65,8 +66,8 @@ def report_to_json(report: GapReport) -> JsonObject:
     return data
 
 
-def _named_by_domain(rows: Json) -> Json:
-    return [{"domain": row["name"], **_without(row, "name")} for row in _objects(rows)]
+def _named_by(rows: Json, kind: str) -> Json:
+    return [{kind: row["name"], **_without(row, "name")} for row in _objects(rows)]
 
 
 def report_from_json(data: object, where: str = "report") -> GapReport:
@@ -75,7 +76,7 @@ def report_from_json(data: object, where: str = "report") -> GapReport:
     fields = dict(_object(cast(Json, data)))
     fields["schema_version"] = SCHEMA_VERSION
     fields["overall"] = {"name": OVERALL, **_object(fields["overall"])}
-    fields["domains"] = _named(fields["domains"])
+    fields["domains"] = _named(fields["domains"], "domain")
     fields["slices"] = [
         {
             "field": CONDITION[0] if row["field"] in CONDITION else row["field"],
@@ -84,7 +85,12 @@ def report_from_json(data: object, where: str = "report") -> GapReport:
         for row in _objects(fields["slices"])
     ]
     fields["by_condition"] = [
-        {**rows, "overall": {"name": OVERALL, **_object(rows["overall"])}, "domains": _named(rows["domains"])}
+        {
+            **rows,
+            "overall": {"name": OVERALL, **_object(rows["overall"])},
+            "domains": _named(rows["domains"], "domain"),
+            "tasks": _named(rows.get("tasks", []), "task"),
+        }
         for rows in _objects(fields.get("by_condition", []))
     ]
     fields["grid"] = [
@@ -102,8 +108,8 @@ def report_from_json(data: object, where: str = "report") -> GapReport:
     return from_json(GapReport, fields)
 
 
-def _named(domains: Json) -> Json:
-    return [{"name": row["domain"], **_without(row, "domain")} for row in _objects(domains)]
+def _named(rows: Json, kind: str) -> Json:
+    return [{"name": row[kind], **_without(row, kind)} for row in _objects(rows)]
 
 
 def validate(data: object, where: str) -> None:

@@ -176,7 +176,7 @@ def groups(report: GapReport, domains: Sequence[GapRow]) -> list[Group]:
     by_task: dict[str, list[GapRow]] = {}
     for row in domains:
         by_task.setdefault(row.tasks[0] if len(row.tasks) == 1 else "several tasks", []).append(row)
-    of_task = {part.row.name: part.row for part in report.slices if part.field == "task"}
+    of_task = {row.name: row for row in wording.shown(report).tasks}
     small = len(domains) > MOST_UNFOLDED
     made = [
         Group(task, of_task.get(task), rows, small and median(row.n_items for row in rows) < FEW)

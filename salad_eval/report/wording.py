@@ -235,13 +235,15 @@ class Shown:
     condition: str  # empty where there is only one
     overall: GapRow
     domains: tuple[GapRow, ...]
+    tasks: tuple[GapRow, ...]
 
 
 def shown(report: GapReport) -> Shown:
     if report.by_condition:
         first = report.by_condition[0]
-        return Shown(first.condition, first.overall, first.domains)
-    return Shown("", report.overall, report.domains)
+        return Shown(first.condition, first.overall, first.domains, first.tasks)
+    tasks = tuple(part.row for part in report.slices if part.field == "task")
+    return Shown("", report.overall, report.domains, tasks)
 
 
 def clear(estimate: Estimate) -> bool:

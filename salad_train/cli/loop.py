@@ -38,6 +38,12 @@ def loop(
     """Evaluate, select what to speak by the gap, speak it, train on it, and evaluate again; ends in a before/after report.
 
     Steered by the validation split, measured on the test split. Started again, it goes on where it was stopped.
+
+    Examples:
+
+    salad loop --preset nano --rounds 2
+
+    salad loop --plan loop.yaml --out runs/loop
     """
     import os
 

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(rich_markup_mode=None, help="The embedded world: its data and its models.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The embedded world: its data and its models.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()

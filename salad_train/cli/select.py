@@ -140,6 +140,10 @@ def select_command(asked: SelectRequest) -> None:
     """Choose what to speak next: embed, cluster, probe, weigh by a signal, and draw documents up to a budget of seconds.
 
     Writes selection.jsonl (documents in the order of drawing), selection.json, selection.md and selection.png.
+
+    Example:
+
+    salad select --report runs/mine --budget-seconds 600 --out chosen/
     """
     from rich.console import Console
 

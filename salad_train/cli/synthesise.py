@@ -29,6 +29,10 @@ def synthesise(
     """Speak a selection's documents as Stage II will read them, in the order in which they were drawn, until the budget is met.
 
     Sound goes to the recipe's audio store; synthesis.jsonl names it by its sha256, span by span.
+
+    Example:
+
+    salad synthesise --selection chosen/ --recipe nano --out spoken/
     """
     from salad_eval.validation import parse_setting
     from salad_train.recipe import load_recipe, voice_of, workshop_of

@@ -55,7 +55,14 @@ def train_command(
     engine: EngineName = None,
     address: Address = None,
 ) -> None:
-    """Train by a recipe. Started again, a run goes on where it was stopped."""
+    """Train by a recipe. Started again, a run goes on where it was stopped.
+
+    Examples:
+
+    salad train --stage 1 --recipe nano
+
+    salad train --stage 2 --recipe nano --selection chosen/ --synthesis spoken/
+    """
     from salad_eval.validation import parse_setting
     from salad_train.recipe import load_recipe
 

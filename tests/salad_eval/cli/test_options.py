@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -121,3 +122,33 @@ def test_every_option_says_what_it_does(every: list[Option]) -> None:
 
 def test_completion_is_not_offered_by_some_commands_alone(every: list[Option]) -> None:
     assert not {one.command for one in every if "--install-completion" in one.names}
+    root = typer.main.get_command(app)
+    groups = [
+        typer.main.get_command(plugins.load("salad.commands", info.name))
+        for info in plugins.available("salad.commands")
+    ]
+    for group in (root, *getattr(root, "commands", {}).values(), *groups):
+        assert "--install-completion" not in [name for one in group.params for name in one.opts], group.name
+
+
+# --- examples --------------------------------------------------------------------------------------------------------
+
+
+def test_examples_are_whole_at_80_columns_and_are_understood() -> None:
+    root = typer.main.get_command(app)
+    shown = 0
+    for path, command in commands(root, click.Context(root, info_name="salad")):
+        context = click.Context(command, info_name=f"salad {path}", terminal_width=80)
+        told = {line.strip() for line in command.get_help(context).splitlines()}
+        examples = [line.strip() for line in (command.help or "").splitlines() if line.strip().startswith("salad ")]
+        for example in examples:
+            assert example in told, f"{example!r} is broken in the help of {path}"
+            words = shlex.split(example)[1:]
+            assert words[: len(path.split())] == path.split()
+            command.make_context(
+                path, words[len(path.split()) :]
+            )  # every option and argument is known, none is missing
+        shown += len(examples)
+        needed = [one for one in command.params if one.required]
+        assert examples or not needed or path.startswith("nano "), f"{path} needs an example"
+    assert shown > 25

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from salad_eval.errors import UserInputError
-from salad_eval.gap.compare import BOTH, Comparison, Flip, between, compare, compare_all
+from salad_eval.gap.board import board
+from salad_eval.gap.compare import BOTH, Comparison, Flip, between, compare, compare_all, names_of
 from salad_eval.pipeline.finished import FinishedRun
 from salad_eval.report.comparison import comparison_headline, comparison_markdown, comparison_terminal
 from salad_eval.report.wording import signed
@@ -144,7 +146,7 @@ def test_runs_that_differ_in_voices_columns_or_split_say_so() -> None:
     assert tuple(found.overall.columns) == tuple(column for column in COLUMNS if column != "base_transcript")
     text = " ".join(found.unlike)
     assert comparison_headline(found)[: len(found.unlike)] == found.unlike, "what is unlike comes first"
-    assert "only the first has bob (clean); only the second has none" in text
+    assert "The runs differ in their renderings: only the first has bob (clean). Spoken columns" in text
     assert "not compared: base_transcript" in text
     assert "test and validation" in text
 
@@ -223,3 +225,15 @@ def test_views() -> None:
     assert r"\[red\]&lt;b&gt;\|x" in markdown
     assert r"25.0 → −12.5: −37.5 \[" in markdown
     assert [signed(value) for value in (0.031, -0.004, 0.0, -0.00001)] == ["+3.1", "−0.4", "0.0", "0.0"]
+
+
+def test_runs_of_one_name_go_by_their_folders() -> None:
+    def run(path: str, name: str) -> FinishedRun:
+        made = report(ITEMS, SCORES, n_resamples=100)
+        return FinishedRun(ITEMS, SCORES, replace(made, names=replace(made.names, run=name)), Path(path))
+
+    runs = [run("runs/monday", "nano"), run("runs/tuesday/gap_report.json", "nano"), run("runs/x", "other")]
+    assert names_of(runs) == ["monday", "tuesday", "other"]
+    found = compare(*runs[:2])
+    assert (found.name_a, found.name_b) == ("monday", "tuesday")
+    assert [line.name for line in board(runs).lines] == ["monday", "tuesday", "other"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from salad_eval.gap.grid import clean_first
 from salad_eval.gap.pair import FORGOTTEN, LOST_IN_ALIGNMENT, LOST_IN_RENDERING, SPEECH_ONLY, WRONG_IN_TEXT, pair
+from salad_eval.gap.report import n_rows
 from salad_eval.gap.row import main_causes
 from salad_eval.types import CLEAN, COLUMNS, Score
 from tests.helpers.gap_world import ITEMS, SCORES, VOICES, item, report, scores
+from tests.helpers.page_world import page_world
 
 LOUD = "noise,snr=0"
 
@@ -106,3 +109,13 @@ def test_consistency_is_equal_choice_right_or_wrong() -> None:
 def test_without_options_or_without_the_adapted_model_in_text_there_is_no_consistency() -> None:
     open_ = [replace(one, choices=()) for one in ITEMS]
     assert report(open_, SCORES).overall.consistency is None
+
+
+def test_rows_are_as_many_as_a_dry_run_counts(tmp_path: Path) -> None:
+    made = page_world(tmp_path)
+    found = made.report
+    by_condition = sum(1 + len(rows.domains) + len(rows.tasks) for rows in found.by_condition)
+    fields = ("voice", "condition", "task", "kind")
+    assert n_rows(made.records.items, fields, found.voices, found.conditions) == (
+        1 + len(found.domains) + len(found.slices) + by_condition + len(found.grid)
+    )

@@ -121,6 +121,11 @@ def test_domains_of_several_tasks_are_grouped_by_task(tmp_path: Path) -> None:
     }
     assert [group.name for group in found] == ["quiz", "trivia"]  # the larger gap first
     assert all(group.row is not None and not group.folded for group in found)
+    for group in found:  # what stands above domains of the clean condition is of the clean condition
+        assert group.row is not None
+        for column, estimate in group.row.accuracy.items():
+            of_domains = [row.accuracy[column].value for row in group.domains]  # of as many items each
+            assert estimate.value == pytest.approx(sum(of_domains) / len(of_domains))
     shared = [replace(row, tasks=("quiz", "trivia")) if row.name == "songs" else row for row in shown(made).domains]
     assert [group.name for group in groups(made, shared)][-1] == "several tasks"
 
