@@ -16,7 +16,7 @@ from salad_eval.report.json import REPORT_FILE, save_report
 from salad_eval.testing.installed import installed
 from salad_eval.validation import dotted
 from salad_train import loop as loops
-from salad_train.loop import LoopPlan, load_loop, loop, round_plan
+from salad_train.loop import LoopPlan, evaluation_of, load_loop, loop, round_plan
 from salad_train.recipe import load_recipe
 from salad_train.speech.synthesise import Synthesis
 from salad_train.training.hf import HfTrainer
@@ -79,6 +79,13 @@ def test_two_rounds_end_in_a_report_and_started_again_nothing_is_done_twice(
     again = loop(plan, tmp_path / "out")
     assert again.comparison == result.comparison
     assert again.selections == result.selections
+
+
+def test_a_loop_s_evaluations_run_where_its_recipe_says(tmp_path: Path) -> None:
+    plan = small(tmp_path, **{"settings.engine.models": 2})
+    recipe = load_recipe(plan.recipe, dotted(plan.settings))
+    assert evaluation_of(plan, recipe, {}).engine.models == recipe.engine.models == 2
+    assert evaluation_of(plan, load_recipe(plan.recipe), {}).engine.models is None
 
 
 class NotingSignal:
