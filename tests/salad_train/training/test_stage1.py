@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from salad_eval.errors import DataError, ModelError, UserInputError
+from salad_eval.formats.parts import OWN
 from salad_eval.records import read_jsonl
 from salad_train.measure import position_measures
 from salad_train.model.audio_encoders import encoder_of
@@ -227,6 +228,18 @@ def test_a_frozen_lm_is_bit_for_bit_the_base(parts: dict[tuple[str, str], tuple[
     trained = weights(run(plan_for(parts["llama", "parakeet"], lm_lr=0.0), tmp_path))
     for name, tensor in base.items():
         assert torch.equal(trained[f"language_model.{name}"], tensor)
+
+
+def test_an_adapter_alone_is_written_beside_the_model(
+    parts: dict[tuple[str, str], tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
+    whole = weights(run(plan_for(parts["llama", "parakeet"], tune="adapter", steps=1), tmp_path / "run", n=4))
+    own = load_file(tmp_path / "run" / "adapter" / OWN)
+    assert own
+    assert all(name.startswith("adapter.") for name in own)
+    model, _ = load_salad(str(tmp_path / "run" / "adapter"), device="cpu")
+    assert all(torch.equal(one, whole[name]) for name, one in model.state_dict().items() if name in whole)
 
 
 def test_micro_batches_are_normalised_by_all_scored_tokens(
