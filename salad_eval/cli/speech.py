@@ -46,6 +46,8 @@ def render_command(
 ) -> None:
     """Speak texts, or a task's items, into WAV files; prints what is said for what is written.
 
+    manifest.jsonl beside them lists them, as a task names it under metadata.salad.audio to be asked in this sound.
+
     Examples:
 
     salad render "It weighs 5 kg." --voices en-us+f3 --out said/
@@ -58,12 +60,14 @@ def render_command(
     from salad_eval.pipeline.executor import WorkerProcesses
     from salad_eval.pipeline.render import render
     from salad_eval.pipeline.tools import PluginRef
+    from salad_eval.records import write_jsonl
     from salad_eval.types import Rendering
 
     jobs, written = _jobs(texts or [], task, split, limit, names_in(voices) or [DEFAULT_VOICE])
     store, options = AudioStore(), plugin_options(settings)
     crew = WorkerProcesses(1, apart=is_strange(PluginRef("salad.tts", tts, options)))
     out.mkdir(parents=True, exist_ok=True)
+    listed: list[dict[str, str]] = []
     failed = 0
     for job, outcome in zip(jobs, render(jobs, tts=tts, tts_options=options, store=store, executor=crew), strict=True):
         print(f"written: {written[job.item_id, job.part]}\nspoken:  {job.spoken_text}")
@@ -71,9 +75,12 @@ def render_command(
             file = out / (_file_name(f"{job.item_id}.{job.part}.{job.voice}") + ".wav")
             write_audio(file, store.get(outcome.sha256))
             print(f"file:    {file} ({outcome.seconds:.2f} s, {job.voice})")
+            own = job.item_id.partition(":")[2] or job.item_id  # what the task's rows call it, where they have ids
+            listed.append({"id": own, "part": job.part, "file": file.name, "voice": job.voice})
         else:
             failed += 1
             print(f"failed:  {outcome.reason} {outcome.detail}".rstrip())
+    write_jsonl(out / "manifest.jsonl", listed)
     if failed:
         raise SaladError(f"{failed} of {len(jobs)} texts could not be spoken.")
 

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from salad_eval import plugins, progress
+from salad_eval.benchmarks.catalogue import load_task
+from salad_eval.benchmarks.items import load_items
 from salad_eval.cli import main as cli
 from salad_eval.cli.main import main
 from tests.salad_eval.benchmarks.test_items import make_task
@@ -307,9 +309,23 @@ def test_a_tasks_items_are_spoken_into_files(
     salad: Salad, tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SALAD_CACHE", str(tmp_path / "cache"))
-    ended = salad("render", "--task", tiny_task, "--limit", 2, "--out", tmp_path / "sound")
+    ended = salad(
+        "render", "--task", tiny_task, "--limit", 2, "--voices", "en-us+f3,en-us+m7", "--out", tmp_path / "sound"
+    )
     assert ended.code == 0, ended.err
-    assert len(list((tmp_path / "sound").glob("*.wav"))) == 2
+    files = {str(path) for path in (tmp_path / "sound").glob("*.wav")}
+    assert len(files) == 4
+    # What was rendered is what a task asks that names its manifest.
+    fields = yaml.safe_load(tiny_task.read_text())
+    fields["metadata"]["salad"]["audio"] = {
+        "manifest": str(tmp_path / "sound" / "manifest.jsonl"),
+        "folder": str(tmp_path),
+    }
+    tiny_task.write_text(yaml.safe_dump(fields))
+    items, rejects, _ = load_items(load_task(str(tiny_task)), "test")
+    assert {one.file for item in items for one in item.recordings} == files
+    assert {tuple(one.voice for one in item.recordings) for item in items} == {("en-us+f3", "en-us+m7")}
+    assert (len(items), {reject.reason for reject in rejects}) == (2, {"not in the manifest"})
 
 
 def test_files_are_transcribed(

@@ -12,7 +12,7 @@ import pytest
 from salad_eval.cli.report import FailIf, _between
 from salad_eval.errors import SaladError, UserInputError
 from salad_eval.gap.compare import ColumnChange, ComparisonRow
-from salad_eval.pipeline import session
+from salad_eval.pipeline import engines
 from salad_eval.pipeline.engines import EngineChoice
 from salad_eval.pipeline.plan import Plan
 from salad_eval.pipeline.run import run
@@ -274,7 +274,7 @@ def test_a_cluster_is_asked_for_by_name_and_address(
         asked.append(choice)
         raise SaladError("no cluster today")
 
-    monkeypatch.setattr(session, "open_engine", refuse)
+    monkeypatch.setattr(engines, "open_engine", refuse)
     (tmp_path / "plan.json").write_text(json.dumps(plan_of(tmp_path, "here", limit=4)))
     shown = salad(
         "run", "--plan", tmp_path / "plan.json", "--engine", "ray", "--address", "head:6379", "--set", "engine.gpus=0.5"
