@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from salad_eval.report.markdown import escape_markdown
+from salad_eval.report.terminal import FirstThatFits, narrow_table
 from salad_eval.report.wording import MISSING, one_line, percent
 from salad_train.types import Cluster, ClusterProbe, ClusterWeight, Selection
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 MOST_CLUSTERS = 20  # lines of the tables; the rest is one line
 WHY_WIDTH = 32  # what is left of 100 columns
@@ -143,47 +145,60 @@ def cer(row: ClusterRow) -> str:
 
 
 def selection_terminal(selection: Selection) -> RenderableType:
-    """A rich renderable that fits 100 columns: domains, clusters, notes and the signature."""
-    from rich import box
+    """A rich renderable that fits 80 columns, by leaving out of the clusters what there is no room for: domains, clusters, notes and
+    the signature."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
-
-    def table(titles: Sequence[str], n_left: int) -> Table:
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-        for place, title in enumerate(titles):
-            left = place < n_left or title == "why"
-            made.add_column(title, justify="left" if left else "right", no_wrap=True)
-        return made
 
     parts: list[RenderableType] = [Text(headline(selection) + "\n")]
     if domains := domain_rows(selection):
-        by_domain = table(("domain", "corpus %", "target %", "documents", "seconds"), 1)
+        by_domain = narrow_table("domain", ("corpus %", "target %", "documents", "seconds"))
         for row in domains[:MOST_CLUSTERS]:
             cells = (
                 one_line(row.name, 24), percent(row.web), percent(row.target), str(row.n_documents), f"{row.seconds:.0f}",
             )  # fmt: skip
             by_domain.add_row(*map(Text, cells))
         parts += [by_domain, Text("")]
-    by_cluster = table(("#", "mostly", "corpus %", "signal", "target %", "docs", "seconds", "CER", "why"), 2)
+    parts.append(FirstThatFits([_by_cluster(selection, left_out) for left_out in ((), ("signal", "CER"), _SPARED)]))
+    small = [*(f"Note: {note}" for note in selection.notes), selection.signature]
+    parts.append(Text("\n" + "\n".join(small), style="dim"))
+    return Group(*parts)
+
+
+_TITLES = ("#", "mostly", "corpus %", "signal", "target %", "docs", "seconds", "CER", "why")
+_SPARED = ("signal", "CER", "corpus %", "seconds")  # where there is no room
+
+
+def _by_cluster(selection: Selection, left_out: Collection[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for title in _TITLES:
+        if title not in left_out:
+            words = title in ("mostly", "why")
+            table.add_column(title, justify="left" if words else "right", no_wrap=title != "why")
+
+    def add(cells: Sequence[str], style: str | None = None) -> None:
+        kept = (cell for title, cell in zip(_TITLES, cells, strict=True) if title not in left_out)
+        table.add_row(*map(Text, kept), style=style)
+
     rows = cluster_rows(selection)
     for one in rows[:MOST_CLUSTERS]:
         line = (
             str(one.cluster.id), main_domain(one.cluster), percent(one.weight.web), f"{one.weight.signal:.3g}",
             percent(one.weight.target), str(one.n_documents), f"{one.seconds:.0f}", cer(one), one_line(why(one), WHY_WIDTH),
         )  # fmt: skip
-        by_cluster.add_row(*map(Text, line), style="dim" if one.weight.excluded else None)
+        add(line, "dim" if one.weight.excluded else None)
     if rest := rows[MOST_CLUSTERS:]:
         line = (
             "…", f"{len(rest)} more", percent(math.fsum(one.weight.web for one in rest)), "",
             percent(math.fsum(one.weight.target for one in rest)), str(sum(one.n_documents for one in rest)),
             f"{math.fsum(one.seconds for one in rest):.0f}", "", "",
         )  # fmt: skip
-        by_cluster.add_row(*map(Text, line))
-    parts.append(by_cluster)
-    small = [*(f"Note: {note}" for note in selection.notes), selection.signature]
-    parts.append(Text("\n" + "\n".join(small), style="dim"))
-    return Group(*parts)
+        add(line)
+    return table
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------

@@ -453,14 +453,22 @@ def test_clusters_are_listed_by_target_and_excluded_ones_last() -> None:
     assert rows[-1].weight.excluded == "cannot be understood"
 
 
-def test_the_terminal_view_fits_100_columns() -> None:
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_terminal_view_fits_and_breaks_no_name(width: int) -> None:
     from rich.console import Console
 
-    console = Console(width=100, record=True)
+    console = Console(width=width, record=True)
     with console.capture() as capture:
         console.print(selection_terminal(selection(30)))
     text = capture.get()
-    assert max(map(len, text.splitlines())) <= 100
+    tables, _, _ = text.partition("Note:")
+    assert max(map(len, tables.splitlines())) <= width
+    (heading,) = [line for line in text.splitlines() if "mostly" in line]
+    assert "target %" in heading
+    assert ("CER" in heading) == (width >= 100)
+    assert "…" not in heading
+    rows = [line.split()[0] for line in tables[tables.index(heading) :].splitlines()[2:] if line[:1].strip()]
+    assert {"29", "10"} <= set(rows)
     for expected in (
         "domain29 75",
         "more",
