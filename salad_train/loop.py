@@ -111,7 +111,7 @@ def loop(plan: LoopPlan, out: Path, tell: Callable[[str], None] = lambda line: N
         tell("measuring the model as it is, on the test split")
         evaluate_model(plan, recipe, model, MEASURE_ON, out / "before", out / "questions")
         tell("reading the corpus")
-        with file_in_use(out / CORPUS) as kept:
+        with file_in_use(out / CORPUS) as kept, shop:  # its workers go: an evaluation has places of its own
             against, hands = benchmark_items(plan, recipe), shop.voices(apart=False)
             corpus = documents_of(recipe.corpus, against=against, kept_in=kept, hands=hands)
         shared = stage2_data(recipe, (), audio=audio, work=out / "frames", frames=out / "frames", shop=shop)
