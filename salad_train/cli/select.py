@@ -160,7 +160,7 @@ def select_command(asked: SelectRequest) -> None:
         asr=asked.asr(),
     )
     write_selection(found, asked.out)
-    Console().print(selection_terminal(found))
+    Console().print(selection_terminal(found), crop=False)
     typer.echo(f"\npicture: {asked.out / PICTURE}\nselection: {asked.out}")
 
 

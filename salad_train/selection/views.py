@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from salad_eval.report.markdown import escape_markdown
-from salad_eval.report.terminal import FirstThatFits, narrow_table
+from salad_eval.report.terminal import FirstThatFits, narrow_table, to_copy
 from salad_eval.report.wording import MISSING, one_line, percent
 from salad_train.types import Cluster, ClusterProbe, ClusterWeight, Selection
 
@@ -146,7 +146,7 @@ def cer(row: ClusterRow) -> str:
 
 def selection_terminal(selection: Selection) -> RenderableType:
     """A rich renderable that fits 80 columns, by leaving out of the clusters what there is no room for: domains, clusters, notes and
-    the signature."""
+    the signature (print it with ``crop=False``)."""
     from rich.console import Group
     from rich.text import Text
 
@@ -160,8 +160,7 @@ def selection_terminal(selection: Selection) -> RenderableType:
             by_domain.add_row(*map(Text, cells))
         parts += [by_domain, Text("")]
     parts.append(FirstThatFits([_by_cluster(selection, left_out) for left_out in ((), ("signal", "CER"), _SPARED)]))
-    small = [*(f"Note: {note}" for note in selection.notes), selection.signature]
-    parts.append(Text("\n" + "\n".join(small), style="dim"))
+    parts += [Text(), *(Text(f"Note: {note}", style="dim") for note in selection.notes), to_copy(selection.signature)]
     return Group(*parts)
 
 

@@ -459,7 +459,9 @@ def test_the_terminal_view_fits_and_breaks_no_name(width: int) -> None:
 
     console = Console(width=width, record=True)
     with console.capture() as capture:
-        console.print(selection_terminal(selection(30)))
+        console.print(
+            selection_terminal(replace(selection(30), signature="selection|signal:gap|seed:0" * 9)), crop=False
+        )
     text = capture.get()
     tables, _, _ = text.partition("Note:")
     assert max(map(len, tables.splitlines())) <= width
@@ -469,6 +471,7 @@ def test_the_terminal_view_fits_and_breaks_no_name(width: int) -> None:
     assert "…" not in heading
     rows = [line.split()[0] for line in tables[tables.index(heading) :].splitlines()[2:] if line[:1].strip()]
     assert {"29", "10"} <= set(rows)
+    assert "selection|signal:gap|seed:0" * 9 in text.splitlines()
     for expected in (
         "domain29 75",
         "more",
