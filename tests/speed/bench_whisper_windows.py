@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
 from salad_eval.audio.sound import read_audio, resample
+from salad_eval.pipeline.transcribe import count_errors
 from salad_eval.resources import resolve_path, resolve_pretrained
 from salad_train.model.audio_encoders import encode, spec_of
 from salad_train.model.processing_salad import SaladProcessor
@@ -81,9 +81,9 @@ def heard(model: Any, processor: WhisperProcessor, side: Side, samples: np.ndarr
     return str(processor.batch_decode(ids, skip_special_tokens=True)[0])
 
 
-def wer(processor: WhisperProcessor, references: list[str], transcripts: list[str]) -> float:
-    normalise = processor.tokenizer.normalize
-    return float(jiwer.wer([normalise(one) for one in references], [normalise(one) for one in transcripts]))
+def wer(references: list[str], transcripts: list[str]) -> float:
+    counts = [count_errors(said, found) for said, found in zip(references, transcripts, strict=True)]
+    return sum(one.word_errors for one in counts) / sum(one.n_words for one in counts)
 
 
 def main() -> None:
@@ -122,7 +122,7 @@ def main() -> None:
     references = [text for _, text in table]
     for name, side in (("full window", full), ("windows", fitting)):
         transcripts = [heard(model, processor, side, samples) for samples in sounds]
-        print(f"WER, {name}: {100 * wer(processor, references, transcripts):.2f}%")
+        print(f"WER, {name}: {100 * wer(references, transcripts):.2f}%")
 
 
 if __name__ == "__main__":
