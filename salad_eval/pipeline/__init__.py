@@ -6,7 +6,7 @@
     render.py       items to sound        transcribe.py   sound to transcripts
     limits.py       what the speech system cannot hear whole, left out
     respond.py      prompts to answers    score.py        answers to right and wrong
-    divergence.py   F, M and D            columns.py      whose system answers, in what form it is asked
+    divergence.py   F, M and D            columns.py      whose system answers, in what form it is asked (named in types.py)
     speak.py        what a process that speaks does for render.py
     speech.py       what there is to hear of the items, as prompts need it
     session.py      a run under way: folder, plug-ins, sound; what is refused before anything is touched

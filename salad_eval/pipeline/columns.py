@@ -1,4 +1,5 @@
-"""The columns of a run: whose system answers, and in what form it is asked. A further column is one more entry."""
+"""The columns of a run: whose system answers, and in what form it is asked. A further column is one more entry, once ``types`` has its name
+(``ColumnName``, ``COLUMNS``, ``COLUMN_FORM``)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
     json.py              ``gap_report.json`` and back
     wording.py           titles, glossary, sentences, number formats of all views
-    page.py              ``report.html``: figures and items
+    page.py              ``report.html``: what its template (reports/templates/report.html.j2) is given
     charts.py            its pictures, of ``svg``'s elements
     svg.py               elements of an SVG as escaped markup
     parts.py             style, scripts and policy that pages share

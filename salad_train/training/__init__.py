@@ -12,7 +12,7 @@ objective.py     L = α·L_DIST + (1 − α)·L_NLL, in chunks
 optim.py         Muon and AdamW
 parameters.py    which weights are trained
 lora.py          low-rank adaptation, and back
-mixture.py       Stage II's mixture: how sources become batches
+mixture.py       whose turn the next batch is, by weights; Stage II's sources and shares: stages.py (mixed_batches), stage_plan.py
 batches.py       cut documents → batches
 frames.py        the encoder's output, kept on disk
 hearing.py       sound → embeddings

@@ -2,7 +2,7 @@
 
 system.py            ``hf-speech``
 family.py            what a class of models says about itself: a new family begins here
-loading.py           a checkpoint to its family
+loading.py           a checkpoint to its family; a built-in family is listed here (FAMILIES)
 adapters.py          LoRA that is part of a speech LLM
 qwen2_audio.py       Qwen2-Audio
 qwen_omni.py         Qwen2.5-Omni's Thinker
