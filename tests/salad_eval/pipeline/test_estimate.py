@@ -62,7 +62,7 @@ def test_a_served_model_is_counted_and_not_asked(fake_plan: dict[str, Any]) -> N
 def test_a_report_is_counted_by_its_rows(fake_plan: dict[str, Any]) -> None:
     plan = Plan.from_mapping({**fake_plan, "conditions": ["clean", "telephone"]})
     report = run(plan)
-    by_condition = sum(1 + len(one.domains) for one in report.by_condition)
+    by_condition = sum(1 + len(one.domains) + len(one.tasks) for one in report.by_condition)
     rows = 1 + len(report.domains) + len(report.slices) + by_condition + len(report.grid)
     assert {step.name: step.units for step in counted(plan).steps}[REPORT] == rows
 
