@@ -81,7 +81,8 @@ def create(group: Group, name: str, options: Mapping[str, Any]) -> Any:
 
 
 def check(group: Group, name: str, options: Mapping[str, Any]) -> Any:
-    """What builds a plug-in. Raises as ``load``, and ``UserInputError`` for an option that it does not have, or needs and lacks."""
+    """What builds a plug-in. Raises as ``load``, and ``UserInputError`` for an option that it does not have, or needs and lacks; and what
+    a ``check_installed`` of the plug-in's raises."""
     import inspect
 
     factory = load(group, name)
@@ -103,4 +104,6 @@ def check(group: Group, name: str, options: Mapping[str, Any]) -> Any:
         raise UserInputError(
             f"{group.removeprefix('salad.')} plug-in {name!r} needs the option(s): {', '.join(missing)}."
         )
+    if (check_installed := getattr(factory, "check_installed", None)) is not None:
+        check_installed()
     return factory

@@ -80,7 +80,8 @@ def locate_pretrained(name: str) -> str:
             raise UserInputError(f"unknown embedded model {name!r}. Known: {', '.join(SHIPPED_MODELS)}.")
         path = models_dir() / name
         if not path.is_dir():
-            raise SaladError(f"the embedded model {name!r} is missing at {path}. Build it with: salad nano train")
+            how = "Build it with: salad nano train" if name.startswith("nano/") else "Reinstall salad-gap."
+            raise SaladError(f"the embedded model {name!r} is missing at {path}. {how}")
         return str(path)
     if name.startswith((".", "/", "~", "package:")) or name.count("/") > 1 or name.endswith(".gguf"):
         raise UserInputError(

@@ -51,7 +51,7 @@ class FasterWhisper:
 
     @staticmethod
     def check_installed() -> None:
-        """Raises as the plug-in itself would; asked before a run begins."""
+        """Raises as the plug-in itself would."""
         _package()
 
     def __init__(

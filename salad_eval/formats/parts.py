@@ -7,8 +7,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,23 +146,17 @@ def _shared(here: Mapping[str, Callable[[], torch.Tensor]], prefix: str, pretrai
     raise ModelError(f"the weights {prefix}… are not those of {pretrained}: they were trained, or are another model's.")
 
 
-class _opened:
+@contextmanager
+def _opened(folder: Path) -> Iterator[Mapping[str, Callable[[], torch.Tensor]]]:
     """The tensors of a folder by name, each read when it is called."""
+    from safetensors import safe_open
 
-    def __init__(self, folder: Path) -> None:
-        self._files, self._stack = sorted(folder.glob("*.safetensors")), ExitStack()
-
-    def __enter__(self) -> Mapping[str, Callable[[], torch.Tensor]]:
-        from safetensors import safe_open
-
-        found: dict[str, Callable[[], torch.Tensor]] = {}
-        for file in self._files:
-            opened: Any = self._stack.enter_context(safe_open(file, "pt"))
-            found.update({name: lambda opened=opened, name=name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 -- no dict
-        return found
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    with ExitStack() as files:
+        for file in sorted(folder.glob("*.safetensors")):
+            opened: Any = files.enter_context(safe_open(file, "pt"))
+            found.update({name: partial(opened.get_tensor, name) for name in opened.keys()})  # noqa: SIM118 -- no dict
+        yield found
 
 
 def _folder(pretrained: str) -> Path:

@@ -100,9 +100,7 @@ class Session:
         if self._speaks:
             self.plugin("tts")
         for ref in self._refs.values():
-            factory = plugins.check(ref.group, ref.name, ref.options)
-            if (check_installed := getattr(factory, "check_installed", None)) is not None:
-                check_installed()
+            plugins.check(ref.group, ref.name, ref.options)
             if isinstance(named := ref.options.get("pretrained"), str):
                 list(_model_files(named))
         check_voice = getattr(self.plugin("tts"), "check_voice", None) if self._speaks else None

@@ -365,6 +365,8 @@ def kept_teacher(
 ) -> TeacherCache | TeacherStates | None:
     """What the teacher says of ``examples``, on disk; ``None`` where the plan keeps nothing. ``shop``: where it reads; its workers go when
     this is done."""
+    if not plan.teacher_states and not plan.teacher_cache:
+        return None
     from salad_train.training.teacher_cache import (
         FINGERPRINT_SAMPLES,
         Lesson,
@@ -382,8 +384,6 @@ def kept_teacher(
             states = TeacherStates(folder, teacher, bf16=plan.train.bf16)
             states.fill(texts, lesson=lesson)
             return states
-        if not plan.teacher_cache:
-            return None
         cache = TeacherCache(folder, spec_for(teacher, processor.tokenizer, k=plan.teacher_cache))
         fill_cache(cache, teacher, texts, lesson=lesson)
         return cache
