@@ -36,10 +36,11 @@ from salad_train.model.readout import CtcReadout
 
 class Placed(NamedTuple):
     """Input embeddings (batch, length, LM width) with recordings in their places, and which of them the LM reads, (batch, length);
-    ``None``: all. A position that is left out takes no place in the LM's sequence."""
+    ``None``: all. A position that is left out takes no place in the LM's sequence. ``heard``: see ``adapted``; ``None`` without sound."""
 
     embeds: torch.Tensor
     read: torch.Tensor | None
+    heard: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 class SaladAdapter(nn.Module):
@@ -254,7 +255,8 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
             if n_places:
                 raise ModelError(f"input_ids hold {n_places} audio positions, but no audio was passed.")
             return Placed(embeds, None)
-        adapted, lengths = self.adapted(input_features, input_features_mask, encoder_hidden_states, encoder_lengths)
+        whole = self.adapted(input_features, input_features_mask, encoder_hidden_states, encoder_lengths)
+        adapted, lengths = whole
         if int(lengths.sum()) != n_places:
             raise ModelError(
                 f"{len(lengths)} recordings give {int(lengths.sum())} audio positions, but input_ids hold {n_places}. "
@@ -263,18 +265,18 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         features, counts = self._read_out(adapted, lengths)
         heard = features[first_places(counts, features.shape[1])].to(embeds)
         if self.readout is None:
-            return Placed(embeds.masked_scatter(is_audio[..., None], heard), None)
+            return Placed(embeds.masked_scatter(is_audio[..., None], heard), None, whole)
         filled = is_audio.masked_scatter(
             is_audio, first_places(counts, adapted.shape[1])[first_places(lengths, adapted.shape[1])]
         )
-        return Placed(embeds.masked_scatter(filled[..., None], heard), filled | ~is_audio)
+        return Placed(embeds.masked_scatter(filled[..., None], heard), filled | ~is_audio, whole)
 
     # --- language model ----------------------------------------------------------------------------------------------
 
     def hidden_states(self, placed: Placed) -> torch.Tensor:
         """The LM's last hidden states (batch, length, LM width), before the output head: for losses that never hold
         all logits. That of a position that is left out is that of the one read before it."""
-        embeds, read = placed
+        embeds, read, _ = placed
         decoder = self.language_model.base_model
         if read is None:
             output: torch.Tensor = decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
@@ -306,7 +308,7 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds.")
         if inputs_embeds is None:
-            inputs_embeds, read = self.embed(
+            inputs_embeds, read, _ = self.embed(
                 cast(torch.Tensor, input_ids),
                 input_features,
                 input_features_mask,
@@ -348,7 +350,7 @@ class SaladForConditionalGeneration(SaladPreTrainedModel, GenerationMixin):
                 raise ValueError("audio can only be placed into input_ids; pass them too.")
             return super().generate(generation_config=generation_config, **kwargs)  # type: ignore[misc]
         if kwargs.get("inputs_embeds") is None:
-            kwargs["inputs_embeds"], read = self.embed(input_ids, **audio)
+            kwargs["inputs_embeds"], read, _ = self.embed(input_ids, **audio)
             if read is not None:
                 kwargs["attention_mask"] = _attended(read, kwargs.get("attention_mask"))
         return super().generate(generation_config=generation_config, input_ids=input_ids, **kwargs)  # type: ignore[misc]

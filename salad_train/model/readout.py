@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -58,6 +59,28 @@ class CtcReadout(nn.Module):
         products = heard.float() @ torch.cat([self.blank[None].float(), directions]).T
         return (products * self.log_scale.float().exp()).log_softmax(-1)
 
+    def nll(
+        self, heard: torch.Tensor, lengths: torch.Tensor, embeddings: torch.Tensor, said: Sequence[Sequence[int]]
+    ) -> tuple[torch.Tensor, int]:
+        """By how many nats CTC misses what was said, summed, and how many tokens that is of.
+
+        ``said``: the tokens of each recording. One that holds a token that cannot be written, or more of them than there are positions
+        for, is left out.
+        """
+        place = {token: k for k, token in enumerate(self.ids.tolist(), start=1)}
+        rows = [
+            k
+            for k, (tokens, n) in enumerate(zip(said, lengths.tolist(), strict=True))
+            if tokens and fits(tokens, n) and place.keys() >= set(tokens)
+        ]
+        if not rows:
+            return heard.sum() * 0.0, 0
+        sizes = torch.tensor([len(said[k]) for k in rows])
+        places = torch.tensor([place[token] for k in rows for token in said[k]], device=self.ids.device)
+        scores = self.scores(heard[rows], embeddings).transpose(0, 1)
+        loss = nn.functional.ctc_loss(scores, places, lengths[rows].cpu(), sizes, reduction="sum")
+        return loss, int(sizes.sum())
+
     def forward(
         self, heard: torch.Tensor, lengths: torch.Tensor, embeddings: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,6 +93,11 @@ class CtcReadout(nn.Module):
         packed = rows.new_zeros(len(rows), int(counts.max()), rows.shape[-1])
         packed[first_places(counts, packed.shape[1])] = rows[read]
         return packed.to(heard.dtype), counts
+
+
+def fits(tokens: Sequence[int], positions: int) -> bool:
+    """Whether CTC can write them: a position a token, and a blank between two equal ones."""
+    return positions >= len(tokens) + sum(a == b for a, b in pairwise(tokens))
 
 
 def written(scores: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

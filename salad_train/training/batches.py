@@ -22,13 +22,14 @@ from salad_train.training.objective import CachedPositions
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """A document as student and teacher read it. ``recordings`` are keys of the frame store, in order."""
+    """A document as student and teacher read it. ``recordings`` are keys of the frame store, in order; ``said``: the tokens of each."""
 
     document_id: str
     domain: str
     layout: Layout
     teacher_ids: np.ndarray
     recordings: tuple[str, ...]
+    said: tuple[tuple[int, ...], ...]
 
     @property
     def length(self) -> int:
@@ -41,7 +42,12 @@ def make_example(
 ) -> Example:
     layout = lay_out(interleaved, audio_positions, audio_token_id)
     return Example(
-        interleaved.document_id, interleaved.domain, layout, np.asarray(interleaved.ids, dtype=np.int64), tuple(keys)
+        interleaved.document_id,
+        interleaved.domain,
+        layout,
+        np.asarray(interleaved.ids, dtype=np.int64),
+        tuple(keys),
+        tuple(tuple(interleaved.ids[span.token_start : span.token_end]) for span in interleaved.speech),
     )
 
 
@@ -55,6 +61,7 @@ class Batch:
         after_speech: (n,) whether a target is the first text token after speech.
         encoder_hidden_states: (r, frames, width) and encoder_lengths (r,) of the recordings in order, or ``None`` in
             a batch of text.
+        said: the tokens of each recording, where they are known.
         taught: what was kept of the teacher at the scored positions (``teacher_cache``): its distributions, or (n, teacher width)
             its last hidden states. It is then not asked.
     """
@@ -68,6 +75,7 @@ class Batch:
     encoder_hidden_states: torch.Tensor | None
     encoder_lengths: torch.Tensor | None
     document_ids: tuple[str, ...]
+    said: tuple[tuple[int, ...], ...] = ()
     taught: CachedPositions | torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
@@ -120,6 +128,7 @@ def collate(
         encoder_hidden_states=frames,
         encoder_lengths=lengths,
         document_ids=tuple(example.document_id for example in examples),
+        said=tuple(tokens for example in examples for tokens in example.said),
     )
 
 

@@ -7,11 +7,13 @@ chance (dropout, if a model has any) is seeded by the step.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from salad_eval.errors import ModelError
 from salad_train.model.modeling_salad import Placed, SaladForConditionalGeneration
 from salad_train.training.batches import Batch
 from salad_train.training.objective import (
@@ -33,15 +35,13 @@ def frozen_copy(lm: Any) -> Any:
     return teacher.requires_grad_(False)
 
 
-def student_positions(
-    model: SaladForConditionalGeneration, batch: Batch, *, through_adapter: bool = False
-) -> torch.Tensor:
-    """Last hidden states of the student at the scored positions, (n, LM width).
+def student_input(model: SaladForConditionalGeneration, batch: Batch, *, through_adapter: bool = False) -> Placed:
+    """What the student's LM reads.
 
     ``through_adapter``: let a batch of text, too, go through the adapter, to no effect. Where parameters are sharded, all
     processes must gather the same ones in the same order, whatever their batches hold.
     """
-    embeds, read = model.embed(
+    placed = model.embed(
         batch.input_ids, encoder_hidden_states=batch.encoder_hidden_states, encoder_lengths=batch.encoder_lengths
     )
     if through_adapter and batch.encoder_lengths is None:
@@ -51,8 +51,14 @@ def student_positions(
         heard, _ = model.get_audio_features(
             encoder_hidden_states=silence, encoder_lengths=batch.input_ids.new_tensor([model.config.stack_frames])
         )
-        embeds = embeds + 0.0 * heard.sum().to(embeds.dtype)
-    return model.hidden_states(Placed(embeds, read)).flatten(0, 1)[batch.student]
+        placed = placed._replace(embeds=placed.embeds + 0.0 * heard.sum().to(placed.embeds.dtype))
+    return placed
+
+
+def student_positions(model: SaladForConditionalGeneration, batch: Batch, placed: Placed | None = None) -> torch.Tensor:
+    """Last hidden states of the student at the scored positions, (n, LM width). ``placed``: its input, where that is there already."""
+    read = student_input(model, batch) if placed is None else placed
+    return model.hidden_states(read).flatten(0, 1)[batch.student]
 
 
 @torch.no_grad()
@@ -71,16 +77,19 @@ def batch_objective(
     denominator: float | None = None,
     bf16: bool = False,
     through_adapter: bool = False,
+    ctc: float = 0.0,
 ) -> Objective:
-    """The loss of one batch; see ``objective``, and ``cached_objective`` for a batch that brings the teacher's distributions. A batch
+    """The loss of one batch; with ``ctc`` that many times by how many nats CTC misses what is said in it (``CtcReadout.nll``), over the
+    same denominator. See ``objective``, and ``cached_objective`` for a batch that brings the teacher's distributions. A batch
     that brings the teacher's last hidden states is scored as if it had read along."""
     device = batch.input_ids.device
     with autocast(device, bf16=bf16):
-        ours = student_positions(model, batch, through_adapter=through_adapter)
+        placed = student_input(model, batch, through_adapter=through_adapter)
+        ours = student_positions(model, batch, placed)
         theirs = teacher_positions(teacher, batch) if batch.taught is None else batch.taught
     with torch.autocast(device.type, enabled=False):  # the loss keeps its own precision under anybody's autocast
         if isinstance(theirs, CachedPositions):
-            return cached_objective(
+            found = cached_objective(
                 ours,
                 LogitHead.of(model.language_model),
                 theirs,
@@ -88,24 +97,33 @@ def batch_objective(
                 alpha=alpha,
                 denominator=denominator,
             )
-        return objective(
-            ours,
-            LogitHead.of(model.language_model),
-            theirs,
-            LogitHead.of(teacher),
-            batch.targets,
-            alpha=alpha,
-            denominator=denominator,
-        )
+        else:
+            found = objective(
+                ours,
+                LogitHead.of(model.language_model),
+                theirs,
+                LogitHead.of(teacher),
+                batch.targets,
+                alpha=alpha,
+                denominator=denominator,
+            )
+        if not ctc or placed.heard is None or model.readout is None:
+            return found
+        missed, n_said = model.readout.nll(*placed.heard, model.get_input_embeddings().weight, batch.said)
+        loss = found.loss + missed * (ctc / (found.n if denominator is None else denominator))
+        return replace(found, loss=loss, ctc_sum=float(missed.detach()), n_said=n_said)
 
 
 class Scored(NamedTuple):
-    """What a forward pass of ``Distillation`` gives: ``loss`` with gradients, and sums in nats over ``n`` positions."""
+    """What a forward pass of ``Distillation`` gives: ``loss`` with gradients, and sums in nats over ``n`` positions, of CTC over ``n_said``
+    tokens."""
 
     loss: torch.Tensor
     kl_sum: float
     nll_sum: float
     n: int
+    ctc_sum: float
+    n_said: int
 
 
 class Distillation(nn.Module):
@@ -118,12 +136,19 @@ class Distillation(nn.Module):
         student: trained; what ``requires_grad`` says is kept.
         teacher: a causal LM that stands by itself (``frozen_copy``); it is frozen here.
         alpha: weight of the distillation; see ``objective``.
+        ctc: weight of CTC; see ``batch_objective``. The student's LM must read by it.
     """
 
-    def __init__(self, student: SaladForConditionalGeneration, teacher: Any, alpha: float = 1.0) -> None:
+    def __init__(
+        self, student: SaladForConditionalGeneration, teacher: Any, alpha: float = 1.0, ctc: float = 0.0
+    ) -> None:
         super().__init__()
         check_head(teacher)
-        self.student, self.alpha = student, alpha
+        if ctc and student.readout is None:
+            raise ModelError(
+                f"train.ctc is {ctc}, but this speech LLM reads by no CTC. Give Stage I a warm start with readout: ctc, or set it to 0."
+            )
+        self.student, self.alpha, self.ctc = student, alpha, ctc
         self.teacher = teacher.requires_grad_(False).eval()
         self.through_adapter = False  # see ``student_positions``
         # Read by FSDP: the layers that are sharded and gathered one by one.
@@ -141,8 +166,9 @@ class Distillation(nn.Module):
             alpha=self.alpha,
             denominator=denominator,
             through_adapter=through_adapter,
+            ctc=self.ctc,
         )
-        return Scored(found.loss, found.kl_sum, found.nll_sum, found.n)
+        return Scored(found.loss, found.kl_sum, found.nll_sum, found.n, found.ctc_sum, found.n_said)
 
     def _lm_is_trained(self) -> bool:
         return any(parameter.requires_grad for parameter in self.student.language_model.parameters())

@@ -85,12 +85,15 @@ def check_head(lm: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """What a batch was scored: ``loss`` carries gradients; the sums (nats over ``n`` positions) are for the log."""
+    """What a batch was scored: ``loss`` carries gradients; the sums (nats over ``n`` positions, of CTC over ``n_said`` tokens) are for the
+    log."""
 
     loss: torch.Tensor
     kl_sum: float
     nll_sum: float
     n: int
+    ctc_sum: float = 0.0
+    n_said: int = 0
 
 
 def objective(

@@ -18,6 +18,9 @@ class TrainPlan:
         steps: updates of the weights.
         seed: of the order of the data, of dropout and of what is drawn at random at first.
         alpha: weight of the distillation; 1 is Stage I's.
+        ctc: weight of CTC beside it: the nats by which it misses what is said, divided, as the rest, by the scored positions. Only where
+            the LM reads by CTC (``readout``). It keeps the adapter's words while the LM's answers move it, and teaches new ones.
+            **Ours**, not the paper's; 0 is without.
         adapter_lr: of the adapter.
         muon_lr: above 0, the adapter's matrices are trained by Muon at this rate, and ``adapter_lr`` is that of the rest of it.
             The paper uses AdamW throughout, which 0 is.
@@ -44,6 +47,7 @@ class TrainPlan:
     steps: int
     seed: int = 0
     alpha: float = 1.0
+    ctc: float = 0.0
     adapter_lr: float = 1e-3
     muon_lr: float = 0.0
     muon_steps: int = 5
@@ -71,6 +75,8 @@ class TrainPlan:
             raise UserInputError(f"muon_steps is {self.muon_steps}; expected 1 to 99 iterations.")
         if not 0.0 <= self.alpha <= 1.0 or not 0.0 <= self.decay_share <= 1.0:
             raise UserInputError(f"alpha is {self.alpha}, decay_share is {self.decay_share}; expected both in [0, 1].")
+        if self.ctc < 0:
+            raise UserInputError(f"ctc is {self.ctc}; expected a weight of 0 or more.")
         if self.tune not in ("adapter", "lora", "full"):
             raise UserInputError(f"tune is {self.tune!r}; expected 'adapter', 'lora' or 'full'.")
         if self.tune == "lora" and self.lm_lr <= 0:
@@ -99,7 +105,7 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """A line of ``train.jsonl``: means over the steps since the line before, in nats per scored position."""
+    """A line of ``train.jsonl``: means over the steps since the line before, in nats per scored position; of CTC, per spoken token."""
 
     step: int
     rate: float
@@ -109,3 +115,4 @@ class StepLog:
     speech_nll: float | None
     replay_kl: float | None
     grad_norm: float
+    speech_ctc: float | None = None

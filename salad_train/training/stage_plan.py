@@ -125,6 +125,8 @@ class WarmStartPlan:
         held_out_voices: who says those spans; empty: ``voices``.
         readout: what the LM reads from then on: "all", the adapter's output at every position, or "ctc", what CTC writes of it, which
             leaves blank positions and repeats out (``CtcReadout``).
+        writes: the tokens that can be written: those of what is "heard", or also those of all that is "read" (the recipe's ``text``), so
+            that a later training can teach words which nobody has said yet.
         log_every: steps between lines of the log.
         checkpoint_every: steps between resumable checkpoints; 0 keeps only the last.
     """
@@ -137,6 +139,7 @@ class WarmStartPlan:
     held_out: int = 200
     held_out_voices: tuple[str, ...] = ()
     readout: Literal["all", "ctc"] = "all"
+    writes: Literal["heard", "read"] = "heard"
     log_every: int = 50
     checkpoint_every: int = 500
 

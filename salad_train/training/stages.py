@@ -119,18 +119,21 @@ def stage1(
     """
     out, shop = Path(out), shop or Workshop()
     model, processor, teacher = build(plan)
-    read = replay if plan.replays else ()
+    writes_read = plan.warm_start is not None and plan.warm_start.writes == "read"
+    read = replay if plan.replays or writes_read else ()
     made_of = {**plan.models(), "speech": heard.fingerprint(), "replay text": documents_fingerprint(read)}
     with first_process_first(plan.device):
         claim(out, plan, made_of)
         store = open_store(out / "frames", model)
         spoken = speak_documents(heard, plan, model, processor, store)
+        texts = texts_of(read, processor, plan)
         if plan.warm_start is not None:
             cut = cut_documents(heard.documents, processor.tokenizer, plan, heard.preferred)
             spans = heard_spans(cut, heard.speaker, plan.voices, plan, store)
             held_out = held_out_spans(cut, heard.speaker, plan, plan.warm_start, model, processor, store)
-            warm_start(model, spans, held_out, store, plan, out / "warm_start")
-        texts = texts_of(read, processor, plan)
+            more = {token for text in texts for token in text.teacher_ids.tolist()} if writes_read else ()
+            warm_start(model, spans, held_out, store, plan, out / "warm_start", more)
+        texts = texts if plan.replays else []
         taught = kept_teacher(teacher, [*spoken.examples, *texts], processor, plan, out / "teacher", shop)
     batches = mixed_batches([Heard(spoken.examples, store)], texts, plan, taught)
     train(model, teacher, batches, plan.train, out, device=plan.device)

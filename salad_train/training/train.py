@@ -72,7 +72,7 @@ def train(
         if start is not None and not early:
             load_weights(start, named_parameters(model, trained=not fresh_moments), only_known=fresh_moments)
         trainer = SaladTrainer(
-            model=Distillation(model, teacher, plan.alpha),
+            model=Distillation(model, teacher, plan.alpha, plan.ctc),
             args=training_arguments(plan, out, device=device),
             plan=plan,
             batches=batches,

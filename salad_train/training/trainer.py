@@ -113,8 +113,8 @@ class SaladTrainer(Trainer):
             ``(step · micro_batches + k) · R + r`` as its k-th micro-batch of a step.
         init_moments: a checkpoint whose optimiser moments to begin with, where nothing is resumed.
 
-    ``log`` lines hold, beside transformers' own, ``speech_kl``, ``speech_nll`` and ``replay_kl`` in nats per scored position; the
-    same go to ``train.jsonl`` beside the folder of the checkpoints.
+    ``log`` lines hold, beside transformers' own, ``speech_kl``, ``speech_nll`` and ``replay_kl`` in nats per scored position and
+    ``speech_ctc`` per spoken token; the same go to ``train.jsonl`` beside the folder of the checkpoints.
     """
 
     loss_is_scaled_for_ga = True  # by the scored tokens of all micro-batches
@@ -332,7 +332,9 @@ class SaladTrainer(Trainer):
         if "loss" in logs:
             line = self._window.line(self.state.global_step, self.plan, self._sum)
             self._window = _Window(self._window.began)
-            found = {name: getattr(line, name) for name in ("scored", "speech_kl", "speech_nll", "replay_kl")}
+            found = {
+                name: getattr(line, name) for name in ("scored", "speech_kl", "speech_nll", "replay_kl", "speech_ctc")
+            }
             logs = {**logs, **{name: value for name, value in found.items() if value is not None}}
             if self.is_world_process_zero():
                 with JsonlLog(self.log_path, StepLog) as file:
@@ -431,8 +433,8 @@ class _Window:
 
     def __init__(self, began: float | None = None) -> None:
         self.began = time.monotonic() if began is None else began
-        self.speech = self.nll = self.replay = 0.0
-        self.n_speech = self.n_replay = 0
+        self.speech = self.nll = self.replay = self.ctc = 0.0
+        self.n_speech = self.n_replay = self.n_said = 0
         self.norm = 0.0
 
     def add(self, batch: Batch, found: Scored) -> None:
@@ -441,10 +443,11 @@ class _Window:
         else:
             self.speech, self.nll = self.speech + found.kl_sum, self.nll + found.nll_sum
             self.n_speech += found.n
+            self.ctc, self.n_said = self.ctc + found.ctc_sum, self.n_said + found.n_said
 
     def line(self, step: int, plan: TrainPlan, total: Callable[[Sequence[float]], list[float]]) -> StepLog:
-        speech, nll, replay, n_speech, n_replay = total(
-            (self.speech, self.nll, self.replay, float(self.n_speech), float(self.n_replay))
+        speech, nll, replay, ctc, n_speech, n_replay, n_said = total(
+            (self.speech, self.nll, self.replay, self.ctc, self.n_speech, self.n_replay, self.n_said)
         )
         return StepLog(
             step=step,
@@ -455,6 +458,7 @@ class _Window:
             speech_nll=nll / n_speech if n_speech else None,
             replay_kl=replay / n_replay if n_replay else None,
             grad_norm=self.norm,
+            speech_ctc=ctc / n_said if n_said else None,
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from salad_eval.progress import track
 from salad_eval.records import JsonlLog, remove_unfinished, write_jsonl
 from salad_train.model import SaladForConditionalGeneration
 from salad_train.model.audio_encoders import first_places
-from salad_train.model.readout import CtcReadout
+from salad_train.model.readout import CtcReadout, fits
 from salad_train.speech.interleave import Interleaved
 from salad_train.speech.utterances import Speaker, utterances_of, voice_for
 from salad_train.training.batches import BatchOrder
@@ -56,8 +56,8 @@ class HeardSpan:
 
     @property
     def fits(self) -> bool:
-        """Whether CTC can write it: a position a token, and a blank between two equal ones."""
-        return self.positions >= len(self.ids) + sum(a == b for a, b in zip(self.ids, self.ids[1:], strict=False))
+        """Whether CTC can write it."""
+        return fits(self.ids, self.positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,19 @@ def warm_start(
     store: FrameStore,
     plan: Stage1Plan,
     out: Path,
+    more: Iterable[int] = (),
 ) -> None:
     """Train ``model``'s adapter in place, or on from the last checkpoint in ``out``; one that is finished is taken as it is.
 
-    ``held_out``: spans by which it is measured; what says the same is not trained on.
+    ``held_out``: spans by which it is measured; what says the same is not trained on. ``more``: tokens that can be written, besides those
+    of ``spans``.
     Writes ``out/log.jsonl`` and ``out/step-…``. Raises ``DataError`` where there are too few spans, and ``ModelError`` where the loss is
     not finite.
     """
     asked = plan.warm_start
     if asked is None:
         return
-    training = _Training(model, spans, held_out, store, plan, asked)
+    training = _Training(model, spans, held_out, store, plan, asked, more)
     out.mkdir(parents=True, exist_ok=True)
     remove_unfinished(out)
     first = training.resume(out)
@@ -130,6 +132,7 @@ class _Training:
         store: FrameStore,
         plan: Stage1Plan,
         asked: WarmStartPlan,
+        more: Iterable[int] = (),
     ) -> None:
         self.held_out = [span for span in held_out if span.fits][: asked.held_out]
         kept = {span.ids for span in self.held_out}
@@ -145,8 +148,7 @@ class _Training:
         self.device = torch.device(resolve_device(plan.device))
         model.adapter.to(self.device).requires_grad_(True)
         self.embeddings = model.get_input_embeddings().weight.detach().to(self.device)
-        self.ids = sorted({token for span in self.spans for token in span.ids})
-        self.place = {token: k + 1 for k, token in enumerate(self.ids)}
+        self.ids = sorted({token for span in self.spans for token in span.ids}.union(more))
         self.scores = CtcReadout.fresh(self.embeddings, self.ids, plan.train.seed)
         self.teacher = teacher_fingerprint(model.language_model)
         self.order = BatchOrder([span.positions for span in self.spans], asked.limits, seed=plan.train.seed)
@@ -185,20 +187,17 @@ class _Training:
 
     def _step(self, spans: Sequence[HeardSpan], step: int) -> tuple[float, int]:
         """One update; the summed loss in nats, and the tokens it is of."""
-        logprobs, lengths = self._logprobs(spans)
-        targets = torch.tensor([self.place[token] for span in spans for token in span.ids], device=self.device)
-        sizes = torch.tensor([len(span.ids) for span in spans])
-        loss = nn.functional.ctc_loss(logprobs.transpose(0, 1), targets, lengths, sizes, reduction="sum")
+        loss, n_tokens = self.scores.nll(*self._heard(spans), self.embeddings, [span.ids for span in spans])
         if not math.isfinite(value := float(loss.detach())):
             raise ModelError(
                 f"warm_start: the loss is {value} at step {step}. The last checkpoint stands; lower warm_start.lr."
             )
         self.optimizer.zero_grad()
-        (loss / int(sizes.sum())).backward()
+        (loss / n_tokens).backward()
         nn.utils.clip_grad_norm_(self.parameters.values(), self.plan.train.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
-        return value, int(sizes.sum())
+        return value, n_tokens
 
     def _logprobs(self, spans: Sequence[HeardSpan]) -> tuple[torch.Tensor, torch.Tensor]:
         heard, lengths = self._heard(spans)

@@ -1,5 +1,6 @@
-"""Pictures of studies on real models, which run outside the suite.
+"""Pictures and tables of studies on real models, which run outside the suite.
 
+checkpoints.py  F, M, D and answers of many checkpoints of one speech LLM
 warm_start.py   a warm start's curve beside what a run's columns answered
 written.py      what an adapter that reads by CTC writes of a run's questions
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 
 from salad_train.model.loading import load_salad
 from salad_train.model.readout import CtcReadout, written
+from salad_train.training.warm_start import collapsed
 from tests.helpers import speech_llm_world as world
 
 IDS = [5, 9, 7]
@@ -50,6 +53,41 @@ def test_the_lm_reads_its_own_embeddings_of_what_is_written() -> None:
     rows, counts = readout(heard, torch.tensor([6]), embeddings)
     assert counts.tolist() == [2]
     assert torch.allclose(rows[0], embeddings[[5, 7]], atol=1e-3)
+
+
+def paths_to(said: list[int], positions: int, symbols: int) -> list[tuple[int, ...]]:
+    """An oracle: all rows of symbols that read as ``said`` (places from 1)."""
+    return [path for path in itertools.product(range(symbols), repeat=positions) if collapsed(path) == said]
+
+
+def test_what_ctc_misses_is_the_share_of_all_ways_to_write_it() -> None:
+    embeddings = torch.randn(12, 6, generator=torch.Generator().manual_seed(2))
+    readout = CtcReadout.fresh(embeddings, IDS, seed=1)
+    heard = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3))
+    lengths = torch.tensor([4, 3])
+    nats, n = readout.nll(heard, lengths, embeddings, [(9, 7), (5,)])
+    scores = readout.scores(heard, embeddings).detach()
+    expected = 0.0
+    for row, length, places in ((scores[0], 4, [2, 3]), (scores[1], 3, [1])):
+        ways = [float(row[range(length), path].sum()) for path in paths_to(places, length, len(IDS) + 1)]
+        expected -= math.log(math.fsum(map(math.exp, ways)))
+    assert n == 3
+    assert float(nats.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_recording_that_cannot_be_written_is_left_out_of_it() -> None:
+    embeddings = torch.randn(12, 6, generator=torch.Generator().manual_seed(2))
+    readout = CtcReadout.fresh(embeddings, IDS, seed=1)
+    heard = torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    lengths = torch.tensor([2, 2, 1, 2])
+    unknown, alike, no_room, alone = (5, 4), (5, 5), (5, 7), (9,)
+    nats, n = readout.nll(heard, lengths, embeddings, [unknown, alike, no_room, alone])
+    nats.backward()
+    assert n == 1
+    assert heard.grad is not None
+    assert [bool(row.any()) for row in heard.grad] == [False, False, False, True]
+    nothing, n = readout.nll(heard, lengths, embeddings, [unknown, alike, no_room, ()])
+    assert (float(nothing.detach()), n) == (0.0, 0)
 
 
 # --- within a model --------------------------------------------------------------------------------------------------

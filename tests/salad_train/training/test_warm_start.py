@@ -11,13 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from salad_eval.errors import DataError, UserInputError
+from salad_eval.errors import DataError, ModelError, UserInputError
 from salad_eval.records import read_jsonl
 from salad_train.model.loading import load_salad
 from salad_train.model.readout import CtcReadout
 from salad_train.training import stages
-from salad_train.training.batches import BatchLimits
+from salad_train.training.batches import BatchLimits, collate
 from salad_train.training.checkpoints import read_state
+from salad_train.training.distillation import batch_objective
+from salad_train.training.plan import StepLog
 from salad_train.training.stage_plan import Stage1Plan, WarmStartPlan
 from salad_train.training.warm_start import (
     HeardSpan,
@@ -180,6 +182,60 @@ def test_stage_one_goes_on_by_what_ctc_writes(folders: tuple[Path, Path], tmp_pa
     assert torch.equal(model.readout.blank, kept["scores.blank"])  # CTC alone teaches it
     weight = "adapter.output_projection.weight"
     assert not torch.equal(model.adapter.output_projection.weight, kept[weight])  # Stage I does move the adapter
+
+
+def with_ctc(folders: tuple[Path, Path], **changes: Any) -> Stage1Plan:
+    """Stage I after a warm start, with CTC beside it at twice the weight, unless ``changes`` say otherwise."""
+    warm = dataclasses.replace(WARM, readout="ctc")
+    return plan_for(folders, **{"stack": 1, "warm_start": warm, "ctc": 2.0, "tune": "adapter", "steps": 3, **changes})
+
+
+def test_ctc_goes_on_beside_stage_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    told = {}
+    for weight in (0.0, 2.0):
+        plan = with_ctc(folders, ctc=weight, steps=24, log_every=12, adapter_lr=1e-2, cuts=1)
+        run(plan, tmp_path / str(weight), n=4)
+        told[weight] = [line.speech_ctc for line in read_jsonl(tmp_path / str(weight) / "train.jsonl", StepLog)]
+    assert told[0.0] == [None, None]
+    first, last = told[2.0]
+    assert first
+    assert last
+    assert last < 0.8 * first
+
+
+def test_its_loss_is_added_over_the_same_denominator(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    plan = with_ctc(folders)
+    model, spans, held_out, store = prepared(plan, tmp_path)
+    warm_start(model, spans, held_out, store, plan, tmp_path / "warm")
+    _, processor, teacher = stages.build(plan)
+    examples = stages.speak_documents(heard(world.documents(3)), plan, model, processor, store).examples
+    batch = collate(examples, store)
+    said = [token for example in examples for tokens in example.said for token in tokens]
+    assert [token for tokens in batch.said for token in tokens] == said
+    alone, beside = (batch_objective(model, teacher, batch, alpha=1.0, denominator=7.0, ctc=w) for w in (0.0, 2.0))
+    assert (alone.n_said, beside.n_said) == (0, len(said))
+    assert beside.kl_sum == alone.kl_sum
+    assert float(beside.loss.detach()) == pytest.approx(
+        float(alone.loss.detach()) + 2.0 * beside.ctc_sum / 7.0, rel=1e-5
+    )
+
+
+def test_ctc_beside_a_model_that_does_not_read_by_it_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"train.ctc is 2.0, but this speech LLM reads by no CTC"):
+        run(with_ctc(folders, warm_start=WARM), tmp_path, n=4)
+
+
+@pytest.mark.parametrize("writes", ["heard", "read"])
+def test_words_that_are_only_read_can_be_written_where_that_is_asked(
+    folders: tuple[Path, Path], tmp_path: Path, writes: Any
+) -> None:
+    plan = with_ctc(folders, steps=1, warm_start=dataclasses.replace(WARM, readout="ctc", writes=writes))
+    documents = world.documents(12)
+    folder = stages.stage1(plan, heard(documents[:4]), documents, tmp_path)
+    model, processor = load_salad(str(folder))
+    assert model.readout
+    tokens = {token for one in documents for token in processor.tokenizer(one.text)["input_ids"]}
+    assert (tokens <= set(model.readout.ids.tolist())) is (writes == "read")
 
 
 def test_too_few_spans_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
