@@ -42,6 +42,7 @@ from salad_train.model.audio_encoders import first_places
 from salad_train.nano.base import batches
 from salad_train.nano.world import EVALUATION_VOICES, TRAINING_VOICES, Document, Question
 from salad_train.training.optim import CombinedOptimizer, ParameterGroup, make_optimizer
+from salad_train.training.precision import autocast
 from salad_train.training.saving import save_float16
 
 BLANK, UNKNOWN = "<pad>", "<unk>"  # the CTC blank is the padding token, as in every transformers CTC model
@@ -298,7 +299,7 @@ def _fit(
     for index in track(schedule, "ASR"):
         inputs, mask = _pad([mels[i] for i in index])
         _mask_spans(inputs, mask.sum(-1).tolist(), plan, rng)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(model.device, bf16=True):
             encoded = model.encoder(inputs, attention_mask=mask, output_hidden_states=True)
             final_logits = model.ctc_head(encoded.last_hidden_state)
             middle_logits = middle_head(encoded.hidden_states[plan.layers // 2])

@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from salad_eval.batches import of_like_length
 from salad_eval.progress import track
 from salad_train.training.optim import CombinedOptimizer, ParameterGroup, make_optimizer
+from salad_train.training.precision import autocast
 from salad_train.training.saving import save_float16
 
 EOS, PAD, AUDIO = "<|endoftext|>", "<|pad|>", "<|audio|>"
@@ -115,7 +116,7 @@ def train_base(texts: Sequence[str], out: Path, plan: BasePlan) -> dict[str, flo
         for k, row in enumerate(rows):
             inputs[k, : len(row)] = torch.tensor(row)
             labels[k, : len(row)] = inputs[k, : len(row)]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(model.device, bf16=True):
             hidden = model.model(input_ids=inputs).last_hidden_state[:, :-1]
             targets = labels[:, 1:]
             kept = targets != -100

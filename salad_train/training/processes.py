@@ -1,10 +1,23 @@
-"""Several processes of one run, as torchrun or ``accelerate launch`` start them: who writes what all of them read."""
+"""Several processes of one run, as torchrun or ``accelerate launch`` start them: who writes what all of them read, and where each works."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from salad_eval.checkpoints import resolve_device
+
+LONGEST_WAIT = timedelta(days=7)  # for what the first process does: a corpus may take days to speak and encode
+
+
+def in_company() -> bool:
+    """Whether this process is one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first() -> bool:
@@ -15,18 +28,25 @@ def is_first() -> bool:
 @contextmanager
 def first_process_first(device: str) -> Iterator[None]:
     """What writes for all processes of a run (encoded speech, an aligner's log) is done by one, and read by the others."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not in_company():
         yield
         return
-    from accelerate import PartialState
-
-    with PartialState(cpu=device == "cpu").main_process_first():
+    with _state(device).main_process_first():
         yield
 
 
 def wait_for_all(device: str) -> None:
     """Go on when every process has come here."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
+    if in_company():
+        _state(device).wait_for_everyone()
 
-        PartialState(cpu=device == "cpu").wait_for_everyone()
+
+def own_device(device: str) -> torch.device:
+    """Where this process works: what a plan asks for, and of several processes' accelerators its own. Raises as ``resolve_device``."""
+    return torch.device(_state(device).device if in_company() else resolve_device(device))
+
+
+def _state(device: str) -> Any:
+    from accelerate import PartialState
+
+    return PartialState(cpu=device == "cpu", timeout=LONGEST_WAIT)

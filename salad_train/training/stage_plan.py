@@ -67,7 +67,8 @@ class StagePlan:
         teacher_cache: how many of the teacher's likeliest tokens are kept on disk for each position, so that it reads every text but
             once; what that leaves out, ``teacher_cache`` says. 0 keeps none, and the teacher reads with the student.
         teacher_states: keep the teacher's last hidden states on disk instead, which leave nothing out.
-        device: where it is trained: cpu, cuda, cuda:1.
+        device: where speech is encoded, the teacher reads and all is trained: cpu, auto or an accelerator's kind (cuda); of several
+            processes each works on its own.
         attention: transformers' attention implementation in training. On a CPU "eager" is the faster one for short sequences.
         save_dtype: the type that weights are stored in.
     """

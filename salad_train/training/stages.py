@@ -27,7 +27,7 @@ from salad_train.training.distillation import frozen_copy
 from salad_train.training.frames import FrameJitter, FrameStore, fill_store
 from salad_train.training.hearing import encoder_frames
 from salad_train.training.mixture import Mixture
-from salad_train.training.processes import first_process_first, is_first, wait_for_all
+from salad_train.training.processes import first_process_first, is_first, own_device, wait_for_all
 from salad_train.training.saving import as_stored
 from salad_train.training.train import train
 from salad_train.training.warm_start import HeardSpan, heard_spans, warm_start
@@ -194,6 +194,7 @@ def build(plan: Stage1Plan) -> tuple[SaladForConditionalGeneration, SaladProcess
 
     base, tokenizer = load_causal_lm(plan.base, dtype="float32", device="cpu")
     encoder, extractor = load_encoder(plan.encoder)
+    encoder.to(own_device(plan.device))
     base.set_attn_implementation(plan.attention)
     teacher = frozen_copy(base)
     model = SaladForConditionalGeneration.from_parts(
@@ -220,6 +221,8 @@ class Pair(Protocol):
     def base(self) -> str: ...
     @property
     def attention(self) -> str: ...
+    @property
+    def device(self) -> str: ...
 
 
 def open_models(plan: Pair) -> tuple[SaladForConditionalGeneration, SaladProcessor, Any]:
@@ -237,6 +240,8 @@ def open_models(plan: Pair) -> tuple[SaladForConditionalGeneration, SaladProcess
         )
     for part in (model.language_model, model.adapter.transformer, base):
         part.set_attn_implementation(plan.attention)
+    encoder: Any = model.encoder  # transformers' types know no ``to`` of a device
+    encoder.to(own_device(plan.device))
     return model, processor, base.eval().requires_grad_(False)
 
 
@@ -381,6 +386,7 @@ def kept_teacher(
     )
 
     texts = [example.teacher_ids for example in examples]
+    teacher.to(own_device(plan.device))
     fingerprint = teacher_fingerprint(teacher, FINGERPRINT_SAMPLES)
     with Lesson.of(teacher, TeacherRef(plan.base, plan.attention, plan.device, fingerprint), shop) as lesson:
         if plan.teacher_states:

@@ -21,7 +21,6 @@ import jiwer
 import torch
 from torch import nn
 
-from salad_eval.checkpoints import resolve_device
 from salad_eval.errors import DataError, ModelError
 from salad_eval.progress import track
 from salad_eval.records import JsonlLog, remove_unfinished, write_jsonl
@@ -43,6 +42,7 @@ from salad_train.training.checkpoints import (
 from salad_train.training.frames import FrameStore, pad_frames
 from salad_train.training.optim import ParameterGroup, RateSchedule, make_optimizer
 from salad_train.training.precision import autocast
+from salad_train.training.processes import own_device
 from salad_train.training.stage_plan import Stage1Plan, WarmStartPlan
 
 
@@ -145,7 +145,7 @@ class _Training:
                 "warm_start.held_out, or give more documents."
             )
         self.model, self.store, self.plan, self.asked = model, store, plan, asked
-        self.device = torch.device(resolve_device(plan.device))
+        self.device = own_device(plan.device)
         model.adapter.to(self.device).requires_grad_(True)
         self.embeddings = model.get_input_embeddings().weight.detach().to(self.device)
         self.ids = sorted({token for span in self.spans for token in span.ids}.union(more))
