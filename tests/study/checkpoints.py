@@ -3,15 +3,16 @@
     python -m tests.study.checkpoints RUN MODEL NAME=CHECKPOINT… --out FILE.jsonl [--controls]
 
 ``RUN``: the folder of a run, whose items, sound and stored frames are taken. ``MODEL``: a speech LLM. ``CHECKPOINT``: a ``step-…`` of
-training (what it holds takes the place of the model's weights), or ``-`` for the model as it is. Each becomes a line of ``FILE.jsonl``;
-what is there already is not asked again. ``--controls``: also what is answered by eye, without the question, and to another one's sound.
+training, which takes the place of the model's weights, another speech LLM, or ``-`` for the model as it is; the LM of both has to be the
+base LLM's. Each becomes a line of ``FILE.jsonl``; what is there already is not asked again. ``--controls``: also what is answered by eye,
+without the question, and to another one's sound.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,15 +21,15 @@ import numpy as np
 
 from salad_eval.audio.store import AudioStore
 from salad_eval.pipeline.controls import questions_of
-from salad_eval.pipeline.divergence import divergences, query_of
+from salad_eval.pipeline.divergence import gold_only, kl_divergence
 from salad_eval.pipeline.render import RenderOutcome
 from salad_eval.pipeline.speech import Question, Speech
 from salad_eval.records import JsonlLog, read_jsonl
 from salad_eval.systems.hf_text import HFTextSystem
-from salad_eval.types import Divergence, Item
+from salad_eval.types import Item, Request
 from salad_train.model.loading import load_salad
 from salad_train.model.system import SaladSystem
-from salad_train.training.checkpoints import load_weights
+from salad_train.training.checkpoints import load_weights, weight_names
 
 Asking = Literal["read", "floor", "swapped"]
 CONTROLS: tuple[Asking, ...] = ("read", "floor", "swapped")
@@ -88,22 +89,44 @@ class Questions:
         return questions_of(name, self.items, self.speech, self.store, seed=0)
 
 
-def ask(name: str, system: SaladSystem, base: HFTextSystem, questions: Questions, controls: bool) -> Asked:
+class Reading:
+    """What the base LLM says of the gold continuations, read once for all checkpoints that leave it as it is."""
+
+    def __init__(self, base: HFTextSystem, questions: Questions) -> None:
+        self.gold = [
+            gold_only(Question(q.item, "text").requests(questions.store), q.item.gold or 0) for q in questions.heard
+        ]
+        self.heard = [gold_only(q.requests(questions.store), q.item.gold or 0) for q in questions.heard]
+        self.base = _rows(base, self.gold)
+
+    def divergences(self, system: SaladSystem, reads_as_base: bool) -> Iterator[tuple[int, float, float, float]]:
+        """Scored positions, F, M and D of each question."""
+        read = self.base if reads_as_base else _rows(system, self.gold)
+        for q, p, c in zip(self.base, read, _rows(system, self.heard), strict=True):
+            distance = kl_divergence(q, c)
+            yield len(q), *((0.0, distance) if p is q else (kl_divergence(q, p), kl_divergence(p, c))), distance
+
+
+def _rows(system: SaladSystem | HFTextSystem, requests: Sequence[Request]) -> list[np.ndarray]:
+    return [
+        one for start in range(0, len(requests), 32) for (one,) in system.distributions(requests[start : start + 32])
+    ]
+
+
+def ask(
+    name: str, system: SaladSystem, reading: Reading, reads_as_base: bool, questions: Questions, controls: bool
+) -> Asked:
     """Everything of one checkpoint."""
-    found = list(divergences(base, system, (query_of([one], questions.store) for one in questions.heard)))
-    kept = [one for one in found if isinstance(one, Divergence)]
-    if len(kept) < len(found):
-        raise SystemExit(f"{name}: {len(found) - len(kept)} of {len(found)} divergences cannot be taken.")
+    found = list(reading.divergences(system, reads_as_base))
+    positions, *nats = zip(*found, strict=True)
     return Asked(
         name,
         tuple(one.item.id for one in questions.heard),
         tuple(one.item.domain for one in questions.heard),
         questions.right(system, questions.heard),
         *(questions.right(system, questions.of_control(one)) if controls else "" for one in CONTROLS),
-        tuple(one.n_positions for one in kept),
-        tuple(round(one.forgetting, 5) for one in kept),
-        tuple(round(one.misalignment, 5) for one in kept),
-        tuple(round(one.distillation, 5) for one in kept),
+        positions,
+        *(tuple(round(value, 5) for value in kind) for kind in nats),
     )
 
 
@@ -118,19 +141,24 @@ def main() -> None:
     done = {line.name for line in read_jsonl(options.out, Asked)} if options.out.exists() else set()
     plan = json.loads((options.run / "plan.json").read_text(encoding="utf-8"))
     questions = Questions.of(options.run)
-    base = HFTextSystem(plan["base"]["options"]["pretrained"], device="cpu")
+    reading = Reading(HFTextSystem(plan["base"]["options"]["pretrained"], device="cpu"), questions)
     model, processor = load_salad(options.model, device="cpu")
-    parameters = dict(model.named_parameters())
-    model.eval()
     with JsonlLog(options.out, Asked) as log:
         for named in options.checkpoints:
             name, _, checkpoint = named.partition("=")
             if name in done:
                 continue
-            if checkpoint != "-":
-                load_weights(Path(checkpoint), parameters, only_known=True)
+            path = Path(checkpoint)
+            trained: Sequence[str] = ()
+            if (path / "config.json").exists():
+                model, processor = load_salad(checkpoint, device="cpu")
+            elif checkpoint != "-":
+                load_weights(path, dict(model.named_parameters()), only_known=True)
+                trained = weight_names(path)
+            frozen = not any(one.startswith("language_model.") for one in trained)
+            model.eval()
             system = SaladSystem.live(model, processor, name, plan["adapted"]["options"]["frames"])
-            line = ask(name, system, base, questions, options.controls)
+            line = ask(name, system, reading, frozen, questions, options.controls)
             log.append(line)
             nats = sum(line.distillation) / sum(line.positions)
             print(f"{name}: D {nats:.3f}, right by ear {line.heard.count('1') / len(line.heard):.1%}", flush=True)
