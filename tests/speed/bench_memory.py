@@ -1,6 +1,6 @@
 """Peak memory and time of select, report, render and respond at 1×, 3× and 10× of a size: memory should be flat, time linear.
 
-    python -m tests.speed.bench_memory [--steps select report render respond] [--scale 1.0]
+    python -m tests.speed.bench_memory [--steps select report render respond evaluate] [--scale 1.0]
     python -m tests.speed.bench_memory --alone select 1000000 --texts gutenberg_domains.jsonl world_factbook.jsonl
 
 Each step and size is a process of its own. **Memory** is the most that it and its children held for themselves (RssAnon, looked at
@@ -14,6 +14,7 @@ what a tenth of the size takes: 1 is linear. A report holds a line of every item
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import math
@@ -25,16 +26,25 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from salad_eval.types import Audio, AudioSegment, Request
 from tests.speed.measured import Measured, tell
 
-SIZES: Mapping[str, int] = {"select": 2_000, "report": 1_000, "render": 100, "respond": 200}  # documents, items, …: 1×
+SIZES: Mapping[str, int] = {
+    "select": 2_000,
+    "report": 1_000,
+    "render": 100,
+    "respond": 200,
+    "evaluate": 2_000,
+}  # documents, items, …: 1×
 FACTORS = (0.1, 1.0, 3.0, 10.0)
 SLOPE_BAR, MEMORY_BAR = 1.1, 1.15
 LARGE_BAR = 2.0  # GiB that a million of anything may take
 MIB = 2**20
+MODULE = "tests.speed.bench_memory"
 
 
 # --- the steps, each at a size ---------------------------------------------------------------------------------------
@@ -132,8 +142,118 @@ def respond(world: World) -> Callable[[], object]:
     return lambda: sum(1 for _ in responses(system, queries, "base_text"))
 
 
+def evaluate(world: World) -> Callable[[], object]:
+    """A whole run of ``n`` recordings, in ten voices and five conditions; all plug-ins are this module's."""
+    from salad_eval.pipeline.plan import Plan
+    from salad_eval.pipeline.run import run
+    from salad_eval.testing.installed import installed
+
+    conditions = ("clean", *(f"gain,db=-{n}" for n in (1, 2, 3, 4)))
+    questions = world.folder / "questions.jsonl"
+    with questions.open("w", encoding="utf-8") as file:
+        for number in range(-(-world.n // (len(conditions) * len(Clicks.NAMES)))):
+            options = [f"{name} {number % 7}" for name in ("gold", "tin", "iron", "neon")]
+            row = {
+                "name": short_name(number),
+                "choices": options,
+                "answer": number % 4,
+                "domain": f"domain {number % 20}",
+            }
+            file.write(json.dumps(row) + "\n")
+    task = {
+        "task": "large", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(questions)}}, "test_split": "test",
+        "output_type": "multiple_choice", "doc_to_text": "What is {{name}}?\nAnswer:", "doc_to_choice": "choices",
+        "doc_to_target": "answer", "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0, "salad": {"speak": "context", "spoken_text": "{{name}}", "domain": "domain"}},
+    }  # fmt: skip
+    (world.folder / "large.yaml").write_text(json.dumps(task), encoding="utf-8")  # JSON is YAML, too
+    plan = Plan.from_mapping(
+        {
+            "tasks": [str(world.folder / "large.yaml")], "voices": list(Clicks.NAMES), "perturbations": list(conditions),
+            "tts": {"name": "clicks"}, "asr": {"name": "clicks"}, "base": {"system": "digests", "options": {"name": "base"}},
+            "adapted": {"system": "digests", "options": {"name": "adapted"}}, "n_resamples": 1_000, "workers": 1,
+            "out": str(world.folder / "run"), "audio_store": str(world.folder / "audio"),
+        }
+    )  # fmt: skip
+    names = {
+        "salad.tts": {"clicks": "Clicks"},
+        "salad.asr": {"clicks": "ClicksHeard"},
+        "salad.systems": {"digests": "Digests"},
+    }
+    targets: Any = {group: {k: f"{MODULE}:{v}" for k, v in of.items()} for group, of in names.items()}
+    (world.folder / "plug-ins").mkdir()
+
+    def work() -> object:
+        with installed(world.folder / "plug-ins", targets):
+            return run(plan)
+
+    return work
+
+
+def short_name(number: int) -> str:
+    """Five letters, as many as can be said in 0.1 s: others for each number below 50,000."""
+    return (
+        "".join("bcdfghjklmnprstvwxyz"[n // 5] + "aeiou"[n % 5] for n in (number // 100 % 100, number % 100))
+        + "aeiou"[number // 10_000]
+    )
+
+
+class Clicks:
+    """A TTS whose sounds are 0.1 s of whole numbers, another for each text and voice."""
+
+    NAMES = tuple(f"voice{n}" for n in range(10))
+
+    def fingerprint(self) -> str:
+        return "clicks 1"
+
+    def voices(self) -> list[str]:
+        return list(self.NAMES)
+
+    def check_voice(self, voice: str) -> None:
+        """There are no others."""
+
+    def speak(self, text: str, voice: str) -> Audio:
+        rng = np.random.default_rng(list(hashlib.sha256(f"{voice} {text}".encode()).digest()[:8]))
+        samples = rng.integers(-9_000, 9_000, 1_600)
+        samples[-160:] //= 30  # it dies away, as speech does
+        return Audio((samples / 32_768).astype(np.float32), 16_000)
+
+
+class ClicksHeard:
+    """An ASR that writes a sentence a sound, by its digest."""
+
+    def fingerprint(self) -> str:
+        return "clicks heard 1"
+
+    def transcribe(self, audios: Sequence[Audio]) -> list[str]:
+        return [f"The sound is {hashlib.sha256(audio.samples).hexdigest()[:8]} and no other" for audio in audios]
+
+
+class Digests:
+    """An LLM whose scores are a digest of what is read and heard; it tells no distributions."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fingerprint(self) -> str:
+        return f"digests 1({self.name})"
+
+    def loglikelihoods(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        found = []
+        for request in requests:
+            read = "|".join(one.sha256 if isinstance(one, AudioSegment) else one.text for one in request.prompt)
+            rows = [
+                hashlib.sha256(f"{self.name}|{read}|{option}".encode()).digest()[0] for option in request.continuations
+            ]
+            found.append(tuple(-row / 16 for row in rows))
+        return found
+
+    def generate(self, requests: Sequence[Request], *, max_new_tokens: int, stop: Sequence[str]) -> list[str]:
+        return ["nothing"] * len(requests)
+
+
 STEPS: Mapping[str, Callable[[World], Callable[[], object]]] = {
-    "select": select, "report": report, "render": render, "respond": respond,
+    "select": select, "report": report, "render": render, "respond": respond, "evaluate": evaluate,
 }  # fmt: skip
 
 
