@@ -93,12 +93,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--most", type=int, help="so many recordings; by default all")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folder = resolve_pretrained(options.encoder)
     model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     processor = WhisperProcessor.from_pretrained(folder)
-    table = rows(resolve_path(options.recordings))
+    table = rows(resolve_path(options.recordings))[: options.most]
     sounds = [samples for samples, _ in table]
     full, fitting = Side(model, processor, (), "float32"), Side(model, processor, WINDOWS, options.dtype)
     distance, cosine = [], []
@@ -110,9 +111,11 @@ def main() -> None:
     print(f"{len(sounds)} recordings of {length:.1f} s; windows {WINDOWS}, {options.dtype}")
     print(f"relative L2: mean {np.mean(distance):.3f}, most {max(distance):.3f}")
     print(f"cosine: mean {np.mean(cosine):.4f}, least {min(cosine):.4f}", flush=True)
-    before, after = (seconds(side, sounds[:20], options.repeats) for side in (full, fitting))
+    timed = sounds[:20]
+    before, after = (seconds(side, timed, options.repeats) for side in (full, fitting))
+    rates = len(timed) / before, len(timed) / after
     print(
-        f"recordings a second: {20 / before:.1f} in the full window, {20 / after:.1f} in windows: {before / after:.1f} times"
+        f"recordings a second: {rates[0]:.1f} in the full window, {rates[1]:.1f} in windows: {before / after:.1f} times"
     )
     tell(
         Measured(

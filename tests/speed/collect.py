@@ -41,6 +41,7 @@ SUITE: Mapping[str, tuple[str, ...]] = {
     "stage2_step": (),
     "stage2_step:smollm2": ("--shape", "smollm2", "--compiled", "--steps", "8"),
     "memory": (),
+    "memory:respond": ("--steps", "respond"),
     "whisper_windows": (),
     "dry_run": (),
     "viewer": (),
