@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
 from salad_eval.asr.pieces import MIN_SECONDS as MIN_SECONDS
+from salad_eval.audio.features import quick
 from salad_eval.batches import in_batches
 from salad_eval.checkpoints import LIBRARIES, Part, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import UserInputError
@@ -112,7 +113,7 @@ class TransformersCTC:
     def _logits(self, waves: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, frames, vocabulary), and the mask over the model's own input (n, samples or frames)."""
         name = self._model.main_input_name
-        inputs = self._extractor(
+        inputs = quick(self._extractor)(
             list(waves),
             sampling_rate=self.sample_rate_hz,
             padding=True,

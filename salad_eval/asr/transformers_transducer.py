@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_RNNT_MAPPING, MODEL
 
 from salad_eval.asr import pieces as sound
 from salad_eval.asr.checkpoint import open_checkpoint, processor_digest
+from salad_eval.audio.features import quick
 from salad_eval.batches import in_batches
 from salad_eval.checkpoints import LIBRARIES, Weights, library_versions, model_identity, resolve_device
 from salad_eval.errors import UserInputError
@@ -87,7 +88,7 @@ class TransformersTransducer:
 
     @torch.inference_mode()
     def _texts(self, waves: Sequence[np.ndarray]) -> list[str]:
-        inputs = self._extractor(
+        inputs = quick(self._extractor)(
             list(waves),
             sampling_rate=self.sample_rate_hz,
             padding=True,

@@ -27,6 +27,7 @@ from salad_eval.cli.store import store_app
 from salad_eval.cli.tasks import tasks_app
 from salad_eval.cli.voices import voices_command
 from salad_eval.errors import SaladError
+from salad_eval.pipeline.allocator import keep_freed_memory
 from salad_eval.progress import quiet_libraries
 
 GO_ON = ("run", "loop", "train", "synthesise", "nano", "check")  # commands that go on where they were stopped
@@ -96,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``salad``: every error is one message, without a traceback unless ``--debug`` asks for it."""
     args = list(sys.argv[1:] if argv is None else argv)
     _spin_shortly()
+    keep_freed_memory()
     quiet_libraries()
     debug = "--debug" in args  # looked for here too, so that it may stand behind the command
     args = [arg for arg in args if arg != "--debug"]

@@ -13,7 +13,7 @@
     folder.py       the keeper of results: one JSONL a step, under a key and with a checksum
     engines.py      which engine does the work; an engine is added here
     executor.py     work done here or by processes (worker.py), with what they have opened (tools.py)    cluster.py      or by a Ray cluster
-    arrays.py       arrays as they cross to another process
+    arrays.py       arrays as they cross to another process    allocator.py    what becomes of memory that they free
     apart.py        voices that are not ours, built elsewhere before they are built here
     care.py         what plug-ins fail on, item by item    deadline.py     those that do not come back
     finished.py     a finished run, read back

@@ -220,8 +220,9 @@ def respond_items(session: Session, items: Sequence[Item], speech: Speech) -> An
 def respond_column(session: Session, column: Column, items: Sequence[Item], speech: Speech) -> list[Response]:
     """What a column's system says of every item: once as written, or once a rendering."""
     questions = speech.questions(items, column.form)
-    at_a_time = (HEARD_AT_A_TIME if column.form == "speech" else STEP.chunk) * most_renderings(questions)
-    step = replace(STEP, name=f"{STEP.name}.{column.name}", chunk=at_a_time)
+    renderings = most_renderings(questions)  # of an item: in one chunk, since much of them is alike
+    n_items = HEARD_AT_A_TIME if column.form == "speech" else max(HEARD_AT_A_TIME, STEP.chunk // renderings)
+    step = replace(STEP, name=f"{STEP.name}.{column.name}", chunk=n_items * renderings)
     return ask_all(session, step, column.role, column.name, questions, items=items, heard=speech.digest(column.form))
 
 

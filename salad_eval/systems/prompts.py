@@ -62,19 +62,19 @@ def encode(tokenizer: Any, text: str, *, add_special_tokens: bool | None = None)
     ``None`` leaves special tokens to the tokenizer's default, except that a text that already begins with the BOS
     token's text gets none.
     """
+    return list(_ids(tokenizer, text, add_special_tokens))
+
+
+@lru_cache(maxsize=512)
+def _ids(tokenizer: Any, text: str, add_special_tokens: bool | None) -> tuple[int, ...]:
+    """Kept, since an item's options follow one context, and what is read around a recording is the same in each voice and condition."""
     if add_special_tokens is None:
         has_prefix = tokenizer.bos_token_id is not None or tokenizer.eos_token_id is not None
         if has_prefix and text.startswith(tokenizer.decode([prefix_token_id(tokenizer)])):
             add_special_tokens = False
     if add_special_tokens is None:
-        return list(tokenizer.encode(text))
-    return list(tokenizer.encode(text, add_special_tokens=add_special_tokens))
-
-
-@lru_cache(maxsize=8)
-def _context_ids(tokenizer: Any, context: str, add_special_tokens: bool | None) -> tuple[int, ...]:
-    """The options of an item come one after the other with one context: it is encoded once."""
-    return tuple(encode(tokenizer, context, add_special_tokens=add_special_tokens))
+        return tuple(tokenizer.encode(text))
+    return tuple(tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
 
 def encode_pair(
@@ -95,7 +95,7 @@ def encode_pair(
         return EncodedPair((prefix,), tuple(ids[1:] if ids[0] == prefix and len(ids) > 1 else ids))
     stripped = context.rstrip()
     tail = context[len(stripped) :]
-    context_ids = _context_ids(tokenizer, stripped, add_special_tokens)
+    context_ids = _ids(tokenizer, stripped, add_special_tokens)
     whole = encode(tokenizer, stripped + tail + continuation, add_special_tokens=add_special_tokens)
     ids = whole[len(context_ids) :]
     _check_tokens(ids, continuation)

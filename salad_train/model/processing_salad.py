@@ -13,6 +13,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from salad_eval.asr.whisper_options import window_of
+from salad_eval.audio.features import quick
 from salad_eval.errors import AudioError, UserInputError, did_you_mean
 from salad_train.model.audio_encoders import encoder_config, output_length, spec_of
 from salad_train.model.configuration_salad import SaladConfig
@@ -110,7 +111,7 @@ class SaladProcessor(ProcessorMixin):
                     f"a recording of {longest:.1f} s is longer than this encoder's window of {self.window_seconds:.1f} s; cut it at a "
                     f"pause and pass the pieces."
                 )
-        output = self.feature_extractor(
+        output = quick(self.feature_extractor)(
             checked,
             sampling_rate=self.sampling_rate,
             padding="max_length" if self.fixed_window else True,
