@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from salad_eval.checkpoints import resolve_device
+if TYPE_CHECKING:
+    import torch
 
 LONGEST_WAIT = timedelta(days=7)  # for what the first process does: a corpus may take days to speak and encode
 
@@ -43,6 +42,10 @@ def wait_for_all(device: str) -> None:
 
 def own_device(device: str) -> torch.device:
     """Where this process works: what a plan asks for, and of several processes' accelerators its own. Raises as ``resolve_device``."""
+    import torch  # the commands' help imports this module
+
+    from salad_eval.checkpoints import resolve_device
+
     return torch.device(_state(device).device if in_company() else resolve_device(device))
 
 
