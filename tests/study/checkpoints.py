@@ -1,4 +1,5 @@
-"""F, M, D and answers of many checkpoints of one speech LLM over the questions of a ``salad run``, with its models loaded once.
+"""F, M, D and answers of many checkpoints of one speech LLM over the questions of a ``salad run``. What the base LLM says is read
+once for all of them; each is opened anew, so that none is asked with what another one left in the model.
 
     python -m tests.study.checkpoints RUN MODEL NAME=CHECKPOINT… --out FILE.jsonl [--controls]
 
@@ -142,17 +143,16 @@ def main() -> None:
     plan = json.loads((options.run / "plan.json").read_text(encoding="utf-8"))
     questions = Questions.of(options.run)
     reading = Reading(HFTextSystem(plan["base"]["options"]["pretrained"], device="cpu"), questions)
-    model, processor = load_salad(options.model, device="cpu")
     with JsonlLog(options.out, Asked) as log:
         for named in options.checkpoints:
             name, _, checkpoint = named.partition("=")
             if name in done:
                 continue
             path = Path(checkpoint)
+            whole = (path / "config.json").exists()
+            model, processor = load_salad(checkpoint if whole else options.model, device="cpu")
             trained: Sequence[str] = ()
-            if (path / "config.json").exists():
-                model, processor = load_salad(checkpoint, device="cpu")
-            elif checkpoint != "-":
+            if not whole and checkpoint != "-":
                 load_weights(path, dict(model.named_parameters()), only_known=True)
                 trained = weight_names(path)
             frozen = not any(one.startswith("language_model.") for one in trained)
